@@ -1,1 +1,5 @@
-fn main(){}
+//! The `outpost` program.
+
+fn main() -> std::process::ExitCode {
+    outpost::cli::main()
+}

@@ -1,0 +1,1 @@
+//! What an operator writes: parsed, checked, all errors at once.

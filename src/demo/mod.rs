@@ -1,0 +1,1 @@
+//! The main job on one machine: broker, certificates, both seats, a plant with faults.

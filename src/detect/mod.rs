@@ -1,0 +1,1 @@
+//! Streaming detectors behind one enum; scores and named reasons.

@@ -1,0 +1,1 @@
+//! Statistics of one channel over one window, updated reading by reading.

@@ -1,0 +1,1 @@
+//! The GLM language model on tract.

@@ -1,0 +1,1 @@
+//! A small HTTP server on smol for loopback pages and probes.

@@ -1,0 +1,33 @@
+//! Every bound of the program in one place, unit in its name, relations proved at compile time.
+//!
+//! A bound that an operator may change is a default here and a range in [`crate::config`]; the others are fixed.
+
+use crate::time::Wall;
+
+// Words.
+
+/// Longest channel name. MQTT topics and page columns stay readable below it.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 96;
+/// Longest device name; it is a level of every topic.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+/// Channels one agent tracks; further ones are counted and refused.
+pub const CHANNELS_MAX: usize = 4096;
+/// Wall times before this (2025-01-01) mean that nobody has set the clock.
+pub const WALL_PLAUSIBLE_MIN: Wall = Wall::from_secs(1_735_689_600);
+
+// Facts and digests.
+
+/// Events that one digest names; further ones are counted.
+pub const FACT_EVENTS_MAX: usize = 6;
+
+// Blocks.
+
+/// Most bytes of one encoded block: fits every common broker's default packet limit (AWS IoT: 128 KiB).
+pub const BLOCK_BYTES_MAX: usize = 120 * 1024;
+/// Most records in one block.
+pub const BLOCK_RECORDS_MAX: usize = 16 * 1024;
+/// A lane's open block is sealed when its records are estimated to reach this size, encoded.
+pub const BLOCK_SEAL_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
+const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);

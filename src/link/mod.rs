@@ -1,0 +1,1 @@
+//! rumqttc on its own thread between two bounded channels; rustls configuration.

@@ -1,0 +1,152 @@
+//! Counters and gauges under their Prometheus names, all in one table.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with a name; a counter only grows, a gauge is set.
+pub struct Metric {
+    name: &'static str,
+    /// `key="value"` pairs, or empty.
+    labels: &'static str,
+    help: &'static str,
+    kind: Kind,
+    value: AtomicU64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl Metric {
+    const fn new(name: &'static str, labels: &'static str, help: &'static str, kind: Kind) -> Self {
+        Self { name, labels, help, kind, value: AtomicU64::new(0) }
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.value.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, n: u64) {
+        self.value.store(n, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $kind:ident $ident:ident = $name:literal $({ $labels:literal })?;)+) => {
+        $($(#[doc = $help])+ pub static $ident: Metric =
+            Metric::new($name, concat!($($labels)?), concat!($($help),+), Kind::$kind);)+
+        /// Every metric, in the order of the table; those of one name stand together.
+        pub static ALL: &[&Metric] = &[$(&$ident),+];
+    };
+}
+
+metrics! {
+    /// Readings taken from sources.
+    Counter READINGS = "outpost_readings_total";
+    /// Readings that carried no value.
+    Counter READINGS_NO_DATA = "outpost_readings_no_data_total";
+    /// Input that could not be understood.
+    Counter MALFORMED = "outpost_input_malformed_total";
+    /// Readings older than their channel's watermark.
+    Counter LATE = "outpost_readings_late_total";
+    /// Readings dropped because the pipeline was full.
+    Counter READINGS_DROPPED = "outpost_readings_dropped_total";
+    /// Windows closed and judged.
+    Counter WINDOWS = "outpost_windows_total";
+    /// Episodes opened.
+    Counter EPISODES = "outpost_episodes_opened_total";
+    /// Digests by engine.
+    Counter DIGESTS_GLM = "outpost_digests_total" {"engine=\"glm\""};
+    /// Digests by engine.
+    Counter DIGESTS_TEMPLATE = "outpost_digests_total" {"engine=\"template\""};
+    /// Time of the last digest by stage.
+    Gauge DIGEST_ENCODE_US = "outpost_digest_stage_microseconds" {"stage=\"encode\""};
+    /// Time of the last digest by stage.
+    Gauge DIGEST_PREFILL_US = "outpost_digest_stage_microseconds" {"stage=\"prefill\""};
+    /// Time of the last digest by stage.
+    Gauge DIGEST_DECODE_US = "outpost_digest_stage_microseconds" {"stage=\"decode\""};
+    /// Durable commits of the spool.
+    Counter SPOOL_COMMITS = "outpost_spool_commits_total";
+    /// Commits that the disk refused.
+    Counter SPOOL_COMMIT_ERRORS = "outpost_spool_commit_errors_total";
+    /// Bytes of pending blocks.
+    Gauge SPOOL_BYTES = "outpost_spool_bytes";
+    /// Records waiting for acknowledgement.
+    Gauge SPOOL_PENDING = "outpost_spool_pending_records";
+    /// Records given up, each in a declared gap.
+    Counter SPOOL_EVICTED = "outpost_spool_evicted_records_total";
+    /// 1 while the line is up.
+    Gauge LINK_UP = "outpost_link_up";
+    /// Times the line went down.
+    Counter LINK_DOWNS = "outpost_link_downs_total";
+    /// Blocks published.
+    Counter LINK_PUBLISHED = "outpost_link_published_total";
+    /// Payload bytes published.
+    Counter LINK_PUBLISHED_BYTES = "outpost_link_published_bytes_total";
+    /// Packets from the broker that could not be understood.
+    Counter PACKETS_MALFORMED = "outpost_packets_malformed_total";
+    /// Blocks committed by the aggregator.
+    Counter INTAKE_BLOCKS = "outpost_intake_blocks_total";
+    /// Records committed by the aggregator.
+    Counter INTAKE_RECORDS = "outpost_intake_records_total";
+    /// Blocks that the aggregator already had.
+    Counter INTAKE_DUPLICATES = "outpost_intake_duplicate_blocks_total";
+    /// Blocks that the aggregator could not read.
+    Counter INTAKE_REFUSED = "outpost_intake_refused_blocks_total";
+}
+
+/// The whole table in Prometheus' text format, version 0.0.4.
+pub fn render() -> String {
+    let mut out = String::with_capacity(4096);
+    let mut previous = "";
+    for m in ALL {
+        if m.name != previous {
+            let kind = if m.kind == Kind::Counter { "counter" } else { "gauge" };
+            let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", m.name, m.help.trim(), m.name);
+            previous = m.name;
+        }
+        let _ = match m.labels {
+            "" => writeln!(out, "{} {}", m.name, m.value()),
+            labels => writeln!(out, "{}{{{labels}}} {}", m.name, m.value()),
+        };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_one_name_stand_together_and_counters_end_in_total() {
+        let mut seen: Vec<&str> = Vec::new();
+        for m in ALL {
+            assert_eq!(m.kind == Kind::Counter, m.name.ends_with("_total"), "{}", m.name);
+            if seen.last() != Some(&m.name) {
+                assert!(!seen.contains(&m.name), "{} is split", m.name);
+                seen.push(m.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_format_has_one_header_per_name() {
+        let text = render();
+        assert_eq!(text.matches("# TYPE outpost_digests_total counter").count(), 1);
+        assert!(text.contains("outpost_digests_total{engine=\"glm\"} "));
+    }
+}

@@ -1,0 +1,1 @@
+//! Sources of readings: host vitals, replayed recordings, lines.

@@ -1,0 +1,1 @@
+//! Ordered, bounded, durable lanes on sled behind a four-method journal.

@@ -1,0 +1,1 @@
+//! The sans-I/O synchronisation protocol, both seats.

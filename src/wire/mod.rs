@@ -1,0 +1,96 @@
+//! What travels: records, grouped into blocks that are encoded once and never touched again.
+//!
+//! A block is one spool value, one MQTT payload, one step of acknowledgement. A record is identified by
+//! (device, lane, epoch, seq). Enums here are append-only; golden files keep every version readable.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::episode::EpisodeUpdate;
+use crate::reading::{Reading, named_enum};
+use crate::window::WindowSummary;
+
+named_enum! {
+    /// The lanes in order of precedence.
+    Lane { Alarm = "alarm", Digest = "digest", Metric = "metric", Raw = "raw" }
+}
+
+impl Lane {
+    /// Position in per-lane tables, 0 to 3.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// One value per lane, indexed by [`Lane::index`].
+pub type PerLane<T> = [T; 4];
+
+/// What the agent promises to keep and deliver. Append only.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// Lane `raw`.
+    Reading(Reading),
+    /// Lane `metric`.
+    Window(WindowSummary),
+    /// Lane `alarm`.
+    Episode(EpisodeUpdate),
+    /// Lane `digest`.
+    Digest(Digest),
+    /// Lane `alarm`: the agent speaks about itself (spool salvaged, clock stepped).
+    Notice(Notice),
+}
+
+/// A remark of the agent about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Stable machine name, such as `spool_salvaged`.
+    pub code: String,
+    /// One sentence for a person, with the next step.
+    pub text: String,
+    /// When, the agent's wall time.
+    pub at: crate::time::Wall,
+}
+
+impl Record {
+    /// The lane that carries it.
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Record::Reading(_) => Lane::Raw,
+            Record::Window(_) => Lane::Metric,
+            Record::Episode(_) | Record::Notice(_) => Lane::Alarm,
+            Record::Digest(_) => Lane::Digest,
+        }
+    }
+}
+
+named_enum! {
+    /// Why records were given up. Append only.
+    GapReason {
+        /// The lane's byte quota was full.
+        Quota = "quota",
+        /// The disk's free-space floor was reached.
+        DiskFull = "disk_full",
+        /// A stored block did not match its checksum.
+        Corrupt = "corrupt",
+        /// The far side refused the block for good.
+        Refused = "refused",
+    }
+}
+
+/// Where a block stands in its lane, without its payload: everything the protocol needs to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BlockId {
+    /// The lane.
+    pub lane: Lane,
+    /// Sequence number of the first record; a lane's numbers start at 1 in each epoch.
+    pub first: u64,
+    /// Sequence number of the last record, inclusive.
+    pub last: u64,
+}
+
+impl BlockId {
+    /// Number of records.
+    pub const fn count(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
