@@ -1,1 +1,4 @@
 //! The main job on one machine: broker, certificates, both seats, a plant with faults.
+
+pub mod plant;
+pub mod proxy;
