@@ -3,5 +3,6 @@
 pub mod fetch;
 pub mod plant;
 pub mod proxy;
+pub mod report;
 pub mod seats;
 pub mod view;
