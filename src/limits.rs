@@ -31,3 +31,8 @@ pub const BLOCK_SEAL_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
+
+/// Most bytes of a block's body before compression: what reading a hostile block may cost.
+pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(BLOCK_BODY_BYTES_MAX > BLOCK_BYTES_MAX);
