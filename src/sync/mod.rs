@@ -1,1 +1,5 @@
 //! The sans-I/O synchronisation protocol, both seats.
+
+pub mod backoff;
+pub mod intake;
+pub mod ranges;

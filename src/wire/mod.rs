@@ -3,6 +3,12 @@
 //! A block is one spool value, one MQTT payload, one step of acknowledgement. A record is identified by
 //! (device, lane, epoch, seq). Enums here are append-only; golden files keep every version readable.
 
+pub mod ack;
+mod envelope;
+pub mod heartbeat;
+
+pub use envelope::EnvelopeError;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
