@@ -105,8 +105,7 @@ mod tests {
 
     #[test]
     fn version_one_reads_for_ever() {
-        let golden =
-            [0x4f, 0x61, 1, 1, 2, 0xef, 0xfd, 0xb6, 0xf5, 0xad, 0x5d, 40, 1, 50, 60, 0xba, 0xe4, 0x49, 0x20];
+        let golden = hex("4f61010102effdfad7dcf5022801323c50f390b0");
         let lane = LaneAck { lane: Lane::Metric, epoch: 0x0bad_cafe_beef, through: 40, also: vec![(50, 60)] };
         assert_eq!(AckMessage::decode(&golden), Ok(AckMessage { lanes: vec![lane] }));
     }
