@@ -3,3 +3,4 @@
 pub mod backoff;
 pub mod intake;
 pub mod ranges;
+pub mod uplink;
