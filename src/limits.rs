@@ -31,3 +31,20 @@ pub const BLOCK_SEAL_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
+
+// Configuration.
+
+/// Most bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Most problems reported of one file; who has more has given the wrong file.
+pub const CONFIG_PROBLEMS_MAX: usize = 100;
+/// Most elements of a list of values.
+pub const CONFIG_LIST_MAX: usize = 64;
+/// Longest path in a configuration file (Linux: PATH_MAX).
+pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
+/// Most sources of one agent; each has a thread.
+pub const SOURCES_MAX: usize = 16;
+/// Most entries under `[channels]`; each new channel is held against all of them.
+pub const CHANNEL_RULES_MAX: usize = 1024;
+/// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
+pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
