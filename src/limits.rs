@@ -81,3 +81,19 @@ pub const HTTP_CONNECTION_S_MAX: u64 = 120;
 // hyper refuses a smaller buffer by panicking.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192);
 const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MAX);
+// Configuration.
+
+/// Most bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Most problems reported of one file; who has more has given the wrong file.
+pub const CONFIG_PROBLEMS_MAX: usize = 100;
+/// Most elements of a list of values.
+pub const CONFIG_LIST_MAX: usize = 64;
+/// Longest path in a configuration file (Linux: PATH_MAX).
+pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
+/// Most sources of one agent; each has a thread.
+pub const SOURCES_MAX: usize = 16;
+/// Most entries under `[channels]`; each new channel is held against all of them.
+pub const CHANNEL_RULES_MAX: usize = 1024;
+/// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
+pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
