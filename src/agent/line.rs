@@ -11,7 +11,7 @@ use smol::future::FutureExt as _;
 
 use super::{AgentError, Shared};
 use crate::clock;
-use crate::link::{Command, LinkEvent, Qos};
+use crate::link::{Command, LinkEvent, Publish, Qos};
 use crate::observe::{self, agent as events, metrics};
 use crate::spool::{StoreHandle, Tail};
 use crate::sync::uplink::{Block, Input, Output, Uplink};
@@ -31,7 +31,7 @@ pub(super) struct Ends {
     pub line: Receiver<LinkEvent>,
     /// Asks for an offline digest.
     pub outages: Sender<OutageOver>,
-    /// Offline digests that are durable and go first; an empty answer lets the rest go.
+    /// Offline digests that are durable and go first.
     pub first: Receiver<BlockId>,
 }
 
@@ -40,7 +40,9 @@ pub(super) struct Ends {
 pub(super) struct OutageOver {
     /// When it was lost.
     pub from: Stamp,
-    /// Records that had been given up by then.
+    /// When it came back.
+    pub to: Stamp,
+    /// Records that had been given up when it was lost.
     pub evicted_before: u64,
 }
 
@@ -53,25 +55,24 @@ enum Heard {
 
 /// Runs until the link's thread or the store's thread is gone; both end only in an orderly stop.
 pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> Result<(), AgentError> {
-    let mut lost = Lost { at: clock::stamp(), evicted: shared.evicted() };
-    for lane in Lane::ALL {
-        let (oldest, next_seq) = ends.store.status().bounds(*lane);
-        uplink.step(clock::mono(), Input::Tail { lane: *lane, oldest, next_seq });
-    }
+    let mut lost = Lost { at: clock::stamp(), evicted: shared.evicted().await? };
+    tell_tail(&shared, &mut uplink, &ends, ends.store.tail().await?).await?;
     while let Some(heard) = hear(&ends, &uplink).await {
         let input = match heard {
+            Heard::Tail(tail) => {
+                tell_tail(&shared, &mut uplink, &ends, tail).await?;
+                continue;
+            }
             Heard::Deadline => Input::Tick,
-            Heard::Tail(tail) => Input::Tail { lane: tail.lane, oldest: tail.oldest, next_seq: tail.next_seq },
             Heard::First(id) => Input::First(id),
-            Heard::Line(event) => match line_input(&shared, &ends, &mut lost, event) {
-                Some(LineInput::Protocol(input)) => input,
-                Some(LineInput::AfterOutage(input)) => {
-                    carry_out(&shared, &mut uplink, &ends, Input::ExpectFirst).await?;
-                    input
-                }
+            Heard::Line(event) => match line_input(&shared, &ends, &mut lost, event).await? {
+                Some(input) => input,
                 None => continue,
             },
         };
+        if matches!(input, Input::LineUp { .. }) && report_outage(&shared, &ends, &lost) {
+            carry_out(&shared, &mut uplink, &ends, Input::ExpectFirst).await?;
+        }
         carry_out(&shared, &mut uplink, &ends, input).await?;
     }
     Ok(())
@@ -83,18 +84,13 @@ struct Lost {
     evicted: u64,
 }
 
-enum LineInput {
-    Protocol(Input),
-    /// An offline digest has been asked for: it goes before this.
-    AfterOutage(Input),
-}
-
 async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
     let line = async { ends.line.recv().await.ok().map(Heard::Line) };
     let tail = async { ends.tails.recv().await.ok().map(Heard::Tail) };
     let first = async {
         match ends.first.recv().await {
             Ok(id) => Some(Heard::First(id)),
+            // The digests' task has ended; nothing more goes first.
             Err(_) => smol::future::pending().await,
         }
     };
@@ -110,41 +106,53 @@ async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
     line.or(first).or(tail).or(deadline).await
 }
 
-fn line_input(shared: &Shared, ends: &Ends, lost: &mut Lost, event: LinkEvent) -> Option<LineInput> {
-    match event {
+async fn tell_tail(shared: &Shared, uplink: &mut Uplink, ends: &Ends, tail: Tail) -> Result<(), AgentError> {
+    for lane in Lane::ALL {
+        let (oldest, next_seq) = (tail.oldest[lane.index()], tail.next[lane.index()]);
+        carry_out(shared, uplink, ends, Input::Tail { lane: *lane, oldest, next_seq }).await?;
+    }
+    Ok(())
+}
+
+async fn line_input(
+    shared: &Shared,
+    ends: &Ends,
+    lost: &mut Lost,
+    event: LinkEvent,
+) -> Result<Option<Input>, AgentError> {
+    Ok(match event {
         LinkEvent::Up { receive_max, packet_bytes_max } => {
             shared.line_is_up();
-            let input = Input::LineUp { receive_max, packet_bytes_max };
-            let outage = clock::mono().since(lost.at.mono);
-            let over = OutageOver { from: lost.at, evicted_before: lost.evicted };
-            // A digest that is still being worded answers for this outage as well.
-            if outage >= shared.options.offline_after && ends.outages.try_send(over).is_ok() {
-                return Some(LineInput::AfterOutage(input));
-            }
-            Some(LineInput::Protocol(input))
+            Some(Input::LineUp { receive_max, packet_bytes_max })
         }
-        LinkEvent::Down { reason } => {
-            if shared.line_is_down(&reason.to_string()) {
-                *lost = Lost { at: clock::stamp(), evicted: shared.evicted() };
+        LinkEvent::Down { reason, .. } => {
+            if shared.line_is_down(reason) {
+                *lost = Lost { at: clock::stamp(), evicted: shared.evicted().await? };
             }
-            Some(LineInput::Protocol(Input::LineDown))
+            Some(Input::LineDown)
         }
         LinkEvent::Done { token, result } => {
-            let result = result.map_err(|refused| refused.code);
-            Some(LineInput::Protocol(Input::PubAck { token, result }))
+            Some(Input::PubAck { token, result: result.map_err(|refusal| refusal.code) })
         }
-        LinkEvent::Message { topic, payload, .. } => message(shared, &topic, &payload),
-    }
+        LinkEvent::Message { topic, payload, .. } => acknowledgement(shared, &topic, &payload),
+    })
+}
+
+/// Whether an offline digest has been asked for. One that is still being worded answers for this outage as well.
+fn report_outage(shared: &Shared, ends: &Ends, lost: &Lost) -> bool {
+    let to = clock::stamp();
+    let over = OutageOver { from: lost.at, to, evicted_before: lost.evicted };
+    to.mono.since(lost.at.mono) >= shared.options.offline_after && ends.outages.try_send(over).is_ok()
 }
 
 /// The only topic subscribed to is the acknowledgements'.
-fn message(shared: &Shared, topic: &str, payload: &[u8]) -> Option<LineInput> {
-    if topic != shared.ack_topic {
+fn acknowledgement(shared: &Shared, topic: &str, payload: &[u8]) -> Option<Input> {
+    if topic != shared.topic("ack") {
         observe::emit(&events::PacketMalformed { topic, why: &"nobody subscribed to this topic" });
         return None;
     }
     match AckMessage::decode(payload) {
-        Ok(ack) => Some(LineInput::Protocol(Input::Ack(ack))),
+        Ok(ack) => Some(Input::Ack(ack)),
         Err(why) => {
             observe::emit(&events::PacketMalformed { topic, why: &why });
             None
@@ -158,22 +166,42 @@ async fn carry_out(shared: &Shared, uplink: &mut Uplink, ends: &Ends, input: Inp
         match output {
             Output::Fetch { lane, from } => {
                 let stored = ends.store.fetch(lane, from).await?;
-                let block = stored.map(|s| Block { id: s.id, payload: s.bytes });
+                let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
                 todo.extend(uplink.step(clock::mono(), Input::Fetched { lane, block }));
             }
             Output::Publish { token, id, payload, historical } => {
-                metrics::LINK_PUBLISHED.inc();
-                metrics::LINK_PUBLISHED_BYTES.add(payload.len() as u64);
-                let topic = shared.up_topics[id.lane.index()].clone();
-                let command = Command::Publish { token, topic, payload: payload.into(), qos: Qos::AtLeastOnce, retain: false, historical };
-                ends.commands.send(command).await.map_err(|_| AgentError::LinkGone)?;
+                publish(shared, ends, token, id, payload, historical).await?;
             }
             Output::Release { lane, through, also } => ends.store.release(lane, through, also).await?,
             Output::Refused { id, code, set_aside } => {
                 observe::emit(&events::BlockRefused { id, code, set_aside });
             }
-            Output::AckBeyondTail { ack } => observe::emit(&events::AckBeyondTail { lane: ack.lane, through: ack.through }),
+            Output::AckBeyondTail { ack } => {
+                observe::emit(&events::AckBeyondTail { lane: ack.lane, through: ack.through });
+            }
         }
     }
     Ok(())
+}
+
+async fn publish(
+    shared: &Shared,
+    ends: &Ends,
+    token: u64,
+    id: BlockId,
+    payload: Vec<u8>,
+    historical: bool,
+) -> Result<(), AgentError> {
+    metrics::LINK_PUBLISHED.inc();
+    metrics::LINK_PUBLISHED_BYTES.add(payload.len() as u64);
+    let publish = Publish {
+        token: Some(token),
+        topic: shared.up_topics[id.lane.index()].clone(),
+        payload,
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        historical,
+        content_type: shared.content_type(),
+    };
+    ends.commands.send(Command::Publish(publish)).await.map_err(|_| AgentError::LinkGone)
 }

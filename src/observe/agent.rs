@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use super::metrics;
 use super::{Event, Fields, Level};
+use crate::episode::{EpisodeUpdate, Phase};
 use crate::wire::{BlockId, Lane};
 
 /// The agent is ready to take readings.
@@ -35,41 +36,6 @@ impl Event for AgentStopped {
     const LEVEL: Level = Level::Info;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("pending_records", self.pending);
-    }
-}
-
-/// The line is up.
-pub struct LineUp {
-    /// For how long it was down, in seconds.
-    pub down_s: u64,
-}
-
-impl Event for LineUp {
-    const NAME: &'static str = "line_up";
-    const LEVEL: Level = Level::Info;
-    fn fields(&self, fields: &mut Fields<'_>) {
-        fields.put("down_s", self.down_s);
-    }
-    fn count(&self) {
-        metrics::LINK_UP.set(1);
-    }
-}
-
-/// The line went down.
-pub struct LineDown<'a> {
-    /// Why, with the next step where there is one.
-    pub reason: &'a str,
-}
-
-impl Event for LineDown<'_> {
-    const NAME: &'static str = "line_down";
-    const LEVEL: Level = Level::Warn;
-    fn fields(&self, fields: &mut Fields<'_>) {
-        fields.put("reason", self.reason);
-    }
-    fn count(&self) {
-        metrics::LINK_UP.set(0);
-        metrics::LINK_DOWNS.inc();
     }
 }
 
@@ -158,5 +124,31 @@ impl Event for TaskFailed<'_> {
     const LEVEL: Level = Level::Error;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("task", self.task).put("why", self.why);
+    }
+}
+
+/// An episode began or ended.
+pub struct EpisodeStep<'a> {
+    /// The step.
+    pub step: &'a EpisodeUpdate,
+}
+
+impl Event for EpisodeStep<'_> {
+    const NAME: &'static str = "episode";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let step = self.step;
+        fields
+            .put("id", step.id)
+            .put("phase", step.phase)
+            .put("severity", step.severity)
+            .put("channel", &step.channel)
+            .put("pattern", step.pattern)
+            .put("reason", &step.reason);
+    }
+    fn count(&self) {
+        if self.step.phase == Phase::Opened {
+            metrics::EPISODES.inc();
+        }
     }
 }
