@@ -54,6 +54,19 @@ pub const INTAKE_EPOCHS_MAX: usize = 16;
 /// Separate ranges followed per lane and epoch.
 pub const INTAKE_RANGES_MAX: usize = 4096;
 
+// Link.
+
+/// Largest PEM file that is read.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Messages from the broker that wait for the seat; further ones are dropped unacknowledged and come again.
+pub const LINK_MESSAGES_MAX: usize = 256;
+/// Publishes that wait for room in the broker's window; a fuller link takes no further commands.
+pub const LINK_QUEUE_MAX: usize = 64;
+/// Commands and events under way between a seat and its link.
+pub const LINK_CHANNEL_MAX: usize = 256;
+/// Most messages at QoS 1 that the broker may send ahead of our acknowledgements.
+pub const LINK_RECEIVE_MAX: u16 = 64;
+
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
