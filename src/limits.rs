@@ -145,3 +145,36 @@ const _: () = assert!(SPOOL_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
 const _: () = assert!(18 * (SPOOL_BLOCK_BYTES_MAX + 64) < SPOOL_SEGMENT_BYTES / 4 - 64);
 const _: () = assert!(SPOOL_OPEN_RECORDS < SPOOL_OPEN_RECORDS_MAX);
 const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
+// Sensors.
+
+/// Readings in one batch from a source; about 160 KiB of memory.
+pub const SENSOR_BATCH_READINGS_MAX: usize = 4096;
+/// Longest wait of a reading in a batch that is not full, in milliseconds.
+pub const SENSOR_BATCH_WAIT_MS_MAX: u64 = 10;
+/// Longest line of JSON, line protocol or CSV; a longer one is skipped without being kept.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Members of one JSON object, or fields of one line of line protocol.
+pub const LINE_FIELDS_MAX: usize = 4096;
+/// Longest spelling of a channel in line protocol that is remembered; longer ones are composed anew each time.
+pub const LINE_ALIAS_BYTES_MAX: usize = 512;
+/// Spellings of channels that are remembered per source; the table starts over when it is full.
+pub const LINE_ALIASES_MAX: usize = 2 * CHANNELS_MAX;
+/// Connections served at once by one source of lines; further ones are closed at once.
+pub const LINE_CONNECTIONS_MAX: usize = 16;
+/// Shortest time between two log lines about malformed input of one source, in seconds.
+pub const MALFORMED_LOG_S_MIN: u64 = 10;
+/// Bytes of an offending line that a log line shows.
+pub const MALFORMED_SAMPLE_BYTES_MAX: usize = 80;
+/// Longest unit of measure.
+pub const UNIT_BYTES_MAX: usize = 16;
+/// Columns of a recording.
+pub const CSV_COLUMNS_MAX: usize = 1024;
+/// Largest file under `/proc` or `/sys` that host vitals read; the rest is cut off.
+pub const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Directory entries, such as network interfaces or thermal zones, that host vitals look at per directory.
+pub const HOST_ENTRIES_MAX: usize = 256;
+/// Polls after which a vital that is gone is no longer reported as unreadable.
+pub const HOST_MISSES_MAX: u32 = 60;
+
+const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
