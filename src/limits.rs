@@ -48,3 +48,16 @@ pub const SOURCES_MAX: usize = 16;
 pub const CHANNEL_RULES_MAX: usize = 1024;
 /// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
 pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
+
+// `outpost check`.
+
+/// Longest wait for one step at the broker: name, TCP, TLS, MQTT.
+pub const CHECK_STEP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// Addresses of one broker name that are tried.
+pub const CHECK_ADDRESSES_MAX: usize = 4;
+/// A certificate with fewer days left is warned of.
+pub const CHECK_CERTIFICATE_DAYS_MIN: i64 = 30;
+/// Less free disk than this is an error.
+pub const CHECK_DISK_BYTES_MIN: u64 = 64 << 20;
+/// Free disk that an aggregator's database should find.
+pub const CHECK_STORE_FREE_BYTES: u64 = 1 << 30;
