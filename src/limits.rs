@@ -178,3 +178,15 @@ pub const HOST_MISSES_MAX: u32 = 60;
 
 const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
+// `outpost check`.
+
+/// Longest wait for one step at the broker: name, TCP, TLS, MQTT.
+pub const CHECK_STEP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// Addresses of one broker name that are tried.
+pub const CHECK_ADDRESSES_MAX: usize = 4;
+/// A certificate with fewer days left is warned of.
+pub const CHECK_CERTIFICATE_DAYS_MIN: i64 = 30;
+/// Less free disk than this is an error.
+pub const CHECK_DISK_BYTES_MIN: u64 = 64 << 20;
+/// Free disk that an aggregator's database should find.
+pub const CHECK_STORE_FREE_BYTES: u64 = 1 << 30;
