@@ -52,3 +52,12 @@ pub const ANSWER_RESERVE_TOKENS: usize = 2 * (FACT_EVENTS_MAX + 3) + 2;
 pub const ANSWER_TOKENS_MAX: usize = 150 + ANSWER_RESERVE_TOKENS;
 
 const _: () = assert!(PROMPT_TOKENS_MAX + ANSWER_TOKENS_MAX <= CONTEXT_TOKENS_MAX);
+
+// Language model.
+
+/// Largest file of a student.
+pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Digests that wait for the language model; further ones are worded by the template.
+pub const DIGEST_QUEUE_MAX: usize = 8;
+/// Time from the request to the words, by default; after that the template words it.
+pub const DIGEST_BUDGET_MS: u64 = 5_000;
