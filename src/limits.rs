@@ -70,6 +70,35 @@ pub const LINK_RECEIVE_MAX: u16 = 64;
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
+// Words of a digest.
+
+/// Most decimals beyond the usual ones that are spent to tell two values apart.
+pub const FIGURE_EXTRA_DECIMALS_MAX: usize = 6;
+/// Longest name of a channel or asset in a text; the rest is cut.
+pub const FIGURE_NAME_CHARS_MAX: usize = 64;
+/// Moments before 1971 are a clock that nobody set, not a date.
+pub const FIGURE_MOMENT_MIN: Wall = Wall::from_secs(31_536_000);
+/// Most tokens of a vocabulary.
+pub const VOCAB_TOKENS_MAX: usize = 16 * 1024;
+/// Most tokens of a prompt and its answer together.
+pub const CONTEXT_TOKENS_MAX: usize = 256;
+/// Most tokens of a prompt: the head and nine or fewer per event.
+pub const PROMPT_TOKENS_MAX: usize = 8 + 10 * FACT_EVENTS_MAX;
+/// Tokens kept back to finish an answer properly: a name and a comma per event, the outage, what is not listed, the end.
+pub const ANSWER_RESERVE_TOKENS: usize = 2 * (FACT_EVENTS_MAX + 3) + 2;
+/// Most tokens of an answer, verdict, cause and end included: the longest that a student is taught (150), and the reserve.
+pub const ANSWER_TOKENS_MAX: usize = 150 + ANSWER_RESERVE_TOKENS;
+
+const _: () = assert!(PROMPT_TOKENS_MAX + ANSWER_TOKENS_MAX <= CONTEXT_TOKENS_MAX);
+
+// Language model.
+
+/// Largest file of a student.
+pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Digests that wait for the language model; further ones are worded by the template.
+pub const DIGEST_QUEUE_MAX: usize = 8;
+/// Time from the request to the words, by default; after that the template words it.
+pub const DIGEST_BUDGET_MS: u64 = 5_000;
 /// Most bytes of a block's body before compression: what reading a hostile block may cost.
 pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
 
