@@ -56,7 +56,7 @@ enum Heard {
 /// Runs until the link's thread or the store's thread is gone; both end only in an orderly stop.
 pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> Result<(), AgentError> {
     let mut lost = Lost { at: clock::stamp(), evicted: shared.evicted().await? };
-    tell_tail(&shared, &mut uplink, &ends, ends.store.tail().await?).await?;
+    tell_tail(&shared, &mut uplink, &ends, ends.store.status().await?.tail).await?;
     while let Some(heard) = hear(&ends, &uplink).await {
         let input = match heard {
             Heard::Tail(tail) => {

@@ -195,6 +195,11 @@ impl<J: Journal> Spool<J> {
         Ok(Some(StoredBlock { id: entry.id, bytes, sealed: entry.sealed, gap: entry.gap.is_some() }))
     }
 
+    /// Everything of `lane` up to here has been released.
+    pub fn released_through(&self, lane: Lane) -> u64 {
+        self.meta.lanes[lane.index()].through
+    }
+
     /// The far side has everything of `lane` up to `through` and the ranges in `also`: forget those blocks.
     ///
     /// They disappear at once and are deleted with the next commit; after a crash in between they are sent again.
