@@ -1,3 +1,5 @@
 //! The gateway seat.
 
+pub mod assemble;
 pub mod status;
+mod tally;

@@ -1,7 +1,7 @@
 //! What was never seen before: three ways to leave one's own past, learnt on the stream itself.
 //!
 //! * **range**: the value, or the mean of the last 20, jumps out of everything seen before;
-//! * **drift**: within the last tenth of the past, the mean has moved out of all of it by half its width;
+//! * **drift**: within the last tenth of the past, the mean has moved out of all of it by twice its width;
 //! * **course**: the last steps look like no stretch of the past (nearest neighbour, [`super::course`]).
 //!
 //! Whatever leaves the range is held against the band that it left, so that one fault is one finding with a peak
@@ -75,7 +75,7 @@ impl Novelty {
         let mean = self.recent.iter().sum::<f64>() / MEAN_OF as f64;
         let step = self.close_step(at, x);
         let verdict = match self.hold {
-            Some(hold) => self.held(at, hold, x, mean, step),
+            Some(hold) => self.held(at, hold, x, mean),
             None => self.free(at, x, mean, step),
         };
         self.last = x;
@@ -148,14 +148,14 @@ impl Novelty {
         // What is back near the edge is back: without this margin noise at the edge would open and close at will.
         let slack = 0.02 * (band.hi - band.lo);
         (band.lo, band.hi) = (band.lo - slack, band.hi + slack);
-        let hold = Hold { signal, band, up, outside: 1, inside: 0, peak: x, since: self.readings };
+        let hold = Hold { signal, band, up, outside: 1, total: 1, inside: 0, s_peak: s, peak: x, since: self.readings };
         self.hold = Some(hold);
         self.rested_at = self.readings + REST_STEPS;
         self.excursion(at, &hold, strength, true)
     }
 
     /// Judges while a signal is held against the band that it left.
-    fn held(&mut self, at: Wall, mut hold: Hold, x: f64, mean: f64, step: Option<Step>) -> Option<Verdict> {
+    fn held(&mut self, at: Wall, mut hold: Hold, x: f64, mean: f64) -> Option<Verdict> {
         let s = match hold.signal {
             Signal::Value => x,
             Signal::Mean | Signal::Step => mean,
@@ -164,6 +164,8 @@ impl Novelty {
         let again = out && hold.inside > 0;
         if out {
             (hold.outside, hold.inside) = (hold.outside.saturating_add(1), 0);
+            hold.total = hold.outside;
+            hold.s_peak = if hold.up { hold.s_peak.max(s) } else { hold.s_peak.min(s) };
             hold.peak = if hold.up { hold.peak.max(x) } else { hold.peak.min(x) };
         } else {
             hold.inside += 1;
@@ -179,16 +181,24 @@ impl Novelty {
         let for_good = stayed > HOLD_STEPS * u64::from(self.course.stride());
         if hold.inside >= HOLD_INSIDE || for_good {
             self.hold = None;
-            if for_good {
-                self.values.learn(at, hold.peak);
-                self.learn(at, x, mean, step);
-                self.means.learn(at, mean);
-                self.steps.learn(at, mean);
-            }
+            let short = hold.total < LASTING_READINGS;
+            let share = if for_good { 1.0 } else if short { LEARN_SHORT } else { LEARN_LONG };
+            self.absorb(at, &hold, share);
         } else {
             self.hold = Some(hold);
         }
         out.then(|| self.excursion(at, &hold, 1.0, again))
+    }
+
+    /// Widens the past by a share of what was beyond it.
+    fn absorb(&mut self, at: Wall, hold: &Hold, share: f64) {
+        let edge = if hold.up { hold.band.hi } else { hold.band.lo };
+        let range = match hold.signal {
+            Signal::Value => &mut self.values,
+            Signal::Mean => &mut self.means,
+            Signal::Step => &mut self.steps,
+        };
+        range.learn(at, edge + share * (hold.s_peak - edge));
     }
 
     fn excursion(&self, at: Wall, hold: &Hold, strength: f64, fresh: bool) -> Verdict {
@@ -277,10 +287,14 @@ struct Hold {
     /// What had been seen before it.
     band: Band,
     up: bool,
+    /// Readings outside, of the excursion and of its return to the outside.
     outside: u32,
+    total: u32,
     /// Consecutive readings back inside.
     inside: u32,
     peak: f64,
+    /// Extreme of the signal that left.
+    s_peak: f64,
     /// Reading number of its beginning.
     since: u64,
 }
@@ -339,11 +353,10 @@ impl Range {
         self.epoch = (self.epoch + 1) % EPOCHS;
         self.epochs[self.epoch] = Band::EMPTY;
         self.epoch_readings = 0;
-        self.all = self.epochs.iter().fold(Band::EMPTY, |mut all, e| {
-            all.take(e.lo);
-            all.take(e.hi);
-            all
-        });
+        self.all = self
+            .epochs
+            .iter()
+            .fold(Band::EMPTY, |all, e| Band { lo: all.lo.min(e.lo), hi: all.hi.max(e.hi) });
     }
 }
 
@@ -371,22 +384,26 @@ const MEAN_OF: usize = 20;
 /// Thresholds of the excess, as shares of the width.
 const VALUE_EXCESS: f64 = 0.03;
 const MEAN_EXCESS: f64 = 0.06;
-const STEP_EXCESS: f64 = 0.5;
+const STEP_EXCESS: f64 = 0.7;
 /// Jumps within so many standard deviations of the noise are records, not findings.
 const VALUE_NOISE_MARGIN: f64 = 1.5;
-const MEAN_NOISE_MARGIN: f64 = 0.3;
+const MEAN_NOISE_MARGIN: f64 = 0.1;
 /// Standard deviation of white noise per mean absolute difference of neighbours: half the root of pi.
 const WOBBLE_TO_SIGMA: f64 = 0.886;
 /// Standard deviations at which a course is strange.
-const COURSE_SIGMAS: f64 = 5.0;
+const COURSE_SIGMAS: f64 = 4.5;
 /// Steps after a finding in which no other is made.
 const REST_STEPS: u64 = 100;
 /// Steps per block of the drift check; one to two blocks are its "last tenth of the past".
 const BLOCK_STEPS: u32 = 32;
 /// Readings outside after which an excursion is more than a spike.
 const LASTING_READINGS: u32 = 5;
+/// Share of an excursion that is learnt when it is over: spikes of that size are known from then on, what lasted is
+/// worth telling again.
+const LEARN_SHORT: f64 = 1.0;
+const LEARN_LONG: f64 = 0.5;
 /// Consecutive readings inside that end an excursion.
-const HOLD_INSIDE: u32 = 20;
+const HOLD_INSIDE: u32 = 3;
 /// Steps after which an excursion is the new normal.
 const HOLD_STEPS: u64 = 400;
 /// Epochs that a range remembers, and how long and full each must be.
