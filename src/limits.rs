@@ -15,6 +15,28 @@ pub const CHANNELS_MAX: usize = 4096;
 /// Wall times before this (2025-01-01) mean that nobody has set the clock.
 pub const WALL_PLAUSIBLE_MIN: Wall = Wall::from_secs(1_735_689_600);
 
+// Judging: windows, detectors, episodes.
+
+/// Windows that one channel holds open; length, hop and lateness are cut to fit.
+pub const WINDOWS_OPEN_MAX: usize = 64;
+/// So many late readings of one channel in a row mean that its clock was set back.
+pub const LATE_RUN_MAX: u32 = 20;
+/// Longest lateness that is waited for, in seconds.
+pub const LATENESS_S_MAX: u32 = 3600;
+/// Shortest window and hop, in milliseconds.
+pub const WINDOW_MS_MIN: u32 = 100;
+/// Readings before a stream is judged by its past.
+pub const NOVELTY_LEARN_READINGS: u64 = 150;
+/// Steps of the past that a course remembers: at one step per 5 min, nearly three days.
+pub const COURSE_STEPS: usize = 800;
+/// Most bytes of learnt state per stream.
+pub const STREAM_BYTES_MAX: usize = 8 * 1024;
+/// Ended episodes that are remembered for the next digests; older ones are only counted.
+pub const ENDED_EPISODES_MAX: usize = 256;
+
+const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
+const _: () = assert!(ENDED_EPISODES_MAX >= FACT_EVENTS_MAX);
+
 // Facts and digests.
 
 /// Events that one digest names; further ones are counted.
@@ -133,7 +155,7 @@ pub const CONFIG_PROBLEMS_MAX: usize = 100;
 pub const CONFIG_LIST_MAX: usize = 64;
 /// Longest path in a configuration file (Linux: PATH_MAX).
 pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
-/// Most sources of one agent; each has a thread.
+/// Most sources of one agent; each has a thread and its own event time.
 pub const SOURCES_MAX: usize = 16;
 /// Most entries under `[channels]`; each new channel is held against all of them.
 pub const CHANNEL_RULES_MAX: usize = 1024;
@@ -219,3 +241,10 @@ pub const CHECK_CERTIFICATE_DAYS_MIN: i64 = 30;
 pub const CHECK_DISK_BYTES_MIN: u64 = 64 << 20;
 /// Free disk that an aggregator's database should find.
 pub const CHECK_STORE_FREE_BYTES: u64 = 1 << 30;
+
+// The gateway seat.
+
+/// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
+pub const BATCHES_MAX: usize = 16;
+/// Time in which episodes that begin or end together are gathered into one digest.
+pub const DIGEST_SETTLE_MS: u64 = 2_000;

@@ -6,11 +6,14 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
+use super::assemble::Mark;
 use super::line::OutageOver;
+use super::shared::evicted;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::facts::{Facts, Outage};
 use crate::limits;
+use crate::spool::StoreError;
 use crate::time::Mono;
 use crate::wire::{BlockId, Record};
 
@@ -23,7 +26,7 @@ pub(super) async fn run(
     outages: Receiver<OutageOver>,
     first: Sender<BlockId>,
 ) -> Result<(), AgentError> {
-    let mut last = clock::mono();
+    let mut period = Period { begun: clock::mono(), mark: Mark::default(), news: 0 };
     let mut news_since: Option<Mono> = None;
     loop {
         match next(&outages).await {
@@ -36,19 +39,37 @@ pub(super) async fn run(
             }
             Some(None) if shared.options.digests => {
                 let now = clock::mono();
-                if shared.assembler.borrow().has_news() {
+                if shared.news.get() != period.news {
                     news_since.get_or_insert(now);
                 }
                 let settled = news_since.is_some_and(|since| now.since(since) >= SETTLE);
-                if settled || now.since(last) >= shared.options.digest_every {
-                    let facts = shared.assembler.borrow_mut().take_facts();
+                if settled || now.since(period.begun) >= shared.options.digest_every {
+                    let facts = period.turn(&shared);
+                    news_since = None;
                     word(&shared, facts).await?;
-                    (last, news_since) = (now, None);
                 }
             }
             Some(None) => {}
             None => return Ok(()),
         }
+    }
+}
+
+/// What has not been worded yet.
+struct Period {
+    begun: Mono,
+    mark: Mark,
+    /// [`Shared::news`] when it began.
+    news: u64,
+}
+
+impl Period {
+    /// The facts of this period; the next one begins.
+    fn turn(&mut self, shared: &Shared) -> Facts {
+        let assembler = shared.assembler.borrow();
+        let facts = assembler.facts(&self.mark);
+        *self = Self { begun: clock::mono(), mark: assembler.mark(), news: shared.news.get() };
+        facts
     }
 }
 
@@ -67,13 +88,12 @@ async fn next(outages: &Receiver<OutageOver>) -> Option<Option<OutageOver>> {
 
 async fn outage_facts(shared: &Shared, over: OutageOver) -> Result<Facts, AgentError> {
     let spool = shared.store.status().await?;
-    let evicted: u64 = spool.ledger.iter().map(|lane| lane.evicted_total()).sum();
-    let mut facts = shared.assembler.borrow_mut().facts_since(over.from.mono);
+    let mut facts = shared.assembler.borrow().facts(&over.mark);
     facts.outage = Some(Outage {
         start: over.from.wall,
         duration_s: over.to.mono.since(over.from.mono).as_secs(),
         records_kept: spool.ledger.iter().map(|lane| lane.pending).sum(),
-        records_lost: evicted.saturating_sub(over.evicted_before),
+        records_lost: evicted(&spool).saturating_sub(over.evicted_before),
     });
     Ok(facts)
 }
@@ -84,6 +104,6 @@ async fn word(shared: &Shared, facts: Facts) -> Result<BlockId, AgentError> {
     let digest = shared.glm.word(facts, shared.options.lang, id).await;
     shared.keep_brief(&digest);
     let cited = shared.store.admit_durable(vec![Record::Digest(digest)]).await?;
-    let at = cited.first().ok_or(AgentError::StoreGone)?;
+    let at = cited.first().ok_or(StoreError::Gone)?;
     Ok(BlockId { lane: at.lane, first: at.first, last: at.last })
 }

@@ -11,13 +11,17 @@ use super::status::SourceBrief;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::episode::Phase;
-use crate::observe::{self, agent as events, metrics};
+use crate::observe::{self, agent as events};
 use crate::sensor::{self, Batch, SourceHandle, SourceOptions, Stop};
 use crate::time::Wall;
 use crate::wire::{Lane, Record};
 
 /// Opens every source and starts its thread.
-pub(super) fn start(shared: &Shared, out: &Sender<Batch>, stop: &Stop) -> Result<Vec<SourceHandle>, AgentError> {
+pub(super) fn start(
+    shared: &Shared,
+    out: &Sender<Batch>,
+    stop: &Stop,
+) -> Result<Vec<SourceHandle>, AgentError> {
     let mut handles = Vec::with_capacity(shared.options.sources.len());
     for (name, options) in &shared.options.sources {
         let handle = sensor::spawn(name, options.clone(), out.clone(), stop.clone())
@@ -118,7 +122,7 @@ fn judge(shared: &Shared, clocks: &mut [SourceClock], batch: Batch, out: &mut Ve
 async fn admit(shared: &Shared, out: Vec<Record>) -> Result<(), AgentError> {
     let (alarms, rest): (Vec<_>, Vec<_>) = out.into_iter().partition(|record| record.lane() == Lane::Alarm);
     if !alarms.is_empty() {
-        let ids: Vec<Option<u64>> = alarms.iter().map(told_episode).collect();
+        let ids: Vec<Option<u64>> = alarms.iter().map(|record| told_episode(shared, record)).collect();
         let numbered = shared.store.admit_numbered(alarms).await?;
         let numbers = numbered.iter().flat_map(|c| (c.first..=c.last).map(|n| (c.lane, n)));
         let mut assembler = shared.assembler.borrow_mut();
@@ -129,17 +133,17 @@ async fn admit(shared: &Shared, out: Vec<Record>) -> Result<(), AgentError> {
         }
     }
     if !rest.is_empty() {
-        metrics::WINDOWS.add(rest.iter().filter(|r| r.lane() == Lane::Metric).count() as u64);
         shared.store.admit(rest).await?;
     }
     Ok(())
 }
 
 /// Logs and counts a step of an episode; returns its id.
-fn told_episode(record: &Record) -> Option<u64> {
+fn told_episode(shared: &Shared, record: &Record) -> Option<u64> {
     let Record::Episode(step) = record else { return None };
     if step.phase != Phase::Updated {
         observe::emit(&events::EpisodeStep { step });
+        shared.news.set(shared.news.get() + 1);
     }
     Some(step.id)
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
+use super::assemble::Mark;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::link::{Command, LinkEvent, Publish, Qos};
@@ -36,12 +37,14 @@ pub(super) struct Ends {
 }
 
 /// The line is back after long enough to report it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct OutageOver {
     /// When it was lost.
     pub from: Stamp,
     /// When it came back.
     pub to: Stamp,
+    /// The moment of the assembler when it was lost.
+    pub mark: Mark,
     /// Records that had been given up when it was lost.
     pub evicted_before: u64,
 }
@@ -55,7 +58,7 @@ enum Heard {
 
 /// Runs until the link's thread or the store's thread is gone; both end only in an orderly stop.
 pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> Result<(), AgentError> {
-    let mut lost = Lost { at: clock::stamp(), evicted: shared.evicted().await? };
+    let mut lost = Lost::now(&shared).await?;
     tell_tail(&shared, &mut uplink, &ends, ends.store.status().await?.tail).await?;
     while let Some(heard) = hear(&ends, &uplink).await {
         let input = match heard {
@@ -65,7 +68,7 @@ pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> R
             }
             Heard::Deadline => Input::Tick,
             Heard::First(id) => Input::First(id),
-            Heard::Line(event) => match line_input(&shared, &ends, &mut lost, event).await? {
+            Heard::Line(event) => match line_input(&shared, &mut lost, event).await? {
                 Some(input) => input,
                 None => continue,
             },
@@ -81,7 +84,15 @@ pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> R
 /// Since when the line is down, and what had been given up by then.
 struct Lost {
     at: Stamp,
+    mark: Mark,
     evicted: u64,
+}
+
+impl Lost {
+    async fn now(shared: &Shared) -> Result<Self, AgentError> {
+        let evicted = shared.evicted().await?;
+        Ok(Self { at: clock::stamp(), mark: shared.assembler.borrow().mark(), evicted })
+    }
 }
 
 async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
@@ -114,12 +125,7 @@ async fn tell_tail(shared: &Shared, uplink: &mut Uplink, ends: &Ends, tail: Tail
     Ok(())
 }
 
-async fn line_input(
-    shared: &Shared,
-    ends: &Ends,
-    lost: &mut Lost,
-    event: LinkEvent,
-) -> Result<Option<Input>, AgentError> {
+async fn line_input(shared: &Shared, lost: &mut Lost, event: LinkEvent) -> Result<Option<Input>, AgentError> {
     Ok(match event {
         LinkEvent::Up { receive_max, packet_bytes_max } => {
             shared.line_is_up();
@@ -127,7 +133,7 @@ async fn line_input(
         }
         LinkEvent::Down { reason, .. } => {
             if shared.line_is_down(reason) {
-                *lost = Lost { at: clock::stamp(), evicted: shared.evicted().await? };
+                *lost = Lost::now(shared).await?;
             }
             Some(Input::LineDown)
         }
@@ -141,7 +147,7 @@ async fn line_input(
 /// Whether an offline digest has been asked for. One that is still being worded answers for this outage as well.
 fn report_outage(shared: &Shared, ends: &Ends, lost: &Lost) -> bool {
     let to = clock::stamp();
-    let over = OutageOver { from: lost.at, to, evicted_before: lost.evicted };
+    let over = OutageOver { from: lost.at, to, mark: lost.mark.clone(), evicted_before: lost.evicted };
     to.mono.since(lost.at.mono) >= shared.options.offline_after && ends.outages.try_send(over).is_ok()
 }
 
@@ -160,7 +166,12 @@ fn acknowledgement(shared: &Shared, topic: &str, payload: &[u8]) -> Option<Input
     }
 }
 
-async fn carry_out(shared: &Shared, uplink: &mut Uplink, ends: &Ends, input: Input) -> Result<(), AgentError> {
+async fn carry_out(
+    shared: &Shared,
+    uplink: &mut Uplink,
+    ends: &Ends,
+    input: Input,
+) -> Result<(), AgentError> {
     let mut todo = VecDeque::from(uplink.step(clock::mono(), input));
     while let Some(output) = todo.pop_front() {
         match output {

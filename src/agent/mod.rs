@@ -40,7 +40,6 @@ use crate::observe::{self, agent as events};
 use crate::sensor::{self, SourceError, SourceOptions};
 use crate::spool::{self, Damage, StoreError, StoreHandle};
 use crate::sync::uplink::{Uplink, UplinkOptions};
-use crate::time::Mono;
 use crate::wire::{Notice, Record};
 
 /// Everything the seat needs to know; the configuration fills it.
@@ -112,7 +111,11 @@ pub fn run(options: AgentOptions, stop: Receiver<()>) -> Result<(), AgentError> 
     smol::block_on(executor.run(seat(&executor, options, stop)))
 }
 
-async fn seat(executor: &LocalExecutor<'_>, options: AgentOptions, stop: Receiver<()>) -> Result<(), AgentError> {
+async fn seat(
+    executor: &LocalExecutor<'_>,
+    options: AgentOptions,
+    stop: Receiver<()>,
+) -> Result<(), AgentError> {
     let begun = clock::mono();
     let (store, tails, opened) = spool::start(&options.spool_dir, options.spool.clone())?;
     let server = Server::bind(options.http.clone()).await?;
@@ -134,7 +137,8 @@ async fn seat(executor: &LocalExecutor<'_>, options: AgentOptions, stop: Receive
     let (outages, asked) = smol::channel::bounded(1);
     let (first, firsts) = smol::channel::bounded(1);
     let uplink = Uplink::new(shared.options.uplink.clone(), opened.epoch);
-    let ends = line::Ends { store: store.clone(), tails, commands: commands.clone(), line, outages, first: firsts };
+    let ends =
+        line::Ends { store: store.clone(), tails, commands: commands.clone(), line, outages, first: firsts };
     let line = executor.spawn(line::run(shared.clone(), uplink, ends));
     let digests = executor.spawn(digests::run(shared.clone(), asked, first));
     let heartbeat = executor.spawn(heartbeat::run(shared.clone(), commands.clone()));

@@ -1,13 +1,50 @@
 //! The agent's own page: the status for people, refreshed by the browser, without script.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 
+use super::Shared;
 use super::status::Status;
-use crate::http::escape;
+use crate::http::{self, Escaped, Request, Response, Server};
 use crate::time::humane;
 
-/// The page at `/`.
-pub(super) fn html(status: &Status) -> String {
+/// Answers until dropped.
+pub(super) async fn serve(shared: Rc<Shared>, server: Server) {
+    server.serve(async |request| answer(&shared, &request).await).await;
+}
+
+async fn answer(shared: &Rc<Shared>, request: &Request) -> Response {
+    if let Some(common) = http::common(request, || ready(shared)) {
+        return common;
+    }
+    match request.path.as_str() {
+        "/" => with_status(shared, |status| Response::html(html(status))).await,
+        "/api/status" => {
+            with_status(shared, |status| match serde_json::to_value(status) {
+                Ok(value) => Response::json(&value),
+                Err(e) => Response::text(500, e.to_string()),
+            })
+            .await
+        }
+        "/style.css" => Response::new(200, "text/css; charset=utf-8", STYLE),
+        _ => Response::not_found(),
+    }
+}
+
+async fn with_status(shared: &Rc<Shared>, show: impl FnOnce(&Status) -> Response) -> Response {
+    match shared.status().await {
+        Ok(status) => show(&status),
+        Err(e) => Response::text(503, e.to_string()),
+    }
+}
+
+/// Ready means: what a source sends now will be kept. The line may be down, that is what the spool is for.
+fn ready(shared: &Shared) -> Result<(), String> {
+    let failed = shared.sources.borrow().iter().find(|s| s.state.starts_with("failed")).cloned();
+    failed.map_or(Ok(()), |s| Err(format!("source {}: {}", s.name, s.state)))
+}
+
+fn html(status: &Status) -> String {
     let mut out = String::with_capacity(4096);
     // Writing to a String cannot fail.
     let _ = write!(
@@ -15,10 +52,10 @@ pub(super) fn html(status: &Status) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
          <meta http-equiv=refresh content=5><title>{device} · Outpost</title><link rel=stylesheet href=/style.css>\
          <main><h1>{device}</h1><p>Outpost {version}, up for {uptime}, clock {clock}",
-        device = escape(&status.device),
-        version = escape(&status.version),
+        device = Escaped(&status.device),
+        version = Escaped(&status.version),
         uptime = humane(std::time::Duration::from_secs(status.uptime_s)),
-        clock = escape(&status.clock),
+        clock = Escaped(&status.clock),
     );
     line(&mut out, status);
     digest(&mut out, status);
@@ -33,7 +70,7 @@ fn line(out: &mut String, status: &Status) {
     let (class, text) = if status.line.up { ("ok", "up") } else { ("bad", "down, buffering") };
     let _ = write!(out, "<h2>Line</h2><p class={class}>{text} for {since}");
     if let (false, Some(reason)) = (status.line.up, &status.line.reason) {
-        let _ = write!(out, "<p>{}", escape(reason));
+        let _ = write!(out, "<p>{}", Escaped(reason));
     }
 }
 
@@ -44,9 +81,9 @@ fn digest(out: &mut String, status: &Status) {
         "<h2>Latest digest</h2><p class={class}>{verdict}, cause {cause}, worded by {engine}<p>{text}",
         class = if digest.verdict == crate::reading::Severity::Critical { "bad" } else { "ok" },
         verdict = digest.verdict,
-        cause = escape(&digest.cause),
+        cause = Escaped(&digest.cause),
         engine = digest.engine,
-        text = escape(&digest.text),
+        text = Escaped(&digest.text),
     );
 }
 
@@ -64,13 +101,15 @@ fn counts(out: &mut String, status: &Status) {
         let _ = write!(out, "<tr><th>{name}<td>{value}");
     }
     for source in &status.sources {
-        let _ = write!(out, "<tr><th>source {}<td>{}", escape(&source.name), escape(&source.state));
+        let _ = write!(out, "<tr><th>source {}<td>{}", Escaped(&source.name), Escaped(&source.state));
     }
     out.push_str("</table>");
 }
 
 fn ledger(out: &mut String, status: &Status) {
-    out.push_str("<h2>Ledger</h2><table><tr><th>lane<th>admitted<th>= acknowledged<th>+ pending<th>+ evicted");
+    out.push_str(
+        "<h2>Ledger</h2><table><tr><th>lane<th>admitted<th>= acknowledged<th>+ pending<th>+ evicted",
+    );
     for row in &status.ledger {
         let _ = write!(
             out,
@@ -80,7 +119,7 @@ fn ledger(out: &mut String, status: &Status) {
     }
     out.push_str("</table>");
     if let Some(error) = &status.spool.error {
-        let _ = write!(out, "<p class=bad>The disk refuses: {}", escape(error));
+        let _ = write!(out, "<p class=bad>The disk refuses: {}", Escaped(error));
     }
 }
 
@@ -100,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_hostile_name_does_not_become_markup() {
-        let status = Status { device: "<script>alert(1)</script>".into(), ..super::super::status::tests::example() };
+        let status =
+            Status { device: "<script>alert(1)</script>".into(), ..super::super::status::tests::example() };
         let page = html(&status);
         assert!(!page.contains("<script>"), "{page}");
         assert!(page.contains("&lt;script&gt;"));

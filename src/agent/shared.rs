@@ -8,7 +8,7 @@ use super::assemble::{AssembleOptions, Assembler};
 use super::status::{DigestBrief, LedgerRow, LineStatus, SourceBrief, SpoolBrief, Status};
 use super::{AgentError, AgentOptions};
 use crate::clock;
-use crate::digest::Digest;
+use crate::digest::{Digest, Engine};
 use crate::glm::{Glm, GlmHandle};
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
@@ -26,9 +26,21 @@ pub(super) struct Shared {
     pub line: RefCell<Line>,
     pub last_digest: RefCell<Option<DigestBrief>>,
     digest_id: Cell<u64>,
+    pub model: Cell<ModelState>,
+    /// Episodes that began or ended; a digest is due when it moves.
+    pub news: Cell<u64>,
     pub sources: RefCell<Vec<SourceBrief>>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
+}
+
+/// The language model as its latest digest shows it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ModelState {
+    /// First bytes of the SHA-256 of the one in use; zero before the first digest.
+    pub hash_prefix: [u8; 8],
+    /// The template had to do it.
+    pub out: bool,
 }
 
 /// The line as the seat sees it.
@@ -61,6 +73,8 @@ impl Shared {
             line: RefCell::new(Line { up: false, since: clock::mono(), downs: 0, reason: None }),
             last_digest: RefCell::new(None),
             digest_id: Cell::new(books[Lane::Digest.index()].admitted + 1),
+            model: Cell::default(),
+            news: Cell::new(0),
             sources: RefCell::new(Vec::new()),
             salvaged,
             options,
@@ -108,6 +122,12 @@ impl Shared {
     }
 
     pub fn keep_brief(&self, digest: &Digest) {
+        let mut model = self.model.get();
+        model.out = digest.engine == Engine::Template && self.options.glm.enabled;
+        if let Ok(hash) = u64::from_str_radix(&digest.model, 16) {
+            model.hash_prefix = hash.to_be_bytes();
+        }
+        self.model.set(model);
         *self.last_digest.borrow_mut() = Some(DigestBrief {
             engine: digest.engine,
             verdict: digest.verdict,
