@@ -1,10 +1,11 @@
-"""Training: the teacher, the plain student, the distilled student. Resumable, fixed seeds, CPU.
+"""Training: the teacher, the plain student, its continuation alone and distilled. Resumable, fixed seeds, CPU.
 
 Matrices are trained by Muon (momentum, orthogonalised), the rest by AdamW; matrix products run in bfloat16. Loss counts
 on answer tokens only. Distillation: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy.
 Checkpoints stand in $STUDENT_CHECKPOINTS (default: `checkpoints/` beside this file, ignored by git).
 """
 
+import dataclasses
 import json
 import os
 import random
@@ -24,15 +25,37 @@ TEMPERATURE = 3.0
 ALPHA = 0.7
 BATCH_TOKENS = 2048
 MEASURED = 400  # held-out scenarios per measurement
-SEED_TRAIN, SEED_HELD_OUT, SEED_SHORT = 1, 2, 3
+SEED_HELD_OUT = 2  # data seeds of the runs differ from it; the split itself is by hash
 
 TEACHER = Shape(len(vocab.TOKENS), hidden=192, layers=5, heads=6, kv_heads=2, inter=512)
 STUDENT = Shape(len(vocab.TOKENS), hidden=128, layers=4, heads=4, kv_heads=2, inter=352)
-# name: (shape, steps, teacher's name, seed)
+
+
+@dataclasses.dataclass
+class Run:
+    """One training. `start`: run whose weights it begins with; `level`, `decay`: height of the rate, part that falls."""
+
+    shape: Shape
+    steps: int
+    data_seed: int
+    teacher: str | None = None
+    start: str | None = None
+    level: float = 1.0
+    decay: float = 0.5
+    weight_seed: int = 11
+
+    def rate(self, step):
+        """Share of the base rate at one step: a short rise, a plateau, a straight fall to zero."""
+        return self.level * min(1.0, (step + 1) / 50) * min(1.0, (self.steps - step) / (self.decay * self.steps))
+
+
+# The plain student goes on twice from the same weights over the same scenarios: alone and with the teacher. What
+# distillation is worth is the difference of these two.
 RUNS = {
-    "plain": (STUDENT, 1600, None, 11),
-    "teacher": (TEACHER, 2000, None, 12),
-    "distilled": (STUDENT, 2000, "teacher", 11),
+    "teacher": Run(TEACHER, 1600, data_seed=1, weight_seed=12),
+    "plain": Run(STUDENT, 1600, data_seed=1),
+    "continued": Run(STUDENT, 1300, data_seed=4, start="plain", level=0.6, decay=1.0),
+    "distilled": Run(STUDENT, 1300, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
 }
 
 
@@ -109,10 +132,10 @@ def loss_of(model, teacher, ids, mask):
 
 def train(name):
     """Runs or continues one training; returns the model, and leaves it as `<name>.pt`."""
-    shape, steps, teacher_name, seed = RUNS[name]
-    torch.manual_seed(seed)
-    model = Glm(shape)
-    teacher = load(teacher_name) if teacher_name else None
+    run = RUNS[name]
+    torch.manual_seed(run.weight_seed)
+    model = load(run.start).train() if run.start else Glm(run.shape)
+    teacher = load(run.teacher) if run.teacher else None
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
     others = [p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
     muon, adam = Muon(matrices, rate=0.02), torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0)
@@ -123,9 +146,9 @@ def train(name):
         model.load_state_dict(saved["model"])
         adam.load_state_dict(saved["adam"])
     started = time.time() - spent
-    print(f"{name}: {model.parameters_count()} parameters, {steps} steps from {step}", flush=True)
-    for ids, mask in batches(SEED_TRAIN, step):
-        scale = min(1.0, (step + 1) / 50) * min(1.0, (steps - step) / (0.5 * steps))
+    print(f"{name}: {model.parameters_count()} parameters, {run.steps} steps from {step}", flush=True)
+    for ids, mask in batches(run.data_seed, step):
+        scale = run.rate(step)
         for group in adam.param_groups:
             group["lr"] = 0.004 * scale
         loss, hard = loss_of(model, teacher, ids, mask)
@@ -138,13 +161,13 @@ def train(name):
         if step % 50 == 0:
             spent = time.time() - started
             print(f"{name} step {step} cross-entropy {hard.item():.4f} loss {loss.item():.4f} {spent:.0f} s", flush=True)
-        if step % 200 == 0 or step == steps:
+        if step % 200 == 0 or step == run.steps:
             saved = {"step": step, "spent_s": time.time() - started, "muon": muon.buffers}
             torch.save({"model": model.state_dict(), "adam": adam.state_dict(), **saved}, path)
-        if step >= steps:
+        if step >= run.steps:
             break
-    figures = {"steps": steps, "training_s": round(time.time() - started), **measure(model)}
-    torch.save({"shape": shape.__dict__, "model": model.state_dict(), "figures": figures}, CHECKPOINTS / f"{name}.pt")
+    figures = {"steps": run.steps, "training_s": round(time.time() - started), **measure(model)}
+    torch.save({"shape": run.shape.__dict__, "model": model.state_dict(), "figures": figures}, CHECKPOINTS / f"{name}.pt")
     print(name, json.dumps(figures), flush=True)
     return model
 
@@ -187,6 +210,6 @@ def share(hits):
 if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("STUDENT_THREADS", "1")))
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    for run in sys.argv[1:] or ["teacher", "plain", "distilled"]:
-        if not (CHECKPOINTS / f"{run}.pt").exists():
-            train(run)
+    for name in sys.argv[1:] or RUNS:
+        if not (CHECKPOINTS / f"{name}.pt").exists():
+            train(name)
