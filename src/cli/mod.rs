@@ -12,6 +12,8 @@ pub mod exit;
 mod help;
 mod sources;
 pub mod spec;
+#[cfg(feature = "gateway")]
+mod spool;
 mod style;
 mod version;
 
@@ -46,6 +48,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Help(topic) => print(&help::text(*topic, style)),
         Command::Version => print(&version::text(invocation.json)),
         Command::Check(args) => check::main(args, invocation.json, style),
+        #[cfg(feature = "gateway")]
+        Command::Spool(args) => spool::main(args, invocation.json),
         #[allow(unreachable_patterns, reason = "with every feature each command has an arm of its own")]
         command => Err(Failure::NotBuilt(command.name())),
     }
