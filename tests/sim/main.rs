@@ -18,8 +18,8 @@ fn run(seed: u64, mistake: Mistake) -> Result<World, String> {
     Ok(world)
 }
 
-fn caught(mistake: Mistake) -> usize {
-    (0..SEEDS).filter(|&seed| run(seed, mistake).is_err()).count()
+fn is_caught(mistake: Mistake) -> bool {
+    (0..SEEDS).any(|seed| run(seed, mistake).is_err())
 }
 
 #[test]
@@ -38,17 +38,17 @@ fn nothing_acknowledged_is_lost_and_everything_arrives_once_the_world_heals() {
 
 #[test]
 fn releasing_at_the_puback_is_caught() {
-    assert!(caught(Mistake::ReleaseAtPubAck) > 0);
+    assert!(is_caught(Mistake::ReleaseAtPubAck));
 }
 
 #[test]
 fn ignoring_the_epoch_is_caught() {
-    assert!(caught(Mistake::IgnoreEpoch) > 0);
+    assert!(is_caught(Mistake::IgnoreEpoch));
 }
 
 #[test]
 fn acknowledging_before_the_commit_is_caught() {
-    assert!(caught(Mistake::AckBeforeCommit) > 0);
+    assert!(is_caught(Mistake::AckBeforeCommit));
 }
 
 const SEEDS: u64 = 300;

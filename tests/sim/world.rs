@@ -106,15 +106,15 @@ impl World {
         self.now = self.now + Duration::from_millis(self.rng.u64(0..400));
         match self.rng.u32(0..1000) {
             0..200 => self.admit(),
-            200..230 => Ok(self.evict()),
+            200..230 => self.evict(),
             230..245 => self.cut(),
             245..340 if !self.line_up => self.connect(),
             340..345 => self.crash_gateway(),
             345..348 => self.wipe_spool(),
-            348..360 => Ok(self.crash_aggregator()),
+            348..360 => self.crash_aggregator(),
             360..540 => self.answer_fetch(),
             540..720 => self.carry(),
-            720..860 => Ok(self.take_in()),
+            720..860 => self.take_in(),
             860..960 => self.carry_ack(),
             _ => self.feed(Input::Tick),
         }?;
@@ -130,7 +130,7 @@ impl World {
             self.now = self.now + Duration::from_millis(100);
             self.answer_fetch()?;
             self.carry()?;
-            self.take_in();
+            self.take_in()?;
             self.carry_ack()?;
             self.name_first_if_due()?;
             self.feed(Input::Tick)?;
@@ -175,10 +175,10 @@ impl World {
     }
 
     /// The oldest block of a lane becomes a gap; neighbouring gaps become one.
-    fn evict(&mut self) {
+    fn evict(&mut self) -> Result<(), String> {
         let lane = Lane::ALL[self.rng.usize(0..4)];
         let mut of_lane = self.spool.range_mut((lane, 0)..=(lane, u64::MAX));
-        let Some((_, block)) = of_lane.find(|(_, block)| !block.1) else { return };
+        let Some((_, block)) = of_lane.find(|(_, block)| !block.1) else { return Ok(()) };
         block.1 = true;
         let gaps: Vec<(u64, u64)> =
             self.spool.iter().filter(|(k, b)| k.0 == lane && b.1).map(|(k, b)| (k.1, b.0)).collect();
@@ -188,6 +188,7 @@ impl World {
                 block.0 = last;
             }
         }
+        Ok(())
     }
 
     fn cut(&mut self) -> Result<(), String> {
@@ -247,12 +248,13 @@ impl World {
         self.crash_gateway()
     }
 
-    fn crash_aggregator(&mut self) {
+    fn crash_aggregator(&mut self) -> Result<(), String> {
         self.counts.crashes += 1;
         self.intake = Intake::new();
         for (&(lane, epoch), state) in &self.states {
             self.intake.restore(DEVICE, lane, epoch, state.clone());
         }
+        Ok(())
     }
 
     fn answer_fetch(&mut self) -> Result<(), String> {
@@ -282,7 +284,7 @@ impl World {
     }
 
     /// The aggregator takes what has queued up: one transaction, then one answer.
-    fn take_in(&mut self) {
+    fn take_in(&mut self) -> Result<(), String> {
         let count = self.rng.usize(0..=self.at_broker.len().min(6));
         let offers: Vec<Offer> = self.at_broker.drain(..count).collect();
         let crash = !self.healed && self.rng.u32(0..20) == 0;
@@ -305,10 +307,12 @@ impl World {
             }
         }
         if crash {
-            self.crash_aggregator();
-        } else if !lanes.is_empty() {
+            return self.crash_aggregator();
+        }
+        if !lanes.is_empty() {
             self.acks.push(AckMessage { lanes });
         }
+        Ok(())
     }
 
     /// An acknowledgement arrives, out of order, twice, or never; also one that was made for an earlier spool.
