@@ -11,6 +11,7 @@
 //! broker down to [`LINK_RECEIVE_MAX`] messages under way, and what goes beyond [`LINK_MESSAGES_MAX`] (QoS 0, or a
 //! broker that ignores our receive maximum) is dropped.
 
+mod connect;
 mod explain;
 mod session;
 pub mod tls;

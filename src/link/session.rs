@@ -9,18 +9,17 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, Filter, LastWill, LastWillProperties, Packet, Publish as Incoming,
-    PublishProperties, SubAck, SubscribeReasonCode,
+    ConnAck, Filter, Packet, Publish as Incoming, PublishProperties, SubAck, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions};
-use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
+use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop};
 use smol::channel::{Receiver, Send, Sender};
 use smol::future::FutureExt as _;
 
-use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, explain};
-use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX, LINK_RECEIVE_MAX};
+use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, connect, explain};
+use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::{self, link::LineUp, metrics};
 
 /// Why a session is over.
@@ -120,7 +119,7 @@ impl<'a> Session<'a> {
 
     /// Lives until the first error or an order to end.
     pub(super) async fn live(&mut self) -> End {
-        let (client, mut eventloop) = match self.connect() {
+        let (client, mut eventloop) = match connect::client(self.options) {
             Ok(pair) => pair,
             Err(reason) => return End::Failed(reason),
         };
@@ -217,45 +216,6 @@ impl<'a> Session<'a> {
         polled.or(told).or(command).or(timer).await
     }
 
-    fn connect(&mut self) -> Result<(AsyncClient, EventLoop), String> {
-        let o = self.options;
-        let mut mqtt = MqttOptions::new(&o.client_id, &o.host, o.port);
-        mqtt.set_clean_start(true);
-        mqtt.set_keep_alive(o.keep_alive.clamp(Duration::from_secs(5), Duration::from_secs(65_535)));
-        mqtt.set_manual_acks(true);
-        mqtt.set_connection_timeout(CONNECT_TIMEOUT_S);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT_TIMEOUT_S);
-        mqtt.set_network_options(network);
-        let window = o.window.max(1);
-        mqtt.set_outgoing_inflight_upper_limit(window);
-        let mut properties = ConnectProperties::new();
-        properties.receive_maximum = Some(LINK_RECEIVE_MAX);
-        properties.max_packet_size = Some(o.packet_bytes_max);
-        if let Some(will) = &o.will {
-            let delay_s = u32::try_from(will.delay.as_secs()).unwrap_or(u32::MAX);
-            properties.session_expiry_interval = Some(delay_s);
-            let say = &will.say;
-            let delay = LastWillProperties { delay_interval: Some(delay_s), ..no_will_properties() };
-            mqtt.set_last_will(LastWill::new(
-                &say.topic,
-                say.payload.clone(),
-                QoS::AtLeastOnce,
-                true,
-                Some(delay),
-            ));
-        }
-        mqtt.set_connect_properties(properties);
-        if let Some(files) = &o.tls {
-            let config = files.load().map_err(|e| e.to_string())?;
-            mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
-        }
-        // Publishes, acknowledgements of messages, and the odd subscription.
-        let requests = usize::from(window) + LINK_MESSAGES_MAX + 16;
-        Ok(AsyncClient::new(mqtt, requests))
-    }
-
     fn handle(&mut self, client: &AsyncClient, event: Event) -> Result<(), End> {
         match event {
             Event::Outgoing(Outgoing::Publish(pkid)) => self.announced(pkid),
@@ -279,6 +239,7 @@ impl<'a> Session<'a> {
         self.window = usize::from(self.options.window.clamp(1, receive_max));
         self.packet_bytes_max = told.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
         self.stage = Stage::Subscribing;
+        self.last_answer = Instant::now();
         if self.options.subscriptions.is_empty() {
             return self.announce(client);
         }
@@ -434,6 +395,9 @@ impl<'a> Session<'a> {
             return Some(format!("nothing moved for {} s; half-open connection", silent.as_secs()));
         }
         let unanswered = self.last_answer.elapsed();
+        if self.stage == Stage::Subscribing && unanswered >= SUBSCRIBE_TIMEOUT {
+            return Some("broker does not answer the subscription".to_owned());
+        }
         let waiting = self.handed_qos1 + self.inflight.len() > 0;
         (waiting && unanswered >= self.options.keep_alive * 4)
             .then(|| format!("broker acknowledges nothing for {} s", unanswered.as_secs()))
@@ -452,24 +416,12 @@ fn retained(say: Announcement) -> Publish {
     }
 }
 
-const fn no_will_properties() -> LastWillProperties {
-    LastWillProperties {
-        delay_interval: None,
-        payload_format_indicator: None,
-        message_expiry_interval: None,
-        content_type: None,
-        response_topic: None,
-        correlation_data: None,
-        user_properties: Vec::new(),
-    }
-}
-
 /// User property of blocks that were sealed before the line came up.
 const HISTORICAL: &str = "historical";
 /// How often stalls and the end's deadlines are looked at.
 const TIMER: Duration = Duration::from_millis(500);
-/// TCP, TLS and MQTT handshakes over a slow line.
-const CONNECT_TIMEOUT_S: u64 = 20;
+/// How long the broker may take to grant the subscriptions.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long each step of an orderly end may take.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Fixed header, packet id, lengths and our properties.
