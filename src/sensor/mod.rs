@@ -10,7 +10,7 @@
 //! | [`LinesOptions`] | stops reading its socket, so that the sender feels it |
 //!
 //! A read that fails is a reading with `Err(NoData::ReadFailed)`, never silence. What can't be understood is counted,
-//! and sampled in the log.
+//! and sampled in the log. This room counts what it hands over (`READINGS` and its kin); nobody above does it again.
 
 mod csv;
 mod host;
@@ -36,6 +36,7 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender};
 
 use crate::clock;
+use crate::limits;
 use crate::observe::{emit, sensor as events};
 use crate::reading::{ChannelId, ChannelInfo, Reading};
 use crate::time::Stamp;
@@ -63,7 +64,10 @@ pub trait Sensor: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The configuration's fault.
-    #[error("source name {name:?} is not usable: use up to 96 characters of A-Z a-z 0-9 _ - . / :")]
+    #[error(
+        "source name {name:?} is not usable: use 1 to {} characters of A-Z a-z 0-9 _ - . / :",
+        limits::CHANNEL_NAME_BYTES_MAX
+    )]
     Name {
         /// The name.
         name: String,
@@ -234,6 +238,7 @@ where
 
 /// Polls at a steady pace; a poll that takes longer than the interval delays the next, and none is made up for.
 async fn polled(mut sensor: impl Sensor, interval: Duration, outlet: Outlet) -> Result<(), SourceError> {
+    let interval = interval.max(Duration::from_millis(limits::POLL_INTERVAL_MS_MIN));
     let mut due = clock::mono();
     let mut infos = Vec::new();
     loop {
