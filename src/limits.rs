@@ -202,6 +202,8 @@ const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
 pub const SENSOR_BATCH_READINGS_MAX: usize = 4096;
 /// Longest wait of a reading in a batch that is not full, in milliseconds.
 pub const SENSOR_BATCH_WAIT_MS_MAX: u64 = 10;
+/// Shortest interval of a polled source in milliseconds; a zero would burn a core.
+pub const POLL_INTERVAL_MS_MIN: u64 = 1;
 /// Longest line of JSON, line protocol or CSV; a longer one is skipped without being kept.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Members of one JSON object, or fields of one line of line protocol.
