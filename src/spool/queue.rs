@@ -38,6 +38,8 @@ pub struct Spool<J> {
     /// The last block of a lane if that is a gap, to let the next one melt into it.
     pub(super) tail_gap: PerLane<Option<TailGap>>,
     pub(super) disk_low: bool,
+    /// New raw and metric blocks are being refused, see [`super::WhenFull::RefuseNewest`].
+    pub(super) refusing: bool,
 }
 
 /// Records without a block yet.
@@ -109,6 +111,7 @@ impl<J: Journal> Spool<J> {
             handed: [0; 4],
             tail_gap: [None; 4],
             disk_low: false,
+            refusing: false,
         })
     }
 
