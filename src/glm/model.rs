@@ -9,6 +9,7 @@ use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
 use crate::digest::vocab::{BadVocab, TokenId, Vocab};
 use crate::glm::bundle::{BadBundle, Bundle, Shape};
+use crate::glm::memory;
 use crate::limits;
 
 /// A loaded student.
@@ -53,7 +54,8 @@ impl Model {
         let vocab = Vocab::parse(&bundle.vocab_txt, &bundle.vocab_json)?;
         let graph = graph(&bundle).map_err(engine)?;
         check(&graph, &bundle.shape, &vocab)?;
-        let options = RunOptions { executor: Some(multithread::Executor::SingleThread), ..Default::default() };
+        let options =
+            RunOptions { executor: Some(multithread::Executor::SingleThread), ..Default::default() };
         let plan = SimplePlan::new_with_options(graph, &options).map_err(engine)?;
         let mut model = Model {
             logits: Vec::with_capacity(vocab.len()),
@@ -68,6 +70,7 @@ impl Model {
         let prompt = [model.vocab.bos(), model.vocab.sep()];
         model.prompt(&prompt)?;
         model.step(model.vocab.sep())?;
+        memory::trim();
         Ok(model)
     }
 
@@ -153,7 +156,11 @@ fn check(graph: &TypedModel, shape: &Shape, vocab: &Vocab) -> Result<(), ModelEr
         }
     }
     if shape.context_tokens_max < limits::CONTEXT_TOKENS_MAX {
-        return wrong(format!("{} positions, {} are due", shape.context_tokens_max, limits::CONTEXT_TOKENS_MAX));
+        return wrong(format!(
+            "{} positions, {} are due",
+            shape.context_tokens_max,
+            limits::CONTEXT_TOKENS_MAX
+        ));
     }
     Ok(())
 }
