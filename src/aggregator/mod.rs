@@ -1,1 +1,3 @@
-//! The cloud seat.
+//! The cloud seat: takes what devices deliver, keeps it, acknowledges it, shows it.
+
+pub mod store;
