@@ -29,9 +29,38 @@ pub const BLOCK_RECORDS_MAX: usize = 16 * 1024;
 /// A lane's open block is sealed when its records are estimated to reach this size, encoded.
 pub const BLOCK_SEAL_BYTES: usize = 64 * 1024;
 
+// Sync and wire.
+
+/// Most entries (lane and epoch) in one acknowledgement.
+pub const ACK_LANES_MAX: usize = 8;
+/// Most separate ranges beyond the contiguous run in one entry of an acknowledgement.
+pub const ACK_RANGES_MAX: usize = 8;
+/// Longest acknowledgement: every number at its longest as a varint.
+pub const ACK_BYTES_MAX: usize = 7 + 2 + ACK_LANES_MAX * (1 + 10 + 10 + 1 + ACK_RANGES_MAX * 20);
+/// Longest heartbeat: metered lines pay for it twice a minute.
+pub const HEARTBEAT_BYTES_MAX: usize = 300;
+/// Most bytes of the program's version in a heartbeat.
+pub const HEARTBEAT_VERSION_BYTES_MAX: usize = 16;
+/// Blocks of one lane that wait to be offered again after a refusal; the lane pauses when there are more.
+pub const UPLINK_REFUSED_MAX: usize = 16;
+/// Times that a refused block is offered again within one session.
+pub const UPLINK_REFUSALS_MAX: u32 = 5;
+/// Separate ranges per lane that one session follows as acknowledged out of order or set aside.
+pub const UPLINK_RANGES_MAX: usize = 1024;
+/// Devices that one aggregator follows.
+pub const INTAKE_DEVICES_MAX: usize = 10_000;
+/// Epochs followed per device and lane; a new one comes only with a new spool.
+pub const INTAKE_EPOCHS_MAX: usize = 16;
+/// Separate ranges followed per lane and epoch.
+pub const INTAKE_RANGES_MAX: usize = 4096;
+
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
+/// Most bytes of a block's body before compression: what reading a hostile block may cost.
+pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(BLOCK_BODY_BYTES_MAX > BLOCK_BYTES_MAX);
 // HTTP.
 
 /// Connections served at once; further ones wait in the kernel's backlog.
@@ -77,3 +106,19 @@ pub const CHART_POINTS_MAX: usize = 240;
 pub const PAGE_CHARTS_MAX: usize = 6;
 
 const _: () = assert!(AGGREGATOR_COMMIT_BYTES_MAX > BLOCK_BYTES_MAX);
+// Configuration.
+
+/// Most bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Most problems reported of one file; who has more has given the wrong file.
+pub const CONFIG_PROBLEMS_MAX: usize = 100;
+/// Most elements of a list of values.
+pub const CONFIG_LIST_MAX: usize = 64;
+/// Longest path in a configuration file (Linux: PATH_MAX).
+pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
+/// Most sources of one agent; each has a thread.
+pub const SOURCES_MAX: usize = 16;
+/// Most entries under `[channels]`; each new channel is held against all of them.
+pub const CHANNEL_RULES_MAX: usize = 1024;
+/// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
+pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;

@@ -1,1 +1,3 @@
 //! The gateway seat.
+
+pub mod status;

@@ -1,0 +1,118 @@
+//! What the agent tells of itself at `/api/status`: the shape is part of the interface, fields are only added.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Engine;
+use crate::reading::Severity;
+use crate::wire::Lane;
+
+/// The agent at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Device name.
+    pub device: String,
+    /// Program version.
+    pub version: String,
+    /// Seconds since the agent started.
+    pub uptime_s: u64,
+    /// What is known of the wall clock: `unset`, `free`, `synced`.
+    pub clock: String,
+    /// The line to the broker.
+    pub line: LineStatus,
+    /// Readings taken since the start.
+    pub readings: u64,
+    /// Inputs that could not be understood.
+    pub malformed: u64,
+    /// Windows judged since the start.
+    pub windows: u64,
+    /// Episodes that are open now.
+    pub episodes_open: usize,
+    /// Digests worded by the model.
+    pub digests_glm: u64,
+    /// Digests worded by the template.
+    pub digests_template: u64,
+    /// The latest digest.
+    pub last_digest: Option<DigestBrief>,
+    /// The spool.
+    pub spool: SpoolBrief,
+    /// The ledger, one row per lane.
+    pub ledger: Vec<LedgerRow>,
+    /// Names of the sources and whether each is still running.
+    pub sources: Vec<SourceBrief>,
+}
+
+/// The line to the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LineStatus {
+    /// Connected.
+    pub up: bool,
+    /// For how long it has been so, in seconds.
+    pub since_s: u64,
+    /// How often it went down since the start.
+    pub downs: u64,
+    /// Why it is down, or why it went down last.
+    pub reason: Option<String>,
+}
+
+/// A digest in brief.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DigestBrief {
+    /// Who worded it.
+    pub engine: Engine,
+    /// The verdict.
+    pub verdict: Severity,
+    /// The likely cause.
+    pub cause: String,
+    /// The words.
+    pub text: String,
+    /// Why the template had to do it, or empty.
+    pub fallback_reason: String,
+    /// Encode, prefill and decode times in microseconds.
+    pub stage_us: [u32; 3],
+}
+
+/// The spool in brief.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SpoolBrief {
+    /// Records that wait for acknowledgement.
+    pub pending_records: u64,
+    /// Their bytes, encoded.
+    pub pending_bytes: u64,
+    /// Age of the oldest block in seconds, if one waits.
+    pub oldest_age_s: Option<u64>,
+    /// What the disk last refused, if the latest commit failed.
+    pub error: Option<String>,
+}
+
+/// One lane of the ledger: `admitted = acknowledged + pending + evicted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The lane.
+    pub lane: Lane,
+    /// The epoch, 16 hex digits.
+    pub epoch: String,
+    /// Records taken into the spool in this epoch.
+    pub admitted: u64,
+    /// Records that the far side has confirmed.
+    pub acknowledged: u64,
+    /// Records that still wait.
+    pub pending: u64,
+    /// Records given up, each in a declared gap.
+    pub evicted: u64,
+}
+
+impl LedgerRow {
+    /// Whether nothing is missing.
+    pub fn balances(&self) -> bool {
+        self.admitted == self.acknowledged + self.pending + self.evicted
+    }
+}
+
+/// A source in brief.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceBrief {
+    /// Its name.
+    pub name: String,
+    /// `running`, `ended` or `failed: why`.
+    pub state: String,
+}
