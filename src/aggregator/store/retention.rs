@@ -63,7 +63,7 @@ fn full(deleted: usize) -> bool {
     i64::try_from(deleted).is_ok_and(|n| n >= ROWS_PER_CALL)
 }
 
-fn bytes_used(connection: &Connection) -> rusqlite::Result<u64> {
+pub(super) fn bytes_used(connection: &Connection) -> rusqlite::Result<u64> {
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
     Ok(pages.saturating_mul(pragma("page_size")?).cast_unsigned())
