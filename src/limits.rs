@@ -84,8 +84,6 @@ const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MA
 
 // Aggregator.
 
-/// Devices that one aggregator serves; messages of further names are refused.
-pub const AGGREGATOR_DEVICES_MAX: usize = 10_000;
 /// Messages waiting for the store; when full, the link is no longer read and the broker holds back.
 pub const AGGREGATOR_QUEUE_MAX: usize = 256;
 /// Most deliveries in one transaction.
@@ -94,10 +92,9 @@ pub const AGGREGATOR_COMMIT_BLOCKS_MAX: usize = 256;
 pub const AGGREGATOR_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest time that one transaction collects from its queue, in milliseconds.
 pub const AGGREGATOR_COMMIT_MS_MAX: u64 = 20;
-/// Separate ranges that one lane of one spool may have in the store; a delivery that would add one more is refused.
-pub const AGGREGATOR_RANGES_MAX: usize = 4096;
-/// Spools (epochs) that one device may have in the store; a delivery from a further one is refused.
-pub const AGGREGATOR_EPOCHS_MAX: usize = 256;
+/// Spools (epochs) that one device may have in the store; a delivery from a further one is refused. A device that loses its
+/// spool every day reaches it after five years.
+pub const AGGREGATOR_EPOCHS_MAX: usize = 2048;
 /// Rows of one list on a page.
 pub const PAGE_ROWS_MAX: usize = 200;
 /// Points of one line in a chart; more are merged into their minimum, maximum and mean.

@@ -16,6 +16,7 @@ pub use reader::{
 };
 pub use retention::Retention;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,6 +112,31 @@ pub struct Settled {
     pub last: u64,
 }
 
+/// What a device said of itself since the last commit; the newest counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// Its heartbeat, as received.
+    pub heartbeat: Option<Vec<u8>>,
+    /// Its retained state: `online`, `offline` or `sleeping`.
+    pub state: Option<String>,
+}
+
+impl Signs {
+    fn keep(&self, connection: &Connection, now: Wall, device: &str) -> rusqlite::Result<()> {
+        // One device too many: its blocks are refused with a reason, its signs are of no use without them.
+        let Some(device) = device_id(connection, now, device)? else { return Ok(()) };
+        if let Some(heartbeat) = &self.heartbeat {
+            let sql = "UPDATE devices SET heartbeat = ?2, heartbeat_at = ?3 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![device, heartbeat, now.0])?;
+        }
+        if let Some(state) = &self.state {
+            let sql = "UPDATE devices SET state = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![device, state])?;
+        }
+        Ok(())
+    }
+}
+
 /// The writing side. Blocks on disk; belongs on its own thread.
 pub struct Store {
     connection: Connection,
@@ -139,43 +165,45 @@ impl Store {
     ///
     /// The outcomes stand in the order of the deliveries. `now` is when they arrived.
     pub fn commit(&mut self, now: Wall, deliveries: &[Delivery]) -> Result<Vec<Outcome>, StoreError> {
+        self.write(now, deliveries, &BTreeMap::new())
+    }
+
+    /// The same, together with what devices said of themselves, by name.
+    pub fn write(
+        &mut self,
+        now: Wall,
+        deliveries: &[Delivery],
+        signs: &BTreeMap<String, Signs>,
+    ) -> Result<Vec<Outcome>, StoreError> {
         // Immediate: the write lock is taken at once, so no statement in the middle can find the database busy.
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             outcomes.push(settle(&transaction, now, delivery)?);
         }
+        for (device, sign) in signs {
+            sign.keep(&transaction, now, device)?;
+        }
         transaction.commit()?;
         Ok(outcomes)
     }
 
-    /// Keeps a device's newest heartbeat as received at `now`.
-    ///
-    /// Returns false if the device is new and there are [`limits::AGGREGATOR_DEVICES_MAX`] already.
-    pub fn heartbeat(&mut self, now: Wall, device: &str, payload: &[u8]) -> Result<bool, StoreError> {
-        let Some(device) = device_id(&self.connection, now, device)? else { return Ok(false) };
-        let sql = "UPDATE devices SET heartbeat = ?2, heartbeat_at = ?3, last_seen = ?3 WHERE id = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![device, payload, now.0])?;
-        Ok(true)
+    /// Hands every settled range to `take`, declared losses included, each lane's in ascending order.
+    pub fn settled(&self, take: impl FnMut(Settled)) -> Result<(), StoreError> {
+        self.each_range("ranges", take)
     }
 
-    /// Keeps what a device's retained state message says (`online`, `offline`, `sleeping`).
-    ///
-    /// Returns false as [`Store::heartbeat`] does.
-    pub fn state(&mut self, now: Wall, device: &str, state: &str) -> Result<bool, StoreError> {
-        let Some(device) = device_id(&self.connection, now, device)? else { return Ok(false) };
-        self.connection
-            .prepare_cached("UPDATE devices SET state = ?2 WHERE id = ?1")?
-            .execute(params![device, state])?;
-        Ok(true)
+    /// Hands every declared loss to `take`, each lane's in ascending order.
+    pub fn declared_gaps(&self, take: impl FnMut(Settled)) -> Result<(), StoreError> {
+        self.each_range("gaps", take)
     }
 
-    /// Hands every settled range to `take`, gaps included, each lane's in ascending order.
-    pub fn settled(&self, mut take: impl FnMut(Settled)) -> Result<(), StoreError> {
-        let sql =
-            "SELECT d.name, r.lane, r.epoch, r.first, r.last FROM ranges r JOIN devices d ON d.id = r.device
-                   ORDER BY r.device, r.lane, r.epoch, r.first";
-        let mut statement = self.connection.prepare(sql)?;
+    fn each_range(&self, table: &'static str, mut take: impl FnMut(Settled)) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT d.name, r.lane, r.epoch, r.first, r.last FROM {table} r JOIN devices d ON d.id = r.device
+             ORDER BY r.device, r.lane, r.epoch, r.first"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let Some(lane) = ranges::lane_from(row.get(1)?) else { continue };
@@ -186,26 +214,6 @@ impl Store {
                 first: row.get::<_, i64>(3)?.cast_unsigned(),
                 last: row.get::<_, i64>(4)?.cast_unsigned(),
             });
-        }
-        Ok(())
-    }
-
-    /// Hands every declared gap to `take` with its reason.
-    pub fn declared_gaps(&self, mut take: impl FnMut(Settled, GapReason)) -> Result<(), StoreError> {
-        let sql = "SELECT d.name, g.lane, g.epoch, g.first, g.last, g.reason FROM gaps g JOIN devices d ON d.id = g.device";
-        let mut statement = self.connection.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let reason = GapReason::from_name(row.get_ref(5)?.as_str().unwrap_or_default());
-            let (Some(lane), Some(reason)) = (ranges::lane_from(row.get(1)?), reason) else { continue };
-            let settled = Settled {
-                device: row.get(0)?,
-                lane,
-                epoch: row.get::<_, i64>(2)?.cast_unsigned(),
-                first: row.get::<_, i64>(3)?.cast_unsigned(),
-                last: row.get::<_, i64>(4)?.cast_unsigned(),
-            };
-            take(settled, reason);
         }
         Ok(())
     }
@@ -246,7 +254,7 @@ fn device_id(connection: &Connection, now: Wall, name: &str) -> rusqlite::Result
     }
     let sql = "INSERT INTO devices (name, first_seen, last_seen)
                SELECT ?1, ?2, ?2 WHERE (SELECT count(*) FROM devices) < ?3 RETURNING id";
-    let bound = i64::try_from(limits::AGGREGATOR_DEVICES_MAX).unwrap_or(i64::MAX);
+    let bound = i64::try_from(limits::INTAKE_DEVICES_MAX).unwrap_or(i64::MAX);
     connection.prepare_cached(sql)?.query_row(params![name, now.0, bound], |row| row.get(0)).optional()
 }
 
@@ -255,10 +263,16 @@ fn settle(connection: &Connection, now: Wall, delivery: &Delivery) -> rusqlite::
         return Ok(Outcome::Refused("too many devices"));
     };
     let lane = ranges::LaneKey { device, lane: delivery.lane, epoch: delivery.epoch };
-    let unseen = match ranges::claim(connection, lane, delivery.first, delivery.last)? {
+    // A block overtaken by its own gap: the records are here after all, and no longer lost.
+    let revived = match delivery.content {
+        Content::Records { .. } => ranges::revive(connection, lane, delivery.first, delivery.last)?,
+        Content::Gap(_) => Vec::new(),
+    };
+    let mut unseen = match ranges::claim(connection, lane, delivery.first, delivery.last)? {
         Ok(unseen) => unseen,
         Err(bound) => return Ok(Outcome::Refused(bound)),
     };
+    unseen.extend(revived);
     for &(first, last) in &unseen {
         records::insert(connection, now, lane, delivery, first, last)?;
     }

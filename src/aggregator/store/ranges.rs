@@ -72,6 +72,44 @@ pub(super) fn claim(
     Ok(Ok(unseen(&neighbours, low, high)))
 }
 
+/// The parts of `first..=last` that were declared lost; they no longer are.
+pub(super) fn revive(
+    connection: &Connection,
+    key: LaneKey,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<Vec<(u64, u64)>> {
+    let (Ok(low), Ok(high)) = (i64::try_from(first), i64::try_from(last)) else { return Ok(Vec::new()) };
+    let lane = (key.device, key.lane_number(), key.epoch_bits());
+    let gaps: Vec<(i64, i64, String, i64)> = connection
+        .prepare_cached(
+            "SELECT first, last, reason, sealed FROM gaps WHERE device = ?1 AND lane = ?2 AND epoch = ?3
+             AND first <= ?5 AND last >= ?4",
+        )?
+        .query_map(params![lane.0, lane.1, lane.2, low, high], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    let mut revived = Vec::with_capacity(gaps.len());
+    for (a, b, reason, sealed) in gaps {
+        connection
+            .prepare_cached("DELETE FROM gaps WHERE device = ?1 AND lane = ?2 AND epoch = ?3 AND first = ?4")?
+            .execute(params![lane.0, lane.1, lane.2, a])?;
+        for (from, to) in [(a, low - 1), (high.saturating_add(1), b)] {
+            if from <= to {
+                connection
+                    .prepare_cached(
+                        "INSERT INTO gaps (device, lane, epoch, first, last, reason, sealed)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    )?
+                    .execute(params![lane.0, lane.1, lane.2, from, to, reason, sealed])?;
+            }
+        }
+        revived.push((a.max(low).cast_unsigned(), b.min(high).cast_unsigned()));
+    }
+    Ok(revived)
+}
+
 /// Replaces `neighbours` by their union with `low..=high`.
 fn merge(
     connection: &Connection,
@@ -115,7 +153,7 @@ fn bound_reached(connection: &Connection, key: LaneKey) -> rusqlite::Result<Opti
     let ranges: i64 = connection
         .prepare_cached("SELECT count(*) FROM ranges WHERE device = ?1 AND lane = ?2 AND epoch = ?3")?
         .query_row(params![key.device, key.lane_number(), key.epoch_bits()], |row| row.get(0))?;
-    if usize::try_from(ranges).is_ok_and(|n| n >= limits::AGGREGATOR_RANGES_MAX) {
+    if usize::try_from(ranges).is_ok_and(|n| n >= limits::INTAKE_RANGES_MAX) {
         return Ok(Some("too many separate ranges in this lane"));
     }
     let known_epoch = connection

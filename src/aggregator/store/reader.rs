@@ -204,7 +204,7 @@ impl Reader {
         Ok(Self { connection })
     }
 
-    /// Every device, by name; at most [`limits::AGGREGATOR_DEVICES_MAX`].
+    /// Every device, by name; at most [`limits::INTAKE_DEVICES_MAX`].
     pub fn fleet(&self) -> Result<Vec<DeviceRow>, StoreError> {
         self.devices("", params![])
     }

@@ -1,4 +1,7 @@
 //! Records into rows.
+//!
+//! Rows are replaced where they exist: a constraint that fails would fail the transaction of every device, again at each
+//! repetition.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -109,7 +112,7 @@ fn insert_readings<'a>(
     let Some((from, to)) = span else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT INTO raw (device, epoch, first, last, from_at, to_at, committed, payload)
+            "INSERT OR REPLACE INTO raw (device, epoch, first, last, from_at, to_at, committed, payload)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
@@ -230,7 +233,7 @@ fn insert_episode(
     }
     connection
         .prepare_cached(
-            "INSERT INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
+            "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
@@ -251,7 +254,7 @@ fn insert_digest(connection: &Connection, key: LaneKey, seq: u64, digest: &Diges
     let body = serde_json::to_string(digest).unwrap_or_else(|_| "{}".into());
     connection
         .prepare_cached(
-            "INSERT INTO digests (device, epoch, seq, from_at, to_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO digests (device, epoch, seq, from_at, to_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             key.device,
@@ -267,7 +270,7 @@ fn insert_digest(connection: &Connection, key: LaneKey, seq: u64, digest: &Diges
 fn insert_notice(connection: &Connection, key: LaneKey, seq: u64, notice: &Notice) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO notices (device, epoch, seq, at, code, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO notices (device, epoch, seq, at, code, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             key.device,

@@ -117,6 +117,18 @@ fn a_declared_loss_is_settled_counted_and_not_merged_with_records() {
     assert_eq!(gaps.iter().map(|g| (g.first, g.last)).collect::<Vec<_>>(), [(4, 8)]);
 }
 
+/// The spool evicted a block whose acknowledgement was lost; a late copy of it arrives after the declaration.
+#[test]
+fn records_that_come_after_their_gap_are_kept_and_no_longer_lost() {
+    let (dir, mut store) = open();
+    let gap = Delivery { content: Content::Gap(GapReason::Quota), ..block(1, 9) };
+    store.commit(NOW, &[gap]).unwrap();
+    assert_eq!(store.commit(NOW, &[block(4, 6)]).unwrap(), [Outcome::Added(3)]);
+    let held = holding(&dir);
+    assert_eq!((held.records(), held.declared(), held.through), (3, 6, 9));
+    assert_eq!(window_count(&dir), 3);
+}
+
 #[test]
 fn a_hole_is_named() {
     let (dir, mut store) = open();
