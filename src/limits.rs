@@ -145,6 +145,28 @@ pub const HTTP_CONNECTION_S_MAX: u64 = 120;
 // hyper refuses a smaller buffer by panicking.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192);
 const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MAX);
+
+// Aggregator.
+
+/// Messages waiting for the store; when full, the link is no longer read and the broker holds back.
+pub const AGGREGATOR_QUEUE_MAX: usize = 256;
+/// Most deliveries in one transaction.
+pub const AGGREGATOR_COMMIT_BLOCKS_MAX: usize = 256;
+/// Most payload bytes in one transaction.
+pub const AGGREGATOR_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest time that one transaction collects from its queue, in milliseconds.
+pub const AGGREGATOR_COMMIT_MS_MAX: u64 = 20;
+/// Spools (epochs) that one device may have in the store; a delivery from a further one is refused. A device that loses its
+/// spool every day reaches it after five years.
+pub const AGGREGATOR_EPOCHS_MAX: usize = 2048;
+/// Rows of one list on a page.
+pub const PAGE_ROWS_MAX: usize = 200;
+/// Points of one line in a chart; more are merged into their minimum, maximum and mean.
+pub const CHART_POINTS_MAX: usize = 240;
+/// Charts on one page.
+pub const PAGE_CHARTS_MAX: usize = 6;
+
+const _: () = assert!(AGGREGATOR_COMMIT_BYTES_MAX > BLOCK_BYTES_MAX);
 // Configuration.
 
 /// Most bytes of a configuration file.

@@ -1,0 +1,174 @@
+//! Blocks as devices send them, against a real database.
+
+use super::*;
+use crate::aggregator::store::Retention;
+use crate::reading::{ChannelId, Reading};
+use crate::time::{BootId, ClockState, Mono, Stamp};
+use crate::wire::block::{BlockHeader, encode_block};
+use crate::wire::heartbeat::{Health, LaneBeat};
+use crate::wire::{GapReason, Record};
+
+const NOW: Wall = Wall::from_secs(1_780_000_000);
+
+fn stamp() -> Stamp {
+    Stamp {
+        wall: NOW,
+        mono: Mono(1),
+        boot: BootId::default(),
+        uncertainty_us: u32::MAX,
+        state: ClockState::Free,
+    }
+}
+
+fn desk(dir: &tempfile::TempDir) -> Desk {
+    let store = Store::open(&dir.path().join("fleet.db"), Retention::default()).unwrap();
+    Desk::new(store, "p").unwrap()
+}
+
+/// Readings `first..=last` of epoch 7.
+fn block(first: u64, last: u64) -> (String, Vec<u8>) {
+    let channel = ChannelId::new("pump1.temp").unwrap();
+    let reading = |n: u64| {
+        let at = NOW + Duration::from_secs(n);
+        Record::Reading(Reading { channel: channel.clone(), at, value: Ok(n as f64) })
+    };
+    let records: Vec<_> = (first..=last).map(reading).collect();
+    let header = BlockHeader {
+        lane: Lane::Raw,
+        epoch: 7,
+        first,
+        count: u32::try_from(records.len()).unwrap(),
+        sealed: stamp(),
+        body: Body::Records,
+    };
+    ("p/d1/up/raw".into(), encode_block(&header, &records).unwrap())
+}
+
+fn gap(first: u64, last: u64) -> (String, Vec<u8>) {
+    let body = Body::Gap { reason: GapReason::Quota, last };
+    let header = BlockHeader { lane: Lane::Raw, epoch: 7, first, count: 0, sealed: stamp(), body };
+    ("p/d1/up/raw".into(), encode_block(&header, &[]).unwrap())
+}
+
+/// (through, also) of the only lane of the only answer.
+fn only(answers: &[Answer]) -> (u64, Vec<(u64, u64)>) {
+    let [Answer { device, ack }] = answers else { panic!("{answers:?}") };
+    assert_eq!((device.as_str(), ack.lanes.len(), ack.lanes[0].epoch), ("d1", 1, 7));
+    (ack.lanes[0].through, ack.lanes[0].also.clone())
+}
+
+#[test]
+fn many_blocks_are_committed_together_and_answered_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = desk(&dir);
+    let answers = desk.take(NOW, vec![block(1, 3), block(4, 9), block(20, 22), gap(10, 12)]).unwrap();
+    assert_eq!(only(&answers), (12, vec![(20, 22)]));
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = desk(&dir);
+    desk.take(NOW, vec![block(1, 3)]).unwrap();
+    let duplicates = metrics::INTAKE_DUPLICATES.value();
+    assert_eq!(only(&desk.take(NOW, vec![block(1, 3)]).unwrap()), (3, vec![]));
+    assert!(metrics::INTAKE_DUPLICATES.value() > duplicates);
+}
+
+/// The process dies after the commit and before the answer is sent: the device sends again, to a new process.
+#[test]
+fn a_kill_between_commit_and_acknowledgement_loses_and_doubles_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut killed = desk(&dir);
+    drop(killed.take(NOW, vec![block(1, 3), gap(4, 5), block(9, 9)]).unwrap());
+    std::mem::forget(killed);
+
+    let mut again = desk(&dir);
+    assert_eq!(again.devices(), 1);
+    assert_eq!(only(&again.take(NOW, vec![block(1, 3)]).unwrap()), (5, vec![(9, 9)]));
+    assert_eq!(only(&again.take(NOW, vec![block(2, 9)]).unwrap()), (9, vec![]));
+    let state = again.intake.state("d1", Lane::Raw, 7).unwrap().account();
+    assert_eq!((state.committed, state.declared, state.holes), (9, 0, vec![]));
+}
+
+#[test]
+fn the_rebuilt_intake_tells_declared_losses_from_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = desk(&dir);
+    first.take(NOW, vec![block(1, 3), gap(4, 5), block(6, 6), block(9, 9)]).unwrap();
+    let before = first.intake.state("d1", Lane::Raw, 7).unwrap().account();
+    drop(first);
+    let again = desk(&dir);
+    assert_eq!(again.intake.state("d1", Lane::Raw, 7).unwrap().account(), before);
+    assert_eq!((before.committed, before.declared, before.holes), (5, 2, vec![(7, 8)]));
+}
+
+#[test]
+fn malformed_messages_are_counted_and_harm_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = desk(&dir);
+    let mut flipped = block(1, 3);
+    *flipped.1.last_mut().unwrap() ^= 1;
+    let wrong_lane = ("p/d1/up/alarm".to_owned(), block(1, 3).1);
+    let bad = [
+        flipped,
+        wrong_lane,
+        ("p/d1/up/raw".into(), Vec::new()),
+        ("p/d1/hb".into(), vec![0xff; 40]),
+        ("p/d1/state".into(), b"<b>".to_vec()),
+        ("q/other".into(), Vec::new()),
+    ];
+    let before = metrics::PACKETS_MALFORMED.value();
+    let count = bad.len() as u64;
+    let answers = desk.take(NOW, bad.into_iter().chain([block(1, 2)]).collect()).unwrap();
+    assert_eq!(only(&answers), (2, vec![]));
+    assert!(metrics::PACKETS_MALFORMED.value() >= before + count);
+}
+
+#[test]
+fn the_newest_heartbeat_and_state_of_a_device_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = desk(&dir);
+    let beat = |uptime_s| Heartbeat {
+        at: stamp(),
+        uptime_s,
+        version: "1".into(),
+        model_hash_prefix: [0; 8],
+        health: Health(0),
+        lanes: [LaneBeat::default(); 4],
+        oldest_age_s: 0,
+        spool_bytes: 0,
+        episodes_open: 0,
+    };
+    let message = |topic: &str, payload: Vec<u8>| (format!("p/d1/{topic}"), payload);
+    let messages = vec![
+        message("hb", beat(1).encode()),
+        message("hb", beat(2).encode()),
+        message("state", b"sleeping".to_vec()),
+    ];
+    assert_eq!(desk.take(NOW, messages).unwrap(), []);
+    let reader = crate::aggregator::store::Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    assert_eq!(device.state, "sleeping");
+    assert_eq!(Heartbeat::decode(&device.heartbeat.unwrap().1).unwrap().uptime_s, 2);
+}
+
+#[test]
+fn the_desk_finishes_what_is_queued_before_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = desk(&dir);
+    let (jobs_tx, jobs) = smol::channel::bounded(8);
+    let (answers_tx, answers) = smol::channel::bounded(8);
+    for (topic, payload) in [block(1, 2), block(3, 4)] {
+        jobs_tx.try_send(Job::Message { topic, payload }).unwrap();
+    }
+    jobs_tx.try_send(Job::Retain).unwrap();
+    jobs_tx.close();
+    desk.work(&jobs, &answers_tx);
+    drop(answers_tx);
+    let mut last = None;
+    while let Ok(answer) = answers.try_recv() {
+        last = Some(answer);
+    }
+    assert_eq!(only(&[last.unwrap()]).0, 4);
+}

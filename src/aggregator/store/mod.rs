@@ -1,0 +1,286 @@
+//! The aggregator's memory: one SQLite database, written by one thread, read by the pages.
+//!
+//! - Durable: write-ahead log with `synchronous = FULL`. When [`Store::commit`] returns, everything in it survives a
+//!   power cut, and only then may anybody acknowledge it.
+//! - Idempotent: a record is identified by (device, lane, epoch, seq); table `ranges` says which are settled, and a
+//!   delivery adds what is not. The same block twice, or an overlapping one, changes nothing that was there.
+//! - Bounded: see [`Retention`]. What retention deletes stays settled, so it is never asked for again.
+
+mod ranges;
+mod reader;
+mod records;
+mod retention;
+
+pub use reader::{
+    Bucket, Channel, DeviceRow, DigestRow, EpisodeRow, GapRow, LaneHolding, NoticeRow, Reader, StepRow,
+};
+pub use retention::Retention;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use crate::limits;
+use crate::time::Wall;
+use crate::wire::{GapReason, Lane, Record};
+
+/// Why the store could not do it; the disk's or the operator's fault, never the device's.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be opened.
+    #[error("cannot open the database {}: {source}; check that the directory exists and may be written", path.display())]
+    Open {
+        /// Its file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file was written by a later program.
+    #[error(
+        "the database {} has schema version {found}, this program knows {SCHEMA_VERSION}: run the newer program, or choose \
+         another file", path.display()
+    )]
+    Newer {
+        /// Its file.
+        path: PathBuf,
+        /// The version found in it.
+        found: i64,
+    },
+    /// A statement failed; most often the disk is full.
+    #[error("the database refused: {0}; check free space and permissions, nothing was acknowledged")]
+    Sql(#[from] rusqlite::Error),
+}
+
+/// One block as it arrived: everything the store needs to keep it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// Who sent it; a checked name.
+    pub device: String,
+    /// Its lane.
+    pub lane: Lane,
+    /// The spool that numbered its records.
+    pub epoch: u64,
+    /// Sequence number of the first record, at least 1.
+    pub first: u64,
+    /// Sequence number of the last record, inclusive, at most `i64::MAX`.
+    pub last: u64,
+    /// When the device sealed it, by the device's clock.
+    pub sealed: Wall,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a block holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// One record per sequence number, and the block's bytes.
+    Records {
+        /// In order of their sequence numbers.
+        records: Vec<Record>,
+        /// The block as published.
+        payload: Vec<u8>,
+    },
+    /// The device gave these records up.
+    Gap(GapReason),
+}
+
+/// What became of one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// This many records (or declared losses) are new.
+    Added(u64),
+    /// Everything in it was settled before.
+    Known,
+    /// A bound of [`crate::limits`] stands against it: it must not be acknowledged.
+    Refused(&'static str),
+}
+
+/// A settled range of one lane of one spool, as read back at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The device.
+    pub device: String,
+    /// The lane.
+    pub lane: Lane,
+    /// The spool.
+    pub epoch: u64,
+    /// First sequence number.
+    pub first: u64,
+    /// Last sequence number, inclusive.
+    pub last: u64,
+}
+
+/// What a device said of itself since the last commit; the newest counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// Its heartbeat, as received.
+    pub heartbeat: Option<Vec<u8>>,
+    /// Its retained state: `online`, `offline` or `sleeping`.
+    pub state: Option<String>,
+}
+
+impl Signs {
+    fn keep(&self, connection: &Connection, now: Wall, device: &str) -> rusqlite::Result<()> {
+        // One device too many: its blocks are refused with a reason, its signs are of no use without them.
+        let Some(device) = device_id(connection, now, device)? else { return Ok(()) };
+        if let Some(heartbeat) = &self.heartbeat {
+            let sql = "UPDATE devices SET heartbeat = ?2, heartbeat_at = ?3 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![device, heartbeat, now.0])?;
+        }
+        if let Some(state) = &self.state {
+            let sql = "UPDATE devices SET state = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![device, state])?;
+        }
+        Ok(())
+    }
+}
+
+/// The writing side. Blocks on disk; belongs on its own thread.
+pub struct Store {
+    connection: Connection,
+    retention: Retention,
+}
+
+/// Version of `schema.sql`, kept in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+impl Store {
+    /// Opens or creates the database at `path`.
+    pub fn open(path: &Path, retention: Retention) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        let connection = Connection::open(path).map_err(open)?;
+        prepare(&connection).map_err(open)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
+        match found {
+            SCHEMA_VERSION => {}
+            0 => create(&connection).map_err(open)?,
+            _ => return Err(StoreError::Newer { path: path.to_owned(), found }),
+        }
+        Ok(Self { connection, retention })
+    }
+
+    /// Settles `deliveries` in one transaction; all of them, or on error none.
+    ///
+    /// The outcomes stand in the order of the deliveries. `now` is when they arrived.
+    pub fn commit(&mut self, now: Wall, deliveries: &[Delivery]) -> Result<Vec<Outcome>, StoreError> {
+        self.write(now, deliveries, &BTreeMap::new())
+    }
+
+    /// The same, together with what devices said of themselves, by name.
+    pub fn write(
+        &mut self,
+        now: Wall,
+        deliveries: &[Delivery],
+        signs: &BTreeMap<String, Signs>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        // Immediate: the write lock is taken at once, so no statement in the middle can find the database busy.
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut outcomes = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            outcomes.push(settle(&transaction, now, delivery)?);
+        }
+        for (device, sign) in signs {
+            sign.keep(&transaction, now, device)?;
+        }
+        transaction.commit()?;
+        Ok(outcomes)
+    }
+
+    /// Hands every settled range to `take`, declared losses included, each lane's in ascending order.
+    pub fn settled(&self, take: impl FnMut(Settled)) -> Result<(), StoreError> {
+        self.each_range("ranges", take)
+    }
+
+    /// Hands every declared loss to `take`, each lane's in ascending order.
+    pub fn declared_gaps(&self, take: impl FnMut(Settled)) -> Result<(), StoreError> {
+        self.each_range("gaps", take)
+    }
+
+    fn each_range(&self, table: &'static str, mut take: impl FnMut(Settled)) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT d.name, r.lane, r.epoch, r.first, r.last FROM {table} r JOIN devices d ON d.id = r.device
+             ORDER BY r.device, r.lane, r.epoch, r.first"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(lane) = ranges::lane_from(row.get(1)?) else { continue };
+            take(Settled {
+                device: row.get(0)?,
+                lane,
+                epoch: row.get::<_, i64>(2)?.cast_unsigned(),
+                first: row.get::<_, i64>(3)?.cast_unsigned(),
+                last: row.get::<_, i64>(4)?.cast_unsigned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Deletes what the retention no longer keeps, a bounded amount per call; true if there is more to delete.
+    pub fn retain(&mut self, now: Wall) -> Result<bool, StoreError> {
+        retention::enforce(&mut self.connection, &self.retention, now)
+    }
+}
+
+/// Settings of one writing connection.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // Must precede the first table, or it has no effect.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // After a large transaction the log is cut back to this.
+    connection.pragma_update(None, "journal_size_limit", 16 * 1024 * 1024)?;
+    connection.pragma_update(None, "cache_size", -16 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(48);
+    Ok(())
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let schema = include_str!("schema.sql");
+    connection.execute_batch(&format!("BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"))
+}
+
+/// The row of `name`, made if there is room for one more device.
+fn device_id(connection: &Connection, now: Wall, name: &str) -> rusqlite::Result<Option<i64>> {
+    let known = connection
+        .prepare_cached("UPDATE devices SET last_seen = max(last_seen, ?2) WHERE name = ?1 RETURNING id")?
+        .query_row(params![name, now.0], |row| row.get(0))
+        .optional()?;
+    if known.is_some() {
+        return Ok(known);
+    }
+    let sql = "INSERT INTO devices (name, first_seen, last_seen)
+               SELECT ?1, ?2, ?2 WHERE (SELECT count(*) FROM devices) < ?3 RETURNING id";
+    let bound = i64::try_from(limits::INTAKE_DEVICES_MAX).unwrap_or(i64::MAX);
+    connection.prepare_cached(sql)?.query_row(params![name, now.0, bound], |row| row.get(0)).optional()
+}
+
+fn settle(connection: &Connection, now: Wall, delivery: &Delivery) -> rusqlite::Result<Outcome> {
+    let Some(device) = device_id(connection, now, &delivery.device)? else {
+        return Ok(Outcome::Refused("too many devices"));
+    };
+    let lane = ranges::LaneKey { device, lane: delivery.lane, epoch: delivery.epoch };
+    // A block overtaken by its own gap: the records are here after all, and no longer lost.
+    let revived = match delivery.content {
+        Content::Records { .. } => ranges::revive(connection, lane, delivery.first, delivery.last)?,
+        Content::Gap(_) => Vec::new(),
+    };
+    let mut unseen = match ranges::claim(connection, lane, delivery.first, delivery.last)? {
+        Ok(unseen) => unseen,
+        Err(bound) => return Ok(Outcome::Refused(bound)),
+    };
+    unseen.extend(revived);
+    for &(first, last) in &unseen {
+        records::insert(connection, now, lane, delivery, first, last)?;
+    }
+    Ok(match unseen.iter().map(|(first, last)| last - first + 1).sum() {
+        0 => Outcome::Known,
+        added => Outcome::Added(added),
+    })
+}
+
+#[cfg(test)]
+mod tests;

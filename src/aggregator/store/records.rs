@@ -1,0 +1,284 @@
+//! Records into rows.
+//!
+//! Rows are replaced where they exist: a constraint that fails would fail the transaction of every device, again at each
+//! repetition.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::ranges::LaneKey;
+use super::{Content, Delivery};
+use crate::digest::Digest;
+use crate::episode::{EpisodeUpdate, Phase};
+use crate::time::Wall;
+use crate::window::WindowSummary;
+use crate::wire::{GapReason, Notice, Record};
+
+/// Inserts records `first..=last` of `delivery`, none of which was settled before.
+pub(super) fn insert(
+    connection: &Connection,
+    now: Wall,
+    key: LaneKey,
+    delivery: &Delivery,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<()> {
+    match &delivery.content {
+        Content::Gap(reason) => insert_gap(connection, key, *reason, delivery.sealed, first, last),
+        Content::Records { records, payload } => {
+            let from = usize::try_from(first - delivery.first).unwrap_or(usize::MAX);
+            let count = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
+            insert_readings(
+                connection,
+                now,
+                key,
+                records.iter().skip(from).take(count),
+                payload,
+                first,
+                last,
+            )?;
+            for (seq, record) in (first..=last).zip(records.iter().skip(from)) {
+                match record {
+                    // Kept together, above.
+                    Record::Reading(_) => {}
+                    Record::Window(window) => insert_window(connection, key.device, window)?,
+                    Record::Episode(update) => insert_episode(connection, key, seq, update)?,
+                    Record::Digest(digest) => insert_digest(connection, key, seq, digest)?,
+                    Record::Notice(notice) => insert_notice(connection, key, seq, notice)?,
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn insert_gap(
+    connection: &Connection,
+    key: LaneKey,
+    reason: GapReason,
+    sealed: Wall,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<()> {
+    // A loss that continues the one before stays one row.
+    let extended = connection
+        .prepare_cached(
+            "UPDATE gaps SET last = ?5 WHERE device = ?1 AND lane = ?2 AND epoch = ?3 AND last = ?4 - 1 AND reason = ?6",
+        )?
+        .execute(params![
+            key.device,
+            key.lane_number(),
+            key.epoch_bits(),
+            first.cast_signed(),
+            last.cast_signed(),
+            reason.name()
+        ])?;
+    if extended > 0 {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO gaps (device, lane, epoch, first, last, reason, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            key.device,
+            key.lane_number(),
+            key.epoch_bits(),
+            first.cast_signed(),
+            last.cast_signed(),
+            reason.name(),
+            sealed.0
+        ])?;
+    Ok(())
+}
+
+/// One row for all readings, with the span of time that they cover.
+fn insert_readings<'a>(
+    connection: &Connection,
+    now: Wall,
+    key: LaneKey,
+    records: impl Iterator<Item = &'a Record>,
+    payload: &[u8],
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<()> {
+    let span = records
+        .filter_map(|record| match record {
+            Record::Reading(reading) => Some(reading.at.0),
+            _ => None,
+        })
+        .fold(None, |span: Option<(i64, i64)>, at| {
+            Some(span.map_or((at, at), |(from, to)| (from.min(at), to.max(at))))
+        });
+    let Some((from, to)) = span else { return Ok(()) };
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO raw (device, epoch, first, last, from_at, to_at, committed, payload)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            key.device,
+            key.epoch_bits(),
+            first.cast_signed(),
+            last.cast_signed(),
+            from,
+            to,
+            now.0,
+            payload
+        ])?;
+    Ok(())
+}
+
+fn insert_window(connection: &Connection, device: i64, window: &WindowSummary) -> rusqlite::Result<()> {
+    let channel = channel_id(connection, device, window.channel.as_str(), &window.unit.0)?;
+    // A salvaged spool numbers old windows anew: the same window again says the same.
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO windows
+             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            channel,
+            window.start.0,
+            window.length_ms,
+            window.count,
+            window.missing,
+            finite(window.min),
+            finite(window.max),
+            finite(window.mean),
+            finite(window.std),
+            finite(window.last),
+            finite(window.slope_per_h)
+        ])?;
+    Ok(())
+}
+
+/// SQLite turns NaN into NULL, which the columns refuse; a hostile window must not fail everybody's transaction.
+fn finite(x: f64) -> f64 {
+    if x.is_finite() { x } else { 0.0 }
+}
+
+fn channel_id(connection: &Connection, device: i64, name: &str, unit: &str) -> rusqlite::Result<i64> {
+    let known = connection
+        .prepare_cached("SELECT id FROM channels WHERE device = ?1 AND name = ?2 AND unit = ?3")?
+        .query_row(params![device, name, unit], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(id) => Ok(id),
+        None => connection
+            .prepare_cached(
+                "INSERT INTO channels (device, name, unit) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (device, name) DO UPDATE SET unit = ?3 RETURNING id",
+            )?
+            .query_row(params![device, name, unit], |row| row.get(0)),
+    }
+}
+
+/// Steps may arrive out of order, live ones before older ones: the latest by event time wins, and closing is final.
+fn insert_episode(
+    connection: &Connection,
+    key: LaneKey,
+    seq: u64,
+    update: &EpisodeUpdate,
+) -> rusqlite::Result<()> {
+    let severity = update.severity as i64;
+    let episode: i64 = connection
+        .prepare_cached(
+            "INSERT INTO episodes (device, id, start, at, phase, channel, pattern, severity,
+                                   baseline, peak, last, bound, count, unit, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             ON CONFLICT (device, id, start) DO UPDATE SET severity = max(severity, ?8) RETURNING key",
+        )?
+        .query_row(
+            params![
+                key.device,
+                update.id.cast_signed(),
+                update.start.0,
+                update.at.0,
+                update.phase.name(),
+                update.channel.as_str(),
+                update.pattern.name(),
+                severity,
+                update.baseline,
+                update.peak,
+                update.last,
+                update.limit,
+                update.count,
+                update.unit.0,
+                update.reason
+            ],
+            |row| row.get(0),
+        )?;
+    connection
+        .prepare_cached(
+            "UPDATE episodes SET at = ?2, phase = ?3, baseline = ?4, peak = ?5, last = ?6, bound = ?7, count = ?8,
+                    reason = ?9
+             WHERE key = ?1 AND (at < ?2 OR (at = ?2 AND count <= ?8)) AND (phase <> 'closed' OR ?3 = 'closed')",
+        )?
+        .execute(params![
+            episode,
+            update.at.0,
+            update.phase.name(),
+            update.baseline,
+            update.peak,
+            update.last,
+            update.limit,
+            update.count,
+            update.reason
+        ])?;
+    if update.phase == Phase::Closed {
+        connection
+            .prepare_cached("UPDATE episodes SET phase = 'closed' WHERE key = ?1")?
+            .execute([episode])?;
+    }
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            key.device,
+            key.epoch_bits(),
+            seq.cast_signed(),
+            episode,
+            update.at.0,
+            update.phase.name(),
+            severity,
+            update.last
+        ])?;
+    Ok(())
+}
+
+fn insert_digest(connection: &Connection, key: LaneKey, seq: u64, digest: &Digest) -> rusqlite::Result<()> {
+    // Plain fields, no map with odd keys: it always serialises.
+    let body = serde_json::to_string(digest).unwrap_or_else(|_| "{}".into());
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO digests (device, epoch, seq, from_at, to_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            key.device,
+            key.epoch_bits(),
+            seq.cast_signed(),
+            digest.facts.from.0,
+            digest.facts.to.0,
+            body
+        ])?;
+    Ok(())
+}
+
+fn insert_notice(connection: &Connection, key: LaneKey, seq: u64, notice: &Notice) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO notices (device, epoch, seq, at, code, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            key.device,
+            key.epoch_bits(),
+            seq.cast_signed(),
+            notice.at.0,
+            notice.code,
+            notice.text
+        ])?;
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! The store against real files.
+
+use super::*;
+use crate::episode::{EpisodeUpdate, Phase};
+use crate::reading::{ChannelId, Pattern, Reading, Severity, Unit};
+use crate::window::WindowSummary;
+use crate::wire::Notice;
+
+const NOW: Wall = Wall::from_secs(1_780_000_000);
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("fleet.db"), Retention::default()).unwrap();
+    (dir, store)
+}
+
+fn channel() -> ChannelId {
+    ChannelId::new("pump1.temp").unwrap()
+}
+
+fn window(n: u64) -> Record {
+    let mean = n as f64;
+    Record::Window(WindowSummary {
+        channel: channel(),
+        unit: Unit("Cel".into()),
+        start: NOW + Duration::from_secs(10 * n),
+        length_ms: 10_000,
+        count: 10,
+        missing: 1,
+        min: mean - 1.0,
+        max: mean + 1.0,
+        mean,
+        std: 0.5,
+        last: mean,
+        slope_per_h: 0.0,
+    })
+}
+
+/// Windows `first..=last` of epoch 7.
+fn block(first: u64, last: u64) -> Delivery {
+    Delivery {
+        device: "d1".into(),
+        lane: Lane::Metric,
+        epoch: 7,
+        first,
+        last,
+        sealed: NOW,
+        content: Content::Records { records: (first..=last).map(window).collect(), payload: Vec::new() },
+    }
+}
+
+fn holding(dir: &tempfile::TempDir) -> LaneHolding {
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    reader.holdings(device.key).unwrap().pop().unwrap()
+}
+
+fn window_count(dir: &tempfile::TempDir) -> u64 {
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    let channel = reader.channels(device.key).unwrap().pop().unwrap();
+    let all = reader.series(channel.key, NOW, NOW + Duration::from_secs(100_000)).unwrap();
+    all.iter().map(|b| b.count / 10).sum()
+}
+
+#[test]
+fn the_same_block_twice_is_kept_once() {
+    let (dir, mut store) = open();
+    assert_eq!(store.commit(NOW, &[block(1, 5), block(1, 5)]).unwrap(), [Outcome::Added(5), Outcome::Known]);
+    assert_eq!(store.commit(NOW, &[block(1, 5)]).unwrap(), [Outcome::Known]);
+    assert_eq!(window_count(&dir), 5);
+}
+
+#[test]
+fn an_overlapping_block_adds_only_what_is_new() {
+    let (dir, mut store) = open();
+    store.commit(NOW, &[block(3, 5), block(9, 9)]).unwrap();
+    assert_eq!(store.commit(NOW, &[block(1, 10)]).unwrap(), [Outcome::Added(6)]);
+    let held = holding(&dir);
+    assert_eq!((held.through, held.settled, held.missing(), window_count(&dir)), (10, 10, 0, 10));
+}
+
+#[test]
+fn the_same_number_in_another_epoch_is_another_record() {
+    let (dir, mut store) = open();
+    let other = Delivery { epoch: u64::MAX - 1, ..block(1, 2) };
+    assert_eq!(store.commit(NOW, &[block(1, 2), other]).unwrap(), [Outcome::Added(2); 2]);
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    let epochs: Vec<_> = reader.holdings(device.key).unwrap().iter().map(|h| h.epoch).collect();
+    assert!(epochs.contains(&7) && epochs.contains(&(u64::MAX - 1)), "{epochs:?}");
+}
+
+#[test]
+fn what_was_committed_is_settled_after_a_restart() {
+    let (dir, mut store) = open();
+    store.commit(NOW, &[block(1, 5), block(8, 9)]).unwrap();
+    // No orderly close: the connection is leaked, as a kill would leave it.
+    std::mem::forget(store);
+    let mut store = Store::open(&dir.path().join("fleet.db"), Retention::default()).unwrap();
+    let mut settled = Vec::new();
+    store.settled(|s| settled.push((s.device, s.lane, s.epoch, s.first, s.last))).unwrap();
+    assert_eq!(settled, [("d1".into(), Lane::Metric, 7, 1, 5), ("d1".into(), Lane::Metric, 7, 8, 9)]);
+    assert_eq!(store.commit(NOW, &[block(1, 9)]).unwrap(), [Outcome::Added(2)]);
+}
+
+#[test]
+fn a_declared_loss_is_settled_counted_and_not_merged_with_records() {
+    let (dir, mut store) = open();
+    let gap = |first, last| Delivery { content: Content::Gap(GapReason::Quota), ..block(first, last) };
+    store.commit(NOW, &[block(1, 3), gap(4, 6), gap(7, 8)]).unwrap();
+    let held = holding(&dir);
+    assert_eq!((held.through, held.records(), held.declared(), held.missing()), (8, 3, 5, 0));
+    assert_eq!(held.lost, [("quota".to_owned(), 5)]);
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let gaps = reader.gaps(reader.device("d1").unwrap().unwrap().key).unwrap();
+    assert_eq!(gaps.iter().map(|g| (g.first, g.last)).collect::<Vec<_>>(), [(4, 8)]);
+}
+
+/// The spool evicted a block whose acknowledgement was lost; a late copy of it arrives after the declaration.
+#[test]
+fn records_that_come_after_their_gap_are_kept_and_no_longer_lost() {
+    let (dir, mut store) = open();
+    let gap = Delivery { content: Content::Gap(GapReason::Quota), ..block(1, 9) };
+    store.commit(NOW, &[gap]).unwrap();
+    assert_eq!(store.commit(NOW, &[block(4, 6)]).unwrap(), [Outcome::Added(3)]);
+    let held = holding(&dir);
+    assert_eq!((held.records(), held.declared(), held.through), (3, 6, 9));
+    assert_eq!(window_count(&dir), 3);
+}
+
+#[test]
+fn a_hole_is_named() {
+    let (dir, mut store) = open();
+    store.commit(NOW, &[block(1, 3), block(6, 9), block(12, 12)]).unwrap();
+    let held = holding(&dir);
+    assert_eq!((held.through, held.highest, held.missing()), (3, 12, 4));
+    assert_eq!(held.holes, [(4, 5), (10, 11)]);
+}
+
+#[test]
+fn numbers_that_cannot_be_stored_are_refused_and_harm_nobody_else() {
+    let (_dir, mut store) = open();
+    let zero = Delivery { first: 0, last: 0, ..block(1, 1) };
+    let huge = Delivery { first: u64::MAX, last: u64::MAX, ..block(1, 1) };
+    let outcomes = store.commit(NOW, &[zero, huge, block(1, 1)]).unwrap();
+    assert!(
+        matches!(outcomes[..], [Outcome::Refused(_), Outcome::Refused(_), Outcome::Added(1)]),
+        "{outcomes:?}"
+    );
+}
+
+#[test]
+fn endless_epochs_of_one_device_meet_a_bound() {
+    let (_dir, mut store) = open();
+    let many: Vec<_> =
+        (0..=limits::AGGREGATOR_EPOCHS_MAX as u64).map(|epoch| Delivery { epoch, ..block(1, 1) }).collect();
+    let outcomes = store.commit(NOW, &many).unwrap();
+    let (last, others) = outcomes.split_last().unwrap();
+    assert!(others.iter().all(|o| *o == Outcome::Added(1)));
+    assert!(matches!(last, Outcome::Refused(_)));
+}
+
+fn episode(phase: Phase, at_s: u64, severity: Severity) -> Record {
+    Record::Episode(EpisodeUpdate {
+        id: 1,
+        phase,
+        channel: channel(),
+        pattern: Pattern::High,
+        severity,
+        start: NOW,
+        at: NOW + Duration::from_secs(at_s),
+        baseline: Some(40.0),
+        peak: Some(80.0 + at_s as f64),
+        last: Some(70.0),
+        limit: None,
+        count: u32::try_from(at_s).unwrap(),
+        unit: Unit("Cel".into()),
+        reason: "above its limit".into(),
+    })
+}
+
+fn alarm(seq: u64, record: Record) -> Delivery {
+    let content = Content::Records { records: vec![record], payload: Vec::new() };
+    Delivery { lane: Lane::Alarm, content, ..block(seq, seq) }
+}
+
+#[test]
+fn an_episode_shows_its_latest_step_whatever_the_order_of_arrival() {
+    let (dir, mut store) = open();
+    store
+        .commit(
+            NOW,
+            &[
+                alarm(3, episode(Phase::Closed, 90, Severity::Warning)),
+                alarm(1, episode(Phase::Opened, 1, Severity::Warning)),
+                alarm(2, episode(Phase::Updated, 50, Severity::Critical)),
+            ],
+        )
+        .unwrap();
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    let episodes = reader.episodes(device.key, Wall(0), Wall(i64::MAX)).unwrap();
+    assert_eq!(episodes.len(), 1);
+    assert_eq!((episodes[0].open, episodes[0].severity), (false, Severity::Critical));
+    assert_eq!((episodes[0].at, episodes[0].peak), (NOW + Duration::from_secs(90), Some(170.0)));
+    let phases: Vec<_> = reader.steps(episodes[0].key).unwrap().into_iter().map(|s| s.phase).collect();
+    assert_eq!(phases, ["opened", "updated", "closed"]);
+    assert_eq!(reader.episode_of(device.key, 7, 2, 2).unwrap(), Some(episodes[0].key));
+    assert_eq!(device.open, [0, 0, 0]);
+}
+
+#[test]
+fn readings_are_found_again_by_the_time_they_cover() {
+    let (dir, mut store) = open();
+    let reading =
+        |s| Record::Reading(Reading { channel: channel(), at: NOW + Duration::from_secs(s), value: Ok(1.0) });
+    let content =
+        Content::Records { records: vec![reading(5), reading(2)], payload: b"as published".to_vec() };
+    store.commit(NOW, &[Delivery { lane: Lane::Raw, content, ..block(1, 2) }]).unwrap();
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap().key;
+    let at = |s| NOW + Duration::from_secs(s);
+    assert_eq!(reader.raw(device, at(4), at(9), 9).unwrap(), [(1, 2, b"as published".to_vec())]);
+    assert_eq!(reader.raw(device, at(6), at(9), 9).unwrap(), []);
+}
+
+#[test]
+fn retention_deletes_old_readings_but_never_what_settled_them() {
+    let (dir, mut store) = open();
+    let reading = Record::Reading(Reading { channel: channel(), at: NOW, value: Ok(1.0) });
+    let content = Content::Records { records: vec![reading], payload: vec![1] };
+    let delivery = Delivery { lane: Lane::Raw, content, ..block(1, 1) };
+    store.commit(NOW, std::slice::from_ref(&delivery)).unwrap();
+    assert!(!store.retain(NOW + Retention::default().raw + Duration::from_secs(1)).unwrap());
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap().key;
+    assert_eq!(reader.raw(device, Wall(0), Wall(i64::MAX), 9).unwrap(), []);
+    assert_eq!(store.commit(NOW, &[delivery]).unwrap(), [Outcome::Known]);
+}
+
+#[test]
+fn a_full_database_gives_up_its_oldest_readings_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = Retention { bytes_max: 2 << 20, ..Retention::default() };
+    let mut store = Store::open(&dir.path().join("fleet.db"), retention).unwrap();
+    for seq in 1..=64 {
+        let at = NOW + Duration::from_secs(seq);
+        let reading = Record::Reading(Reading { channel: channel(), at, value: Ok(1.0) });
+        let content = Content::Records { records: vec![reading], payload: vec![7; 100_000] };
+        store
+            .commit(at, &[Delivery { lane: Lane::Raw, content, ..block(seq, seq) }, block(seq, seq)])
+            .unwrap();
+    }
+    let now = NOW + Duration::from_secs(100);
+    for _ in 0..10_000 {
+        if !store.retain(now).unwrap() {
+            break;
+        }
+    }
+    let bytes = retention::bytes_used(&store.connection).unwrap();
+    assert!(bytes <= 2 << 20, "{bytes} bytes are left");
+    assert_eq!(window_count(&dir), 64);
+}
+
+#[test]
+fn a_notice_and_a_window_with_hostile_numbers_are_kept() {
+    let (dir, mut store) = open();
+    let Record::Window(mut hostile) = window(1) else { unreachable!() };
+    (hostile.min, hostile.max, hostile.mean) = (f64::NAN, f64::INFINITY, f64::NAN);
+    let content = Content::Records { records: vec![Record::Window(hostile)], payload: Vec::new() };
+    let notice = Record::Notice(Notice { code: "x".into(), text: "<script>".into(), at: NOW });
+    let outcomes = store.commit(NOW, &[Delivery { content, ..block(1, 1) }, alarm(1, notice)]).unwrap();
+    assert_eq!(outcomes, [Outcome::Added(1); 2]);
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap().key;
+    assert_eq!(reader.notices(device).unwrap()[0].text, "<script>");
+}
+
+#[test]
+fn a_database_of_a_later_program_is_left_alone() {
+    let (dir, store) = open();
+    store.connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    let refused = Store::open(&dir.path().join("fleet.db"), Retention::default());
+    assert!(matches!(refused, Err(StoreError::Newer { found: 99, .. })));
+}
