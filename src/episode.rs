@@ -185,7 +185,12 @@ impl Episodes {
     }
 
     /// Ends the episode of `family`, for instance because a silent channel speaks again.
-    pub fn close(&mut self, family: Family, subject: Subject<'_>, ended: &mut impl FnMut(Episode, EpisodeUpdate)) {
+    pub fn close(
+        &mut self,
+        family: Family,
+        subject: Subject<'_>,
+        ended: &mut impl FnMut(Episode, EpisodeUpdate),
+    ) {
         self.close_if(subject, |e| Family::of(e.pattern) == family, ended);
     }
 

@@ -161,7 +161,9 @@ mod tests {
 
     #[test]
     fn the_largest_and_smallest_floats_never_give_nan_or_infinity() {
-        for xs in [[f64::MAX, f64::MIN, f64::MAX], [5e-324, 0.0, -5e-324], [f64::MAX; 3], [1e300, -1e300, 1.0]] {
+        for xs in
+            [[f64::MAX, f64::MIN, f64::MAX], [5e-324, 0.0, -5e-324], [f64::MAX; 3], [1e300, -1e300, 1.0]]
+        {
             let f = of(&[(0, xs[0]), (i64::MAX, xs[1]), (i64::MIN, xs[2])]);
             for y in [f.mean(), f.std(), f.slope_per_h(), f.min(), f.max(), f.last()] {
                 assert!(y.is_finite(), "{xs:?} gave {f:?}");

@@ -229,8 +229,7 @@ impl Windows {
         let mut start = at.0.div_euclid(self.hop_us).saturating_mul(self.hop_us);
         let closed_to = self.watermark.max(self.idle_end).0;
         // Nothing that was closed is opened again.
-        while start > at.0.saturating_sub(self.length_us)
-            && start.saturating_add(self.length_us) > closed_to
+        while start > at.0.saturating_sub(self.length_us) && start.saturating_add(self.length_us) > closed_to
         {
             self.window(Wall(start)).features.push(at, value);
             let Some(before) = start.checked_sub(self.hop_us) else { break };

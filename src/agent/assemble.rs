@@ -365,7 +365,9 @@ impl Channel {
 
     fn flag(&mut self, verdict: Verdict, at: Wall, ears: &mut Ears<'_>) {
         let subject = Subject { channel: &self.info.id, unit: &self.info.unit, last: self.last };
-        let Some(update) = self.episodes.flag(&verdict, at, subject, ears.options, ears.next_id) else { return };
+        let Some(update) = self.episodes.flag(&verdict, at, subject, ears.options, ears.next_id) else {
+            return;
+        };
         if update.phase == Phase::Opened {
             observe::emit(&events::EpisodeOpened {
                 channel: &update.channel,

@@ -77,7 +77,7 @@ fn a_limit_crossed_for_an_hour_is_one_alarm_with_its_limit_in_the_facts() {
 #[test]
 fn facts_speak_of_the_time_since_the_mark_only() {
     let mut bench = Bench::with_limit("a.x", 10.0);
-    let mut run = |bench: &mut Bench, from: i64, x: f64| {
+    let run = |bench: &mut Bench, from: i64, x: f64| {
         (from..from + 10).for_each(|s| bench.push("a.x", s, Ok(x)));
         (from + 10..from + 300).for_each(|s| bench.push("a.x", s, Ok(5.0)));
     };
@@ -189,7 +189,8 @@ fn the_configuration_has_the_last_word_on_a_description() {
     let id = ChannelId::new("a.temp").unwrap();
     let own = ChannelOptions { label: Some("Bearing".into()), ..ChannelOptions::default() };
     bench.assembler.options.channels.insert(id.clone(), own);
-    let described = ChannelInfo { label: "sensor 7".into(), unit: Unit("[degF]".into()), ..ChannelInfo::guess(&id) };
+    let described =
+        ChannelInfo { label: "sensor 7".into(), unit: Unit("[degF]".into()), ..ChannelInfo::guess(&id) };
     assert!(bench.assembler.describe(PLANT, described));
     let info = bench.assembler.info("a.temp").unwrap();
     assert_eq!((info.label.as_str(), info.unit.symbol()), ("Bearing", "°F"));

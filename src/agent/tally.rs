@@ -105,8 +105,7 @@ pub(super) struct Period<'a> {
 
 impl<'a> Period<'a> {
     pub(super) fn new(tally: &'a Tally, mark: &'a Mark) -> Self {
-        let mut period =
-            Self { tally, mark, events: Vec::new(), channels_normal: 0, heard: HashMap::new() };
+        let mut period = Self { tally, mark, events: Vec::new(), channels_normal: 0, heard: HashMap::new() };
         for e in period.fresh() {
             period.event(&e.info, e.source, &e.episode, e.episode.flagged_at, false);
         }

@@ -141,8 +141,7 @@ mod tests {
 
     #[test]
     fn the_high_and_the_low_side_are_two_crossings() {
-        let options =
-            LimitOptions { warn_low: Some(0.0), alarm_high: Some(10.0), ..LimitOptions::default() };
+        let options = LimitOptions { warn_low: Some(0.0), alarm_high: Some(10.0), ..LimitOptions::default() };
         let mut limits = Limits::new(options);
         let up = limits.step(Wall(0), 11.0).unwrap();
         let down = limits.step(Wall(1), -1.0).unwrap();

@@ -111,10 +111,18 @@ impl Reason {
         let seconds = |s: u64| humane(Duration::from_secs(s.max(1)));
         match *self {
             Reason::OutOfRange { up: true, edge, span_s } => {
-                format!("above every value of the last {} (until now at most {})", seconds(span_s), value(edge))
+                format!(
+                    "above every value of the last {} (until now at most {})",
+                    seconds(span_s),
+                    value(edge)
+                )
             }
             Reason::OutOfRange { up: false, edge, span_s } => {
-                format!("below every value of the last {} (until now at least {})", seconds(span_s), value(edge))
+                format!(
+                    "below every value of the last {} (until now at least {})",
+                    seconds(span_s),
+                    value(edge)
+                )
             }
             Reason::OddCourse { sigmas } => {
                 format!("a course not seen before ({sigmas:.0} standard deviations from the usual)")

@@ -74,8 +74,8 @@ fn a_step_out_of_the_past_is_told_at_once_with_its_peak_and_the_usual_value() {
 #[test]
 fn a_slow_climb_out_of_the_past_is_told_while_it_climbs() {
     let climb = |s: i64| (s - 10_000).max(0) as f64 * 20.0 / 3000.0;
-    let flags = Stream::new(4, 5)
-        .judge(Quantity::Temperature, 13_000, |s, noise| 50.0 + 0.25 * noise + climb(s));
+    let flags =
+        Stream::new(4, 5).judge(Quantity::Temperature, 13_000, |s, noise| 50.0 + 0.25 * noise + climb(s));
     let (s, first) = &flags[0];
     assert!((10_001..11_500).contains(s), "{flags:?}");
     assert!(matches!(first.pattern, Pattern::Rise | Pattern::Spike | Pattern::High));
@@ -102,7 +102,10 @@ fn a_course_never_seen_is_told_although_no_value_is_out_of_range() {
         0.02 * noise + if steady { 0.1 } else { (TAU * s as f64 / 7200.0).sin() }
     });
     let in_time = |s: i64| (10 * DAY_S..10 * DAY_S + 50_000).contains(&s);
-    assert!(flags.iter().any(|(s, v)| in_time(*s) && matches!(v.reason, Reason::OddCourse { .. })), "{flags:?}");
+    assert!(
+        flags.iter().any(|(s, v)| in_time(*s) && matches!(v.reason, Reason::OddCourse { .. })),
+        "{flags:?}"
+    );
 }
 
 #[test]
@@ -151,8 +154,5 @@ fn reasons_read_like_speech() {
         "flat for 40 min (usually moves within 3 readings)"
     );
     assert_eq!(words(Reason::OverLimit { up: false, limit: -18.0 }), "below the limit of -18 °C");
-    assert_eq!(
-        words(Reason::Silent { for_s: 90, usual_ms: 5000 }),
-        "no value for 90 s (usually every 5 s)"
-    );
+    assert_eq!(words(Reason::Silent { for_s: 90, usual_ms: 5000 }), "no value for 90 s (usually every 5 s)");
 }
