@@ -3,6 +3,20 @@
 //! A block is one spool value, one MQTT payload, one step of acknowledgement. A record is identified by
 //! (device, lane, epoch, seq). Enums here are append-only; golden files keep every version readable.
 
+pub mod ack;
+pub mod block;
+mod columns;
+mod envelope;
+pub mod heartbeat;
+pub mod json;
+mod metric;
+mod raw;
+
+pub use block::{
+    Block, BlockEncoder, BlockHeader, Body, WireError, decode_block, decode_header, encode_block, epoch_text,
+};
+pub use envelope::EnvelopeError;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -74,6 +88,8 @@ named_enum! {
         Corrupt = "corrupt",
         /// The far side refused the block for good.
         Refused = "refused",
+        /// A single record was larger than a block may be.
+        Oversize = "oversize",
     }
 }
 

@@ -1,0 +1,350 @@
+//! The block format from outside: golden files, round trips, damage and hostility.
+//!
+//! A change of the format shows as a diff of `tests/golden/`. Write new ones with
+//! `OUTPOST_BLESS=1 cargo test --test wire_blocks`; existing ones stay, readers of version 1 are kept for ever.
+
+use std::path::PathBuf;
+
+use outpost::digest::{Digest, DigestTiming, Engine, Lang};
+use outpost::episode::{EpisodeUpdate, Phase};
+use outpost::facts::{Citation, EventFact, Facts, Outage};
+use outpost::limits;
+use outpost::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, Unit};
+use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
+use outpost::window::WindowSummary;
+use outpost::wire::{
+    Block, BlockHeader, Body, GapReason, Lane, Notice, Record, WireError, decode_block, decode_header,
+    encode_block, json,
+};
+use proptest::prelude::*;
+
+fn channel(name: &str) -> ChannelId {
+    ChannelId::new(name).unwrap()
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        wall: Wall(1_767_323_045_678_000),
+        mono: Mono(123_456_789),
+        boot: BootId([7; 16]),
+        uncertainty_us: 1500,
+        state: ClockState::Synced,
+    }
+}
+
+fn header(lane: Lane, count: usize) -> BlockHeader {
+    BlockHeader {
+        lane,
+        epoch: 0x00c0_ffee_0000_0001,
+        first: 42,
+        count: count as u32,
+        sealed: stamp(),
+        body: Body::Records,
+    }
+}
+
+fn readings() -> Vec<Record> {
+    (0..200)
+        .map(|i: i64| {
+            let name = ["pump1.bearing_temp", "pump1.vibration", "hall.door"][i as usize % 3];
+            let value = match i {
+                17 => Err(NoData::ReadFailed),
+                18 => Err(NoData::Null),
+                _ if i % 3 == 1 => Ok((i as f64 * 0.7).sin()),
+                _ => Ok((2150 + i % 9) as f64 / 100.0),
+            };
+            Record::Reading(Reading {
+                channel: channel(name),
+                at: Wall(1_767_323_045_000_000 + i / 3 * 250_000 + i % 3),
+                value,
+            })
+        })
+        .collect()
+}
+
+fn windows() -> Vec<Record> {
+    (0..4)
+        .map(|i| {
+            Record::Window(WindowSummary {
+                channel: channel(&format!("pump{i}.bearing_temp")),
+                unit: Unit("Cel".into()),
+                start: Wall::from_secs(1_767_323_040),
+                length_ms: 60_000,
+                count: 600 - i,
+                missing: i,
+                min: 20.5,
+                max: 21.25 + f64::from(i),
+                mean: 20.9 + f64::from(i) / 3.0,
+                std: 0.1234567891,
+                last: 21.0,
+                slope_per_h: -0.75,
+            })
+        })
+        .collect()
+}
+
+fn alarms() -> Vec<Record> {
+    vec![
+        Record::Episode(EpisodeUpdate {
+            id: 7,
+            phase: Phase::Opened,
+            channel: channel("pump1.bearing_temp"),
+            pattern: Pattern::Rise,
+            severity: Severity::Critical,
+            start: Wall::from_secs(1_767_323_000),
+            at: Wall::from_secs(1_767_323_045),
+            baseline: Some(21.5),
+            peak: Some(88.25),
+            last: None,
+            limit: Some(80.0),
+            count: 3,
+            unit: Unit("Cel".into()),
+            reason: "über dem Grenzwert".into(),
+        }),
+        Record::Notice(Notice {
+            code: "spool_salvaged".into(),
+            text: "The spool was damaged.".into(),
+            at: Wall(1),
+        }),
+    ]
+}
+
+fn digests() -> Vec<Record> {
+    let event = EventFact {
+        channel: channel("pump1.bearing_temp"),
+        label: "Lager 1".into(),
+        asset: Some("pump1".into()),
+        quantity: Quantity::Temperature,
+        pattern: Pattern::High,
+        severity: Severity::Warning,
+        ongoing: true,
+        start: Wall::from_secs(1_767_323_000),
+        duration_s: 45,
+        baseline: Some(21.5),
+        peak: Some(88.25),
+        limit: None,
+        count: Some(3),
+        unit: Unit("Cel".into()),
+        cites: Some(Citation { lane: Lane::Raw, first: 5, last: 99 }),
+    };
+    let outage = Outage {
+        start: Wall::from_secs(1_767_000_000),
+        duration_s: 259_200,
+        records_kept: 9,
+        records_lost: 1,
+    };
+    let facts = Facts {
+        from: Wall::from_secs(1_767_000_000),
+        to: Wall::from_secs(1_767_323_045),
+        outage: Some(outage),
+        events: vec![event],
+        events_more: 2,
+        channels_normal: 11,
+        readings: 123_456,
+    };
+    vec![Record::Digest(Digest {
+        id: 3,
+        engine: Engine::Template,
+        model: String::new(),
+        fallback_reason: "no model".into(),
+        lang: Lang::En,
+        verdict: Severity::Warning,
+        cause: "bearing wear".into(),
+        text: "Bearing temperature of pump 1 is high [raw 5-99].".into(),
+        facts,
+        timing: DigestTiming { encode_us: 5, ..DigestTiming::default() },
+    })]
+}
+
+fn gap(reason: GapReason) -> BlockHeader {
+    BlockHeader { count: 0, body: Body::Gap { reason, last: 5_000_000_000 }, ..header(Lane::Raw, 0) }
+}
+
+fn examples() -> Vec<(&'static str, BlockHeader, Vec<Record>)> {
+    vec![
+        ("raw", header(Lane::Raw, 200), readings()),
+        ("metric", header(Lane::Metric, 4), windows()),
+        ("alarm", header(Lane::Alarm, 2), alarms()),
+        ("digest", header(Lane::Digest, 1), digests()),
+        ("gap", gap(GapReason::Quota), Vec::new()),
+    ]
+}
+
+fn golden(name: &str, now: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("OUTPOST_BLESS").is_some() && !path.exists() {
+        std::fs::write(&path, now).unwrap();
+    }
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; write it with OUTPOST_BLESS=1", path.display()))
+}
+
+#[test]
+fn the_golden_blocks_of_version_1_are_read_for_ever() {
+    for (name, header, records) in examples() {
+        let now = encode_block(&header, &records).unwrap();
+        let kept = golden(&format!("block_v1_{name}.bin"), &now);
+        assert_eq!(decode_block(&kept).unwrap(), Block { header, records }, "{name}");
+        assert_eq!(kept, now, "{name}: the writer no longer writes version 1 as it was");
+    }
+}
+
+#[test]
+fn the_json_documents_say_what_they_always_said() {
+    for (name, header, records) in examples() {
+        let now = json::encode_document("gw-1", &header, &records);
+        let kept = golden(&format!("document_v1_{name}.json"), &now);
+        assert_eq!(String::from_utf8_lossy(&kept), String::from_utf8_lossy(&now), "{name}");
+    }
+    let document: serde_json::Value =
+        serde_json::from_slice(&json::encode_document("gw-1", &gap(GapReason::Quota), &[])).unwrap();
+    assert_eq!(document["gap"], "quota");
+    assert_eq!(document["epoch"], "00c0ffee00000001");
+}
+
+#[test]
+fn any_single_flipped_bit_in_a_block_is_refused() {
+    for (name, header, records) in examples() {
+        let mut bytes = encode_block(&header, &records).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_block(&bytes).is_err(), "{name}: bit {bit}");
+            assert!(decode_header(&bytes).is_err(), "{name}: bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        for cut in 0..bytes.len() {
+            assert!(decode_block(&bytes[..cut]).is_err(), "{name}: cut at {cut}");
+        }
+    }
+}
+
+/// A block that claims a body of `claim` bytes and carries `packed`, with every outer check satisfied.
+fn forged(lane: Lane, count: u32, codec: u8, claim: usize, packed: &[u8]) -> Vec<u8> {
+    let header = BlockHeader { count, ..header(lane, 0) };
+    let mut bytes = b"OPB1\0\0\0\0".to_vec();
+    bytes.extend(postcard::to_stdvec(&header).unwrap());
+    bytes.push(codec);
+    bytes.extend(postcard::to_stdvec(&claim).unwrap());
+    bytes.extend_from_slice(packed);
+    let length = (bytes.len() + 4) as u32;
+    bytes[4..8].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_decompression_bomb_is_refused_before_it_is_unpacked() {
+    let bomb = zstd::bulk::compress(&vec![0_u8; 64 << 20], 19).unwrap();
+    assert!(bomb.len() < limits::BLOCK_BYTES_MAX);
+    for claim in [64 << 20, limits::BLOCK_BODY_BYTES_MAX, 10] {
+        let refused = decode_block(&forged(Lane::Raw, 1000, 1, claim, &bomb));
+        assert!(matches!(refused, Err(WireError::Malformed(_))), "{claim}: {refused:?}");
+    }
+    let more_records_than_allowed = forged(Lane::Raw, limits::BLOCK_RECORDS_MAX as u32 + 1, 0, 0, &[]);
+    assert!(decode_block(&more_records_than_allowed).is_err());
+}
+
+#[test]
+fn records_of_another_lane_are_the_callers_fault() {
+    assert_eq!(encode_block(&header(Lane::Raw, 1), &windows()[..1]), Err(WireError::WrongLane));
+    assert_eq!(encode_block(&header(Lane::Alarm, 1), &windows()[..1]), Err(WireError::WrongLane));
+    assert_eq!(encode_block(&header(Lane::Metric, 3), &windows()), Err(WireError::WrongLane));
+}
+
+#[test]
+fn a_block_that_would_be_too_large_is_refused_not_truncated() {
+    let mut state = 1_u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f64::from_bits((state ^ state >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) & !(1 << 62))
+    };
+    let records: Vec<Record> = (0..limits::BLOCK_RECORDS_MAX)
+        .map(|_| Record::Reading(Reading { channel: channel("c"), at: Wall(0), value: Ok(noise()) }))
+        .collect();
+    let refused = encode_block(&header(Lane::Raw, records.len()), &records);
+    assert!(matches!(refused, Err(WireError::TooLarge { .. })));
+    assert!(encode_block(&header(Lane::Raw, 8192), &records[..8192]).is_ok());
+}
+
+#[test]
+fn slowly_changing_decimals_take_well_under_four_bytes_a_reading() {
+    let records: Vec<Record> = (0..10_000_i64)
+        .map(|i| {
+            let (c, t) = (i % 50, i / 50);
+            Record::Reading(Reading {
+                channel: channel(&format!("line{}.temp{c}", c % 7)),
+                at: Wall(1_767_323_045_000_000 + t * 100_000 + c * 37),
+                value: Ok((2000 + c * 10 + (t * 7 + c * 3) % 5) as f64 / 100.0),
+            })
+        })
+        .collect();
+    let bytes = encode_block(&header(Lane::Raw, records.len()), &records).unwrap();
+    assert!(bytes.len() < records.len() * 2, "{} bytes", bytes.len());
+}
+
+fn any_value() -> impl Strategy<Value = Result<f64, NoData>> {
+    prop_oneof![
+        4 => (-100_000_i64..100_000, 0..7).prop_map(|(m, d)| Ok(m as f64 / 10_f64.powi(d))),
+        2 => any::<f32>().prop_filter("finite", |v| v.is_finite()).prop_map(|v| Ok(f64::from(v))),
+        2 => any::<f64>().prop_filter("finite", |v| v.is_finite()).prop_map(Ok),
+        1 => prop_oneof![
+            Just(Err(NoData::NotANumber)),
+            Just(Err(NoData::Infinite)),
+            Just(Err(NoData::ReadFailed)),
+            Just(Err(NoData::Null)),
+        ],
+    ]
+}
+
+fn any_readings() -> impl Strategy<Value = Vec<Record>> {
+    let at = prop_oneof![3 => 0..2_000_000_i64, 1 => (0..2_000_i64).prop_map(|s| s * 1_000_000), 1 => any::<i64>()];
+    let row = ("[a-c][0-9]?", at, any_value());
+    prop::collection::vec(row, 1..200).prop_map(|rows| {
+        rows.into_iter()
+            .map(|(name, at, value)| {
+                Record::Reading(Reading { channel: channel(&name), at: Wall(at), value })
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn readings_come_back_bit_for_bit(records in any_readings(), first in 1_u64..u64::MAX / 2) {
+        let header = BlockHeader { first, ..header(Lane::Raw, records.len()) };
+        let block = decode_block(&encode_block(&header, &records).unwrap()).unwrap();
+        prop_assert_eq!(&block.header, &header);
+        for (a, b) in block.records.iter().zip(&records) {
+            let (Record::Reading(a), Record::Reading(b)) = (a, b) else { panic!("another lane") };
+            prop_assert_eq!((&a.channel, a.at), (&b.channel, b.at));
+            prop_assert_eq!(a.value.map(f64::to_bits), b.value.map(f64::to_bits));
+        }
+        prop_assert_eq!(block.records.len(), records.len());
+    }
+
+    #[test]
+    fn windows_come_back_bit_for_bit(bits in prop::collection::vec(any::<[u64; 6]>(), 1..40), start in any::<i64>()) {
+        let records: Vec<Record> = bits.iter().enumerate().map(|(i, b)| {
+            let [min, max, mean, std, last, slope_per_h] = b.map(|b| f64::from_bits(b & !(1 << 62)));
+            Record::Window(WindowSummary {
+                channel: channel(&format!("c{}", i % 5)), unit: Unit(["", "Cel"][i % 2].into()),
+                start: Wall(start.wrapping_add(i as i64)), length_ms: u32::MAX - i as u32, count: b[0] as u32,
+                missing: b[1] as u32, min, max, mean, std, last, slope_per_h,
+            })
+        }).collect();
+        let block = decode_block(&encode_block(&header(Lane::Metric, records.len()), &records).unwrap()).unwrap();
+        prop_assert_eq!(block.records, records);
+    }
+
+    #[test]
+    fn a_well_framed_hostile_body_never_panics(
+        lane in 0..4_usize, count in 1..20_000_u32, body in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let bytes = forged(Lane::ALL[lane], count, 0, body.len(), &body);
+        if let Ok(block) = decode_block(&bytes) {
+            prop_assert_eq!(block.records.len(), count as usize);
+        }
+    }
+}
