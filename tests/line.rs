@@ -125,11 +125,10 @@ fn wrong_certificates_are_explained_with_the_next_step() {
     let good = broker.options("gateway");
     let files = good.tls.clone().unwrap();
     let with = |tls| LinkOptions { tls: Some(tls), ..good.clone() };
-    let (foreign_cert, foreign_key) = foreign.pem("gateway");
     let cases = [
         (with(link::TlsFiles { ca: foreign.ca(), ..files.clone() }), "name the authority that issued it"),
         (
-            with(link::TlsFiles { cert: foreign_cert, key: foreign_key, ..files.clone() }),
+            with(link::TlsFiles { identity: Some(foreign.pem("gateway")), ..files.clone() }),
             "have it issued by an authority that the broker knows",
         ),
         (

@@ -77,7 +77,7 @@ fn a_limit_crossed_for_an_hour_is_one_alarm_with_its_limit_in_the_facts() {
 #[test]
 fn facts_speak_of_the_time_since_the_mark_only() {
     let mut bench = Bench::with_limit("a.x", 10.0);
-    let mut run = |bench: &mut Bench, from: i64, x: f64| {
+    let run = |bench: &mut Bench, from: i64, x: f64| {
         (from..from + 10).for_each(|s| bench.push("a.x", s, Ok(x)));
         (from + 10..from + 300).for_each(|s| bench.push("a.x", s, Ok(5.0)));
     };

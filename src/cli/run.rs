@@ -11,6 +11,7 @@ use crate::agent::{self, AgentOptions};
 use crate::config::{Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind};
 use crate::detect::LimitOptions;
 use crate::glm::GlmOptions;
+use crate::http::HttpOptions;
 use crate::observe;
 use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
 use crate::spool;
@@ -21,7 +22,7 @@ use crate::window::WindowOptions;
 pub(super) fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
     let loaded = sources::agent_config(args.config.as_deref())?;
     observe::init(loaded.config.log.format, loaded.config.log.level);
-    loaded.warn();
+    loaded.warnings.iter().for_each(|w| eprintln!("{w}"));
     let stop = signals::stop().map_err(|e| Failure::Failed(e.into()))?;
     agent::run(options(loaded.config), stop).map_err(|e| Failure::Failed(e.into()))?;
     Ok(ExitCode::SUCCESS)
@@ -58,9 +59,10 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
         digest_every: config.digest.every,
         offline_after: config.digest.offline_after,
         glm: glm(&config),
-        http: crate::http::HttpOptions {
+        http: HttpOptions {
+            addr: config.http.listen,
             allow_remote: config.http.allow_remote,
-            ..crate::http::HttpOptions::new(config.http.listen)
+            ..HttpOptions::default()
         },
         assemble: assemble(&config),
         device: config.device,

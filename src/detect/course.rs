@@ -102,13 +102,19 @@ impl Course {
 
     fn rate(&mut self, d: f64) -> f32 {
         let usual = self.m2.max(0.0).sqrt() + 0.02 * self.mean + f64::MIN_POSITIVE;
-        let sigmas = if self.seen < SETTLE as u32 { 0.0 } else { ((d - self.mean) / usual) as f32 };
+        let sigmas =
+            if self.seen < SETTLE as u32 { 0.0 } else { ((d - self.mean) / usual / self.youth()) as f32 };
         self.seen = (self.seen + 1).min(SEEN_MAX);
         let weight = 1.0 / f64::from(self.seen);
         let deviation = d - self.mean;
         self.mean += weight * deviation;
         self.m2 += weight * (deviation * (d - self.mean) - self.m2);
         sigmas
+    }
+
+    /// A deviation known from few distances is itself uncertain.
+    fn youth(&self) -> f64 {
+        1.0 + YOUNG_DISTANCES / f64::from(self.seen.max(1))
     }
 
     /// Halves the memory by averaging neighbours, doubles the stride.
@@ -162,6 +168,8 @@ const KEEP: f32 = 0.9;
 const NEAR_LAGS: usize = 20;
 /// Distances to see before any is called strange.
 const SETTLE: usize = 50;
+/// After so many distances, deviations still count half.
+const YOUNG_DISTANCES: f64 = 100.0;
 /// Distances that the usual one is averaged over.
 const SEEN_MAX: u32 = 8192;
 /// The past that the memory should span before it stops coarsening: two days.

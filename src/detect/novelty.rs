@@ -90,12 +90,15 @@ impl Novelty {
     /// Judges while nothing is out of the ordinary, and learns.
     fn free(&mut self, at: Wall, x: f64, mean: f64, step: Option<Step>) -> Option<Verdict> {
         let rested = self.readings > self.rested_at;
-        let noise = self.wobble * WOBBLE_TO_SIGMA;
+        // A young past is narrow: what leaves it by a little is the next record, not a finding.
+        let youth = 1.0 + YOUNG_READINGS / self.readings as f64;
+        let noise = self.wobble * WOBBLE_TO_SIGMA * youth;
+        let step_noise = noise * STEP_NOISE_MARGIN / f64::from(self.course.stride()).sqrt();
         let candidates = [
             (Signal::Value, x, self.values.excess(x, noise * VALUE_NOISE_MARGIN) / VALUE_EXCESS),
             (Signal::Mean, mean, self.means.excess(mean, noise * MEAN_NOISE_MARGIN) / MEAN_EXCESS),
             match step {
-                Some(s) => (Signal::Step, s.mean, self.steps.excess(s.mean, 0.0) / STEP_EXCESS),
+                Some(s) => (Signal::Step, s.mean, self.steps.excess(s.mean, step_noise) / STEP_EXCESS),
                 None => (Signal::Step, mean, 0.0),
             },
         ];
@@ -200,6 +203,12 @@ impl Novelty {
                 LEARN_LONG
             };
             self.absorb(at, &hold, share);
+            if for_good {
+                // The other signals have followed; they must not find the same event again.
+                for range in [&mut self.values, &mut self.means, &mut self.steps] {
+                    range.learn(at, mean);
+                }
+            }
         } else {
             self.hold = Some(hold);
         }
@@ -402,8 +411,11 @@ const VALUE_EXCESS: f64 = 0.03;
 const MEAN_EXCESS: f64 = 0.06;
 const STEP_EXCESS: f64 = 0.7;
 /// Jumps within so many standard deviations of the noise are records, not findings.
-const VALUE_NOISE_MARGIN: f64 = 1.5;
+const VALUE_NOISE_MARGIN: f64 = 2.5;
 const MEAN_NOISE_MARGIN: f64 = 0.1;
+const STEP_NOISE_MARGIN: f64 = 4.0;
+/// The margins are twice as wide after so many readings, and narrow from there.
+const YOUNG_READINGS: f64 = 1000.0;
 /// Standard deviation of white noise per mean absolute difference of neighbours: half the root of pi.
 const WOBBLE_TO_SIGMA: f64 = 0.886;
 /// Standard deviations at which a course is strange.
