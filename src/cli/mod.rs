@@ -10,6 +10,10 @@ pub mod args;
 pub mod check;
 pub mod exit;
 mod help;
+mod link;
+#[cfg(feature = "gateway")]
+mod run;
+mod signals;
 mod sources;
 pub mod spec;
 #[cfg(feature = "gateway")]
@@ -48,6 +52,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Help(topic) => print(&help::text(*topic, style)),
         Command::Version => print(&version::text(invocation.json)),
         Command::Check(args) => check::main(args, invocation.json, style),
+        #[cfg(feature = "gateway")]
+        Command::Run(args) => run::main(args),
         #[cfg(feature = "gateway")]
         Command::Spool(args) => spool::main(args, invocation.json),
         #[allow(unreachable_patterns, reason = "with every feature each command has an arm of its own")]
