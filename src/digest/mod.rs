@@ -1,5 +1,16 @@
 //! Facts into words: prompt, grammar, verification, rendering, and the template that always works.
 
+pub mod figures;
+pub mod grammar;
+pub mod prompt;
+pub mod render;
+pub mod slots;
+pub mod template;
+#[cfg(test)]
+mod testing;
+pub mod verify;
+pub mod vocab;
+
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;

@@ -7,6 +7,7 @@ pub mod metrics;
 
 pub mod agent;
 pub mod aggregator;
+pub mod glm;
 pub mod link;
 pub mod sensor;
 pub mod spool;

@@ -3,8 +3,11 @@
 //! A block is one spool value, one MQTT payload, one step of acknowledgement. A record is identified by
 //! (device, lane, epoch, seq). Enums here are append-only; golden files keep every version readable.
 
+pub mod ack;
 pub mod block;
 mod columns;
+mod envelope;
+pub mod heartbeat;
 pub mod json;
 mod metric;
 mod raw;
@@ -12,6 +15,7 @@ mod raw;
 pub use block::{
     Block, BlockEncoder, BlockHeader, Body, WireError, decode_block, decode_header, encode_block, epoch_text,
 };
+pub use envelope::EnvelopeError;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,215 @@
+"""Training: the teacher, the plain student, its continuation alone and distilled. Resumable, fixed seeds, CPU.
+
+Matrices are trained by Muon (momentum, orthogonalised), the rest by AdamW; matrix products run in bfloat16. Loss counts
+on answer tokens only. Distillation: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy.
+Checkpoints stand in $STUDENT_CHECKPOINTS (default: `checkpoints/` beside this file, ignored by git).
+"""
+
+import dataclasses
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import scenarios
+import vocabulary as vocab
+from glm import Glm, Shape, generate
+
+CHECKPOINTS = Path(os.environ.get("STUDENT_CHECKPOINTS", Path(__file__).parent / "checkpoints"))
+TEMPERATURE = 3.0
+ALPHA = 0.7
+BATCH_TOKENS = 2048
+MEASURED = 400  # held-out scenarios per measurement
+SEED_HELD_OUT = 2  # data seeds of the runs differ from it; the split itself is by hash
+
+TEACHER = Shape(len(vocab.TOKENS), hidden=192, layers=5, heads=6, kv_heads=2, inter=512)
+STUDENT = Shape(len(vocab.TOKENS), hidden=128, layers=4, heads=4, kv_heads=2, inter=352)
+
+
+@dataclasses.dataclass
+class Run:
+    """One training. `start`: run whose weights it begins with; `level`, `decay`: height of the rate, part that falls."""
+
+    shape: Shape
+    steps: int
+    data_seed: int
+    teacher: str | None = None
+    start: str | None = None
+    level: float = 1.0
+    decay: float = 0.5
+    weight_seed: int = 11
+
+    def rate(self, step):
+        """Share of the base rate at one step: a short rise, a plateau, a straight fall to zero."""
+        return self.level * min(1.0, (step + 1) / 50) * min(1.0, (self.steps - step) / (self.decay * self.steps))
+
+
+# The plain student goes on twice from the same weights over the same scenarios: alone and with the teacher. What
+# distillation is worth is the difference of these two.
+RUNS = {
+    "teacher": Run(TEACHER, 1000, data_seed=1, weight_seed=12),
+    "plain": Run(STUDENT, 1200, data_seed=1),
+    "continued": Run(STUDENT, 1000, data_seed=4, start="plain", level=0.6, decay=1.0),
+    "distilled": Run(STUDENT, 1000, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
+}
+
+
+class Muon:
+    """Momentum whose update is orthogonalised by five Newton-Schulz steps (K. Jordan, 2024)."""
+
+    def __init__(self, parameters, rate, momentum=0.95):
+        self.parameters, self.rate, self.momentum = list(parameters), rate, momentum
+        self.buffers = [torch.zeros_like(p) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, scale):
+        """One update at `scale` times the base rate."""
+        for p, buffer in zip(self.parameters, self.buffers):
+            buffer.lerp_(p.grad, 1 - self.momentum)
+            update = orthogonal(p.grad.lerp(buffer, self.momentum))
+            p.mul_(1 - self.rate * scale * 0.01)
+            p.add_(update, alpha=-self.rate * scale * max(1.0, p.shape[0] / p.shape[1]) ** 0.5)
+
+
+def orthogonal(g):
+    """The nearest half-orthogonal matrix, roughly."""
+    tall = g.shape[0] > g.shape[1]
+    x = (g.T if tall else g).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).float()
+
+
+def batches(seed, skip):
+    """Endless batches (ids [B, S], answer mask [B, S]), similar lengths together, `BATCH_TOKENS` at most."""
+    rng, chunk = random.Random(seed), 0
+    while True:
+        pool = [(p + a, len(p)) for _, _, p, a in scenarios.samples(seed * 100_000 + chunk, 4000, held_out=False)]
+        pool.sort(key=lambda x: len(x[0]) + rng.random())
+        found, rows = [], []
+        for row in pool:
+            if rows and len(row[0]) * (len(rows) + 1) > BATCH_TOKENS:
+                found.append(rows)
+                rows = []
+            rows.append(row)
+        rng.shuffle(found)  # the last, unfinished batch holds the longest rows and is dropped
+        for rows in found:
+            if skip > 0:
+                skip -= 1
+                continue
+            width = max(len(ids) for ids, _ in rows)
+            ids = torch.tensor([ids + [vocab.PAD] * (width - len(ids)) for ids, _ in rows])
+            place = torch.arange(width)[None]
+            first = torch.tensor([[n] for _, n in rows])
+            end = torch.tensor([[len(ids)] for ids, _ in rows])
+            yield ids, (place >= first) & (place < end)
+        chunk += 1
+
+
+def loss_of(model, teacher, ids, mask):
+    """Mean loss per answer token."""
+    inputs, wanted, counts = ids[:, :-1], ids[:, 1:], mask[:, 1:]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states, _ = model.hidden_states(inputs)
+        logits = model.head(states[counts])
+    logits = logits.float()
+    hard = F.cross_entropy(logits, wanted[counts])
+    if teacher is None:
+        return hard, hard
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        states, _ = teacher.hidden_states(inputs)
+        target = F.log_softmax(teacher.head(states[counts]).float() / TEMPERATURE, dim=-1)
+    soft = F.kl_div(F.log_softmax(logits / TEMPERATURE, dim=-1), target, log_target=True, reduction="batchmean")
+    return ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * hard, hard
+
+
+def train(name):
+    """Runs or continues one training; returns the model, and leaves it as `<name>.pt`."""
+    run = RUNS[name]
+    torch.manual_seed(run.weight_seed)
+    model = load(run.start).train() if run.start else Glm(run.shape)
+    teacher = load(run.teacher) if run.teacher else None
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    others = [p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
+    muon, adam = Muon(matrices, rate=0.02), torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0)
+    path, step, spent = CHECKPOINTS / f"{name}.part.pt", 0, 0.0
+    if path.exists():
+        saved = torch.load(path)
+        step, spent, muon.buffers = saved["step"], saved["spent_s"], saved["muon"]
+        model.load_state_dict(saved["model"])
+        adam.load_state_dict(saved["adam"])
+    started = time.time() - spent
+    print(f"{name}: {model.parameters_count()} parameters, {run.steps} steps from {step}", flush=True)
+    for ids, mask in batches(run.data_seed, step):
+        scale = run.rate(step)
+        for group in adam.param_groups:
+            group["lr"] = 0.004 * scale
+        loss, hard = loss_of(model, teacher, ids, mask)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(others, 1.0)
+        muon.step(scale)
+        adam.step()
+        step += 1
+        if step % 50 == 0:
+            spent = time.time() - started
+            print(f"{name} step {step} cross-entropy {hard.item():.4f} loss {loss.item():.4f} {spent:.0f} s", flush=True)
+        if step % 100 == 0 or step == run.steps:
+            saved = {"step": step, "spent_s": time.time() - started, "muon": muon.buffers}
+            torch.save({"model": model.state_dict(), "adam": adam.state_dict(), **saved}, path)
+        if step >= run.steps:
+            break
+    figures = {"steps": run.steps, "training_s": round(time.time() - started), **measure(model)}
+    torch.save({"shape": run.shape.__dict__, "model": model.state_dict(), "figures": figures}, CHECKPOINTS / f"{name}.pt")
+    print(name, json.dumps(figures), flush=True)
+    return model
+
+
+def load(name):
+    """A finished model."""
+    saved = torch.load(CHECKPOINTS / f"{name}.pt")
+    model = Glm(Shape(**saved["shape"]))
+    model.load_state_dict(saved["model"])
+    return model.eval()
+
+
+@torch.no_grad()
+def measure(model, count=MEASURED):
+    """Greedy answers on scenarios whose combination training never saw; every figure is a share or a mean."""
+    cases = list(scenarios.samples(SEED_HELD_OUT, count, held_out=True))
+    answers = generate(model, [p for _, _, p, _ in cases], vocab.END_IDS)
+    pairs = [(got, wanted) for got, (_, _, _, wanted) in zip(answers, cases)]
+    total, tokens = 0.0, 0
+    for _, _, prompt, wanted in cases:
+        logits, _ = model(torch.tensor([(prompt + wanted)[:-1]]))
+        total += F.cross_entropy(logits[0, len(prompt) - 1 :], torch.tensor(wanted), reduction="sum").item()
+        tokens += len(wanted)
+    return {
+        "held_out": len(pairs),
+        "exact": sum(got == wanted for got, wanted in pairs) / len(pairs),
+        "verdict": sum(got[:1] == wanted[:1] for got, wanted in pairs) / len(pairs),
+        "cause": sum(got[1:2] == wanted[1:2] for got, wanted in pairs) / len(pairs),
+        "exact_en": share([got == wanted for (got, wanted), c in zip(pairs, cases) if c[1] == "en"]),
+        "exact_zh": share([got == wanted for (got, wanted), c in zip(pairs, cases) if c[1] == "zh"]),
+        "cross_entropy": total / tokens,
+    }
+
+
+def share(hits):
+    """Part of `hits` that is true; 0 for none."""
+    return sum(hits) / max(1, len(hits))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("STUDENT_THREADS", "1")))
+    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:] or RUNS:
+        if not (CHECKPOINTS / f"{name}.pt").exists():
+            train(name)

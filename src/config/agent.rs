@@ -1,0 +1,391 @@
+//! The agent's configuration as meant: defaults filled in, relations between keys checked.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::common::{self, Ack, HttpConfig, LogConfig, MqttConfig, Payload};
+use super::document::{Entry, Raw};
+use super::glob;
+use crate::digest::Lang;
+use crate::limits;
+use crate::reading::{Quantity, Unit};
+
+/// Everything an agent can be told. Paths are absolute or count from the working directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentConfig {
+    /// Name of this gateway: a level of every topic.
+    pub device: String,
+    /// Folder of the spool and of what is learnt.
+    pub data_dir: PathBuf,
+    /// Language of digests.
+    pub language: Lang,
+    /// The line.
+    pub mqtt: MqttConfig,
+    /// Time between heartbeats.
+    pub heartbeat_every: Duration,
+    /// Who releases what is kept.
+    pub ack: Ack,
+    /// What is published.
+    pub payload: Payload,
+    /// What is kept on disk.
+    pub spool: SpoolConfig,
+    /// Whether single readings are kept and sent.
+    pub raw_keep: bool,
+    /// Summaries.
+    pub windows: WindowsConfig,
+    /// Digests.
+    pub digest: DigestConfig,
+    /// The status page.
+    pub http: HttpConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// At least one, at most [`limits::SOURCES_MAX`].
+    pub sources: Vec<SourceConfig>,
+    /// In the order of the file; see [`AgentConfig::channel`].
+    pub channels: Vec<ChannelRule>,
+}
+
+/// Bounds of the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Most bytes of kept blocks.
+    pub bytes_max: u64,
+    /// Records of so long share a commit.
+    pub commit_interval: Duration,
+}
+
+/// Event-time windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowsConfig {
+    /// Length of a window.
+    pub length: Duration,
+    /// How late a reading may come.
+    pub lateness: Duration,
+}
+
+/// Digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestConfig {
+    /// Word digests at all.
+    pub enabled: bool,
+    /// Longest time between two.
+    pub every: Duration,
+    /// Which model words them.
+    pub model: ModelChoice,
+    /// An outage of at least so long gets a digest of its own.
+    pub offline_after: Duration,
+}
+
+/// Which language model words digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// The one inside the binary.
+    Builtin,
+    /// The folder of another one.
+    Folder(PathBuf),
+}
+
+/// One source of readings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// Unique among the sources.
+    pub name: String,
+    /// What it is.
+    pub kind: SourceKind,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceKind {
+    /// The gateway's own vitals.
+    Host { interval: Duration, mounts: Vec<PathBuf> },
+    /// CSV recordings at `speed` times their own pace; 0 is as fast as possible.
+    Replay { paths: Vec<PathBuf>, speed: f64, repeat: bool, channel_prefix: String },
+    /// Lines from other programs; Influx times count in units of `precision_ns` nanoseconds.
+    Lines { input: LinesInput, precision_ns: u64 },
+}
+
+/// Where lines come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinesInput {
+    /// Standard input.
+    Stdin,
+    /// A unix socket that the agent creates.
+    Unix(PathBuf),
+    /// A TCP socket.
+    Tcp { listen: SocketAddr, allow_remote: bool },
+}
+
+/// What is known of the channels that match a pattern; a field that is none says nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChannelRule {
+    /// Name or pattern: `*` any run of characters, `?` one.
+    pub pattern: String,
+    pub unit: Option<Unit>,
+    pub quantity: Option<Quantity>,
+    pub asset: Option<String>,
+    pub label: Option<String>,
+    pub limit_high_warn: Option<f64>,
+    pub limit_high_critical: Option<f64>,
+    pub limit_low_warn: Option<f64>,
+    pub limit_low_critical: Option<f64>,
+    /// In the channel's unit, not negative.
+    pub hysteresis: Option<f64>,
+    pub dwell: Option<Duration>,
+    pub detect: Option<bool>,
+}
+
+impl AgentConfig {
+    /// What the matching entries say together about the channel `name`; later entries win.
+    pub fn channel(&self, name: &str) -> ChannelRule {
+        let matching = self.channels.iter().filter(|rule| glob::matches(&rule.pattern, name));
+        matching.fold(ChannelRule { pattern: name.into(), ..Default::default() }, ChannelRule::overlaid)
+    }
+
+    pub(super) fn from_raw(raw: &mut Raw, base: &Path) -> Self {
+        let top = raw.take_one("");
+        let device = top.opt_text("device").unwrap_or_else(common::hostname_device);
+        let line = raw.take_one("mqtt");
+        let mqtt = common::mqtt(raw, &line, base, format!("outpost-{device}"));
+        let (ack, payload) = delivery(raw, &line);
+        Self {
+            device,
+            data_dir: base.join(top.text("data_dir")),
+            language: Lang::from_name(&top.text("language")).unwrap_or(Lang::En),
+            mqtt,
+            heartbeat_every: line.time("heartbeat_every"),
+            ack,
+            payload,
+            spool: spool(raw),
+            raw_keep: raw.take_one("raw").flag("keep"),
+            windows: windows(raw),
+            digest: digest(raw, base),
+            http: common::http(raw),
+            log: common::log(raw),
+            sources: sources(raw, base),
+            channels: channels(raw),
+        }
+    }
+}
+
+impl ChannelRule {
+    fn overlaid(self, top: &ChannelRule) -> ChannelRule {
+        let over = top.clone();
+        ChannelRule {
+            pattern: self.pattern,
+            unit: over.unit.or(self.unit),
+            quantity: over.quantity.or(self.quantity),
+            asset: over.asset.or(self.asset),
+            label: over.label.or(self.label),
+            limit_high_warn: over.limit_high_warn.or(self.limit_high_warn),
+            limit_high_critical: over.limit_high_critical.or(self.limit_high_critical),
+            limit_low_warn: over.limit_low_warn.or(self.limit_low_warn),
+            limit_low_critical: over.limit_low_critical.or(self.limit_low_critical),
+            hysteresis: over.hysteresis.or(self.hysteresis),
+            dwell: over.dwell.or(self.dwell),
+            detect: over.detect.or(self.detect),
+        }
+    }
+}
+
+fn delivery(raw: &mut Raw, line: &Entry) -> (Ack, Payload) {
+    let ack = Ack::from_name(&line.text("ack")).unwrap_or(Ack::Aggregator);
+    let payload = Payload::from_name(&line.text("payload")).unwrap_or(Payload::Blocks);
+    if (ack, payload) == (Ack::Aggregator, Payload::Json) {
+        raw.error(
+            line,
+            "payload",
+            "an aggregator reads blocks, not JSON",
+            "set ack = \"broker\" too, or send blocks",
+        );
+    }
+    if ack == Ack::Broker {
+        raw.warn(
+            line,
+            "ack",
+            "what the broker loses after its PUBACK is lost for good",
+            "make sure that it keeps its messages on disk",
+        );
+    }
+    (ack, payload)
+}
+
+fn spool(raw: &mut Raw) -> SpoolConfig {
+    let entry = raw.take_one("spool");
+    SpoolConfig { bytes_max: entry.size("bytes_max"), commit_interval: entry.time("commit_interval") }
+}
+
+fn windows(raw: &mut Raw) -> WindowsConfig {
+    let entry = raw.take_one("windows");
+    WindowsConfig { length: entry.time("length"), lateness: entry.time("lateness") }
+}
+
+fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {
+    let entry = raw.take_one("digest");
+    let model = match entry.text("model").as_str() {
+        "builtin" => ModelChoice::Builtin,
+        folder => ModelChoice::Folder(base.join(folder)),
+    };
+    DigestConfig {
+        enabled: entry.flag("enabled"),
+        every: entry.time("every"),
+        model,
+        offline_after: entry.time("offline_after"),
+    }
+}
+
+fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
+    let entries = raw.take("source");
+    if let Some(first_beyond) = entries.get(limits::SOURCES_MAX) {
+        let problem = format!("more than {} sources", limits::SOURCES_MAX);
+        raw.error(first_beyond, "", problem, "let one source carry several channels");
+    }
+    let mut names = BTreeSet::new();
+    let mut sources = Vec::new();
+    let mut stdin = false;
+    for entry in entries.iter().take(limits::SOURCES_MAX) {
+        let Some(source) = source(raw, entry, base) else { continue };
+        if !names.insert(source.name.clone()) {
+            raw.error(entry, "name", "used twice", "give each source a name of its own");
+        }
+        if matches!(source.kind, SourceKind::Lines { input: LinesInput::Stdin, .. })
+            && std::mem::replace(&mut stdin, true)
+        {
+            raw.error(entry, "stdin", "two sources read standard input", "keep one of them");
+        }
+        sources.push(source);
+    }
+    if entries.is_empty() {
+        let kind = SourceKind::Host { interval: HOST_INTERVAL, mounts: vec!["/".into()] };
+        sources.push(SourceConfig { name: "host".into(), kind });
+    }
+    sources
+}
+
+/// Pace of the source that stands in when none is configured; equal to the table's default.
+const HOST_INTERVAL: Duration = Duration::from_secs(1);
+
+fn source(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceConfig> {
+    let (name, kind) = (entry.opt_text("name"), entry.opt_text("kind"));
+    for (key, example) in [("name", "plant"), ("kind", "host")] {
+        if entry.opt_text(key).is_none() && !raw.is_flawed(entry, key) {
+            raw.error(entry, key, "missing", format!("write for example {key} = \"{example}\""));
+        }
+    }
+    let kind = match kind?.as_str() {
+        "host" => SourceKind::Host {
+            interval: entry.time("interval"),
+            mounts: paths(base, entry.opt_texts("mounts").unwrap_or_default()),
+        },
+        "replay" => replay(raw, entry, base)?,
+        _ => lines(raw, entry, base)?,
+    };
+    Some(SourceConfig { name: name?, kind })
+}
+
+fn replay(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceKind> {
+    let files = entry.opt_texts("paths");
+    if files.is_none() && !raw.is_flawed(entry, "paths") {
+        raw.error(entry, "paths", "missing", "name at least one CSV file");
+    }
+    Some(SourceKind::Replay {
+        paths: paths(base, files?),
+        speed: entry.number("speed"),
+        repeat: entry.flag("loop"),
+        channel_prefix: entry.text("channel_prefix"),
+    })
+}
+
+fn lines(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceKind> {
+    let allow_remote = entry.flag("allow_remote");
+    let inputs = [
+        entry.flag("stdin").then_some(LinesInput::Stdin),
+        entry.opt_text("unix").map(|path| LinesInput::Unix(base.join(path))),
+        entry.opt_address("tcp").map(|listen| LinesInput::Tcp { listen, allow_remote }),
+    ];
+    let mut given = inputs.into_iter().flatten();
+    let input = match (given.next(), given.next()) {
+        (Some(input), None) => Some(input),
+        (None, _) => {
+            if !raw.is_flawed(entry, "unix") && !raw.is_flawed(entry, "tcp") {
+                raw.error(entry, "", "no input", "give one of stdin = true, unix and tcp");
+            }
+            None
+        }
+        (Some(_), Some(_)) => {
+            raw.error(
+                entry,
+                "",
+                "more than one input",
+                "give one of stdin, unix and tcp, and a source for each other",
+            );
+            None
+        }
+    };
+    if let Some(LinesInput::Tcp { listen, .. }) = &input {
+        common::remote_allowed(raw, entry, "tcp", *listen, allow_remote);
+    }
+    let precision_ns = match entry.text("precision").as_str() {
+        "s" => 1_000_000_000,
+        "ms" => 1_000_000,
+        "us" => 1000,
+        _ => 1,
+    };
+    Some(SourceKind::Lines { input: input?, precision_ns })
+}
+
+fn channels(raw: &mut Raw) -> Vec<ChannelRule> {
+    let entries = raw.take("channels");
+    if let Some(first_beyond) = entries.get(limits::CHANNEL_RULES_MAX) {
+        let problem = format!("more than {} entries", limits::CHANNEL_RULES_MAX);
+        raw.error(first_beyond, "", problem, "use patterns");
+    }
+    entries.iter().take(limits::CHANNEL_RULES_MAX).map(|entry| channel(raw, entry)).collect()
+}
+
+fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-./:*?".contains(&b);
+    if !(1..=limits::CHANNEL_NAME_BYTES_MAX).contains(&entry.name.len()) || !entry.name.bytes().all(fits) {
+        let hint = format!(
+            "use 1 to {} characters of A-Z a-z 0-9 _ - . / : and the wildcards * and ?",
+            limits::CHANNEL_NAME_BYTES_MAX
+        );
+        raw.error(entry, "", "no channel can have this name", hint);
+    }
+    const ASCENDING: [&str; 4] =
+        ["limit_low_critical", "limit_low_warn", "limit_high_warn", "limit_high_critical"];
+    let limits = ASCENDING.map(|key| entry.opt_number(key));
+    let given: Vec<usize> = (0..4).filter(|i| limits[*i].is_some()).collect();
+    for pair in given.windows(2) {
+        if limits[pair[0]] > limits[pair[1]] {
+            let problem = format!("above {}", ASCENDING[pair[1]]);
+            raw.error(
+                entry,
+                ASCENDING[pair[0]],
+                problem,
+                format!("keep the order {}", ASCENDING.join(" <= ")),
+            );
+        }
+    }
+    let [limit_low_critical, limit_low_warn, limit_high_warn, limit_high_critical] = limits;
+    ChannelRule {
+        pattern: entry.name.clone(),
+        unit: entry.opt_text("unit").map(Unit),
+        quantity: entry.opt_text("quantity").and_then(|q| Quantity::from_name(&q)),
+        asset: entry.opt_text("asset"),
+        label: entry.opt_text("label"),
+        limit_high_warn,
+        limit_high_critical,
+        limit_low_warn,
+        limit_low_critical,
+        hysteresis: entry.opt_number("hysteresis"),
+        dwell: entry.opt_time("dwell"),
+        detect: entry.opt_flag("detect"),
+    }
+}
+
+fn paths(base: &Path, paths: Vec<String>) -> Vec<PathBuf> {
+    paths.into_iter().map(|path| base.join(path)).collect()
+}

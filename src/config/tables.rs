@@ -1,0 +1,464 @@
+//! Every key of both files: the single source of parser, reference and example.
+//!
+//! Ranges are wide enough for every sensible plant and narrow enough that a slip of the unit is caught.
+
+use super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Size, Text, Time, Topic};
+use super::schema::{Key, Schema, Section, Shape};
+use crate::limits;
+
+const S: u64 = 1000;
+const MIN: u64 = 60 * S;
+const H: u64 = 60 * MIN;
+const D: u64 = 24 * H;
+const ANY_NUMBER: super::kind::Kind = Number { min: f64::MIN, max: f64::MAX };
+
+/// The gateway's file.
+pub static AGENT: Schema = Schema {
+    seat: "agent",
+    file: "outpost.toml",
+    meaning: "Configuration of an agent: one gateway that reads sensors, judges, words and keeps.",
+    sections: &[
+        Section { name: "", shape: Shape::Top, meaning: "Who this gateway is.", keys: TOP },
+        Section { name: "mqtt", shape: Shape::Table, meaning: "The line to the broker.", keys: AGENT_MQTT },
+        Section {
+            name: "spool",
+            shape: Shape::Table,
+            meaning: "What is kept on disk until it is acknowledged.",
+            keys: SPOOL,
+        },
+        Section { name: "raw", shape: Shape::Table, meaning: "The lane of single readings.", keys: RAW },
+        Section {
+            name: "windows",
+            shape: Shape::Table,
+            meaning: "Summaries of each channel over windows of event time.",
+            keys: WINDOWS,
+        },
+        Section {
+            name: "digest",
+            shape: Shape::Table,
+            meaning: "What happened, in plain language.",
+            keys: DIGEST,
+        },
+        Section {
+            name: "http",
+            shape: Shape::Table,
+            meaning: "Status page, /health, /ready and /metrics.",
+            keys: AGENT_HTTP,
+        },
+        Section { name: "log", shape: Shape::Table, meaning: "Log lines on standard error.", keys: LOG },
+        Section {
+            name: "source",
+            shape: Shape::List,
+            meaning: "Where readings come from; without any, the gateway watches itself (kind = \"host\").",
+            keys: SOURCE,
+        },
+        Section {
+            name: "channels",
+            shape: Shape::Named,
+            meaning: "What is known of channels, by name or pattern (* any run, ? one character); all entries that match apply in the order of the file, later ones win.",
+            keys: CHANNELS,
+        },
+    ],
+};
+
+/// The cloud side's file.
+pub static AGGREGATOR: Schema = Schema {
+    seat: "aggregator",
+    file: "aggregator.toml",
+    meaning: "Configuration of an aggregator: it takes what agents send, commits it and acknowledges.",
+    sections: &[
+        Section { name: "", shape: Shape::Top, meaning: "The fleet as a whole.", keys: FLEET },
+        Section {
+            name: "mqtt",
+            shape: Shape::Table,
+            meaning: "The line to the broker.",
+            keys: AGGREGATOR_MQTT,
+        },
+        Section { name: "store", shape: Shape::Table, meaning: "The database.", keys: STORE },
+        Section {
+            name: "http",
+            shape: Shape::Table,
+            meaning: "Fleet and device pages, JSON, /health, /ready and /metrics.",
+            keys: AGGREGATOR_HTTP,
+        },
+        Section { name: "log", shape: Shape::Table, meaning: "Log lines on standard error.", keys: LOG },
+    ],
+};
+
+const TOP: &[Key] = &[
+    Key::optional(
+        "device",
+        Name,
+        "\"gw-17\"",
+        "Name of this gateway, unique in the fleet and a level of every topic; when absent, the host name.",
+    ),
+    Key::new("data_dir", Path, "\"outpost-data\"", "Folder of the spool and of what is learnt."),
+    Key::new("language", OneOf(&["en", "zh"]), "\"en\"", "Language of digests."),
+];
+
+const FLEET: &[Key] = &[Key::new(
+    "silent_after",
+    Time { min_ms: 10 * S, max_ms: 7 * D },
+    "\"90 s\"",
+    "A device without a heartbeat for so long is shown as silent; three heartbeats are a good measure.",
+)];
+
+const HOST: Key = Key::new(
+    "host",
+    Text { min: 1, max: 253 },
+    "\"localhost\"",
+    "Name or address of the broker; its certificate must carry it.",
+);
+const PORT: Key = Key::new(
+    "port",
+    Integer { min: 1, max: 65_535 },
+    "8883",
+    "Port of the broker: 8883 with TLS, 1883 without.",
+);
+const PREFIX: Key = Key::new(
+    "prefix",
+    Topic,
+    "\"outpost/v1\"",
+    "First levels of every topic; the same for agents and aggregator.",
+);
+const KEEP_ALIVE: Key = Key::new(
+    "keep_alive",
+    Time { min_ms: 5 * S, max_ms: 20 * MIN },
+    "\"30 s\"",
+    "A silent line is given up after one and a half times this.",
+);
+const WINDOW: Key = Key::new(
+    "window",
+    Integer { min: 1, max: 1000 },
+    "64",
+    "Most messages on their way at once; the broker may allow fewer.",
+);
+const BACKOFF_MIN: Key = Key::new(
+    "backoff_min",
+    Time { min_ms: 100, max_ms: MIN },
+    "\"500 ms\"",
+    "First wait before connecting again; waits double, with full jitter.",
+);
+const BACKOFF_MAX: Key = Key::new(
+    "backoff_max",
+    Time { min_ms: S, max_ms: H },
+    "\"1 min\"",
+    "Longest wait before connecting again.",
+);
+const TLS: Key = Key::new(
+    "tls",
+    OneOf(&["on", "off-insecure"]),
+    "\"on\"",
+    "TLS 1.2 or newer; off-insecure sends everything readable by anyone on the way.",
+);
+const CA: Key =
+    Key::new("ca", Path, "\"tls/ca.crt\"", "Certificate of the authority that signed the broker's (PEM).");
+const CERT: Key = Key::new(
+    "cert",
+    Path,
+    "\"tls/device.crt\"",
+    "Own certificate (PEM); empty together with `key` for none. Read anew at every connection.",
+);
+const KEY: Key = Key::new("key", Path, "\"tls/device.key\"", "Private key of `cert` (PEM, mode 0600).");
+
+const AGENT_MQTT: &[Key] = &[
+    HOST,
+    PORT,
+    Key::optional(
+        "client_id",
+        Name,
+        "\"outpost-gw-17\"",
+        "MQTT client id; when absent, `outpost-` and the device.",
+    ),
+    PREFIX,
+    TLS,
+    CA,
+    CERT,
+    KEY,
+    KEEP_ALIVE,
+    WINDOW,
+    BACKOFF_MIN,
+    BACKOFF_MAX,
+    Key::new("heartbeat_every", Time { min_ms: 5 * S, max_ms: H }, "\"30 s\"", "Time between heartbeats."),
+    Key::new(
+        "ack",
+        OneOf(&["aggregator", "broker"]),
+        "\"aggregator\"",
+        "Who releases what is kept: an aggregator after its commit, or the broker's PUBACK where there is none.",
+    ),
+    Key::new(
+        "payload",
+        OneOf(&["blocks", "json"]),
+        "\"blocks\"",
+        "Compact blocks for an aggregator, or JSON documents for other clouds (needs ack = \"broker\").",
+    ),
+];
+
+const AGGREGATOR_MQTT: &[Key] = &[
+    HOST,
+    PORT,
+    Key::optional(
+        "client_id",
+        Name,
+        "\"outpost-aggregator-1\"",
+        "MQTT client id; when absent, `outpost-aggregator-` and the host name.",
+    ),
+    PREFIX,
+    TLS,
+    CA,
+    CERT,
+    KEY,
+    KEEP_ALIVE,
+    WINDOW,
+    BACKOFF_MIN,
+    BACKOFF_MAX,
+    Key::new(
+        "shared",
+        Flag,
+        "true",
+        "Shared subscription: several aggregators on one database's host may divide the work.",
+    ),
+    Key::new("group", Name, "\"outpost\"", "Name of the shared subscription."),
+];
+
+const SPOOL: &[Key] = &[
+    Key::new(
+        "bytes_max",
+        Size { min: 4 << 20, max: 64 << 30 },
+        "\"256 MiB\"",
+        "Most bytes kept; beyond, the oldest of the lowest lane are given up, each in a declared gap. The file on disk may grow to twice this.",
+    ),
+    Key::new(
+        "commit_interval",
+        Time { min_ms: 5, max_ms: 5 * S },
+        "\"50 ms\"",
+        "Records of so long share one durable commit; an alarm commits at once.",
+    ),
+];
+
+const RAW: &[Key] = &[Key::new(
+    "keep",
+    Flag,
+    "true",
+    "Keep and send every single reading, not only summaries, alarms and digests.",
+)];
+
+const WINDOWS: &[Key] = &[
+    Key::new("length", Time { min_ms: S, max_ms: H }, "\"1 min\"", "Length of a window."),
+    Key::new(
+        "lateness",
+        Time { min_ms: 0, max_ms: 10 * MIN },
+        "\"2 s\"",
+        "How much later than the newest a reading may come and still count.",
+    ),
+];
+
+const DIGEST: &[Key] = &[
+    Key::new("enabled", Flag, "true", "Word digests at all."),
+    Key::new(
+        "every",
+        Time { min_ms: S, max_ms: 7 * D },
+        "\"15 min\"",
+        "A digest at least so often; an alarm is worded at once.",
+    ),
+    Key::new(
+        "model",
+        Text { min: 1, max: limits::CONFIG_PATH_BYTES_MAX },
+        "\"builtin\"",
+        "The language model: \"builtin\", or the folder of another one.",
+    ),
+    Key::new(
+        "offline_after",
+        Time { min_ms: S, max_ms: D },
+        "\"1 min\"",
+        "After an outage of at least so long, a digest of it is the first thing sent.",
+    ),
+];
+
+const AGENT_HTTP: &[Key] = &[
+    Key::new("listen", Address, "\"127.0.0.1:9750\"", "Address of the page; port 0 takes any free one."),
+    ALLOW_REMOTE,
+];
+const AGGREGATOR_HTTP: &[Key] = &[
+    Key::new("listen", Address, "\"127.0.0.1:9751\"", "Address of the pages; port 0 takes any free one."),
+    ALLOW_REMOTE,
+];
+const ALLOW_REMOTE: Key = Key::new(
+    "allow_remote",
+    Flag,
+    "false",
+    "Allow an address that others can reach; the page has neither password nor TLS of its own.",
+);
+
+const LOG: &[Key] = &[
+    Key::new("format", OneOf(&["text", "json"]), "\"text\"", "Lines for people or JSON for machines."),
+    Key::new(
+        "level",
+        OneOf(&["error", "warn", "info", "debug"]),
+        "\"info\"",
+        "The quietest lines still written.",
+    ),
+];
+
+const STORE: &[Key] = &[
+    Key::new("path", Path, "\"aggregator.sqlite\"", "The SQLite file; its folder must exist."),
+    Key::new(
+        "retention",
+        Time { min_ms: H, max_ms: 3650 * D },
+        "\"30 d\"",
+        "How long single readings are kept.",
+    ),
+];
+
+const SOURCE: &[Key] = &[
+    Key::optional("name", Name, "\"plant\"", "Name of the source, unique in the file."),
+    Key::optional(
+        "kind",
+        OneOf(&["host", "replay", "lines"]),
+        "\"host\"",
+        "What it is: the gateway itself, CSV recordings, or lines from other programs.",
+    ),
+    Key::new("interval", Time { min_ms: 100, max_ms: H }, "\"1 s\"", "Time between looks.").only("host"),
+    Key::new("mounts", Paths, "[\"/\"]", "File systems whose use is watched.").only("host"),
+    Key::optional("paths", Paths, "\"recording.csv\"", "CSV files with a time column.").only("replay"),
+    Key::new(
+        "speed",
+        Number { min: 0.0, max: 1e6 },
+        "1.0",
+        "1 is the recording's own pace, 60 a minute per second, 0 as fast as possible.",
+    )
+    .only("replay"),
+    Key::new("loop", Flag, "false", "Begin again at the end.").only("replay"),
+    Key::new("channel_prefix", Text { min: 0, max: 32 }, "\"\"", "Put before every channel name.")
+        .only("replay"),
+    Key::new(
+        "stdin",
+        Flag,
+        "false",
+        "Read lines from standard input; one of stdin, unix and tcp must be given.",
+    )
+    .only("lines"),
+    Key::optional("unix", Path, "\"outpost.sock\"", "Listen for lines on this unix socket (mode 0600).")
+        .only("lines"),
+    Key::optional("tcp", Address, "\"127.0.0.1:9760\"", "Listen for lines on this address.").only("lines"),
+    Key::new(
+        "allow_remote",
+        Flag,
+        "false",
+        "Allow a tcp address that others can reach; lines carry no password.",
+    )
+    .only("lines"),
+    Key::new("precision", OneOf(&["ns", "us", "ms", "s"]), "\"ns\"", "Unit of the times in Influx lines.")
+        .only("lines"),
+];
+
+const CHANNELS: &[Key] = &[
+    Key::optional(
+        "unit",
+        Text { min: 0, max: 16 },
+        "\"Cel\"",
+        "Unit as a UCUM code (Cel, bar, mm/s, %, A); when absent, the source's or a guess from the name.",
+    ),
+    Key::optional(
+        "quantity",
+        OneOf(QUANTITIES),
+        "\"temperature\"",
+        "What it measures; when absent, a guess from the name.",
+    ),
+    Key::optional(
+        "asset",
+        Text { min: 1, max: 64 },
+        "\"pump 1\"",
+        "Machine or room it belongs to; when absent, the name before its first dot.",
+    ),
+    Key::optional(
+        "label",
+        Text { min: 1, max: 64 },
+        "\"bearing temperature\"",
+        "What people call it; when absent, its name.",
+    ),
+    Key::optional("limit_high_warn", ANY_NUMBER, "75.0", "Above this, a warning."),
+    Key::optional("limit_high_critical", ANY_NUMBER, "85.0", "Above this, critical."),
+    Key::optional("limit_low_warn", ANY_NUMBER, "5.0", "Below this, a warning."),
+    Key::optional("limit_low_critical", ANY_NUMBER, "0.0", "Below this, critical."),
+    Key::optional(
+        "hysteresis",
+        Number { min: 0.0, max: f64::MAX },
+        "1.0",
+        "How far behind a limit a value must return before it counts as back; when absent, 0.",
+    ),
+    Key::optional(
+        "dwell",
+        Time { min_ms: 0, max_ms: D },
+        "\"5 s\"",
+        "How long a limit must be broken before it counts; when absent, at once.",
+    ),
+    Key::optional(
+        "detect",
+        Flag,
+        "true",
+        "Whether detectors watch it; when absent, true. Limits hold either way.",
+    ),
+];
+
+/// The names of [`crate::reading::Quantity`], which a table of constants cannot ask for.
+const QUANTITIES: &[&str] = &[
+    "temperature",
+    "vibration",
+    "current",
+    "voltage",
+    "power",
+    "pressure",
+    "flow",
+    "level",
+    "speed",
+    "humidity",
+    "door",
+    "link",
+    "cpu",
+    "load",
+    "memory",
+    "disk",
+    "network",
+    "count",
+    "other",
+];
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeValue;
+
+    use super::*;
+    use crate::reading::Quantity;
+
+    fn keys() -> impl Iterator<Item = (&'static Section, &'static Key)> {
+        [&AGENT, &AGGREGATOR]
+            .into_iter()
+            .flat_map(|schema| schema.sections)
+            .flat_map(|section| section.keys.iter().map(move |key| (section, key)))
+    }
+
+    #[test]
+    fn every_default_and_example_is_of_its_kind_and_in_its_range() {
+        for (section, key) in keys() {
+            for text in [key.default.unwrap_or(key.example), key.example] {
+                let value =
+                    DeValue::parse(text).unwrap_or_else(|e| panic!("{}.{}: {e}", section.name, key.name));
+                assert!(key.kind.read(value.get_ref()).is_some(), "{}.{} = {text}", section.name, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_named_once_and_says_what_it_does() {
+        for (section, key) in keys() {
+            assert_eq!(section.keys.iter().filter(|k| k.name == key.name).count(), 1, "{}", key.name);
+            assert!(key.meaning.ends_with('.'), "{}.{}", section.name, key.name);
+        }
+    }
+
+    #[test]
+    fn the_quantities_are_those_of_the_readings() {
+        assert_eq!(QUANTITIES, Quantity::ALL.iter().map(|q| q.name()).collect::<Vec<_>>());
+    }
+}

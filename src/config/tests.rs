@@ -1,0 +1,227 @@
+//! The promises of the room as a whole: nothing is missed, nothing drifts, every mistake is named.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::document::READS;
+use super::*;
+use crate::reading::Quantity;
+
+const BASE: &str = "/etc/outpost";
+
+fn agent(text: &str) -> Loaded<AgentConfig> {
+    parse_agent("outpost.toml", text, Path::new(BASE)).unwrap_or_else(|e| panic!("{text}\n{e}"))
+}
+
+fn mistakes(text: &str) -> Vec<Problem> {
+    parse_agent("outpost.toml", text, Path::new(BASE)).map(|_| ()).expect_err(text).problems
+}
+
+/// The example with its defaults switched on; with `all`, its examples and entries too.
+fn uncommented(example: &str, all: bool) -> String {
+    let defaults = example.lines().take_while(|line| all || !(line.starts_with("#[")));
+    let wanted = defaults.filter(|line| all || !line.contains("  # example"));
+    let switched = wanted.map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest,
+        _ => line,
+    });
+    switched.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_empty_file_is_a_whole_configuration() {
+    let config = agent("").config;
+    assert_eq!(config.mqtt.port, 8883);
+    assert_eq!(config.mqtt.client_id, format!("outpost-{}", config.device));
+    assert_eq!(config.data_dir, PathBuf::from("/etc/outpost/outpost-data"));
+    assert_eq!(config.sources.len(), 1);
+    assert_eq!(config.http.listen, SocketAddr::from(([127, 0, 0, 1], 9750)));
+    let identity = config.mqtt.tls.and_then(|tls| tls.identity);
+    assert_eq!(identity.map(|(cert, _)| cert), Some(PathBuf::from("/etc/outpost/tls/device.crt")));
+}
+
+#[test]
+fn the_example_with_every_default_written_out_means_the_same_as_an_empty_file() {
+    let example = example(&AGENT);
+    assert_eq!(agent(&uncommented(&example, false)).config, agent("").config);
+    assert_eq!(agent(&example).config, agent("").config);
+    let base = Path::new(BASE);
+    let fleet = uncommented(&super::example(&AGGREGATOR), false);
+    let [written, empty] =
+        [fleet.as_str(), ""].map(|text| parse_aggregator("a", text, base).expect("valid").config);
+    assert_eq!(written, empty);
+}
+
+#[test]
+fn the_source_that_stands_in_is_the_one_that_the_table_describes() {
+    let stands_in = agent("").config.sources;
+    assert_eq!(stands_in, agent("[[source]]\nname = \"host\"\nkind = \"host\"").config.sources);
+}
+
+#[test]
+fn every_example_can_be_switched_on_and_every_key_is_read() {
+    READS.with_borrow_mut(BTreeSet::clear);
+    let all = agent(&uncommented(&example(&AGENT), true)).config;
+    assert_eq!(all.sources.len(), 3);
+    assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
+    parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
+    let read = READS.with_borrow(BTreeSet::clone);
+    for section in AGENT.sections.iter().chain(AGGREGATOR.sections) {
+        for key in section.keys {
+            assert!(
+                read.contains(&(section.name, key.name)),
+                "[{}] {} is never read",
+                section.name,
+                key.name
+            );
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_line_value_range_and_what_to_do() {
+    let problems = mistakes(
+        r#"devise = "gw"
+[mqtt]
+port = 99999
+keep_alive = 30
+payload = "json"
+[spool]
+bytes_max = "64 MB"
+[[source]]
+name = "a"
+kind = "replay"
+interval = "1 s"
+[chanels.x]
+"#,
+    );
+    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "outpost.toml:1: devise = \"gw\": unknown key; did you mean `device`?",
+            "outpost.toml:3: mqtt.port = 99999: not a value for this key; allowed: a whole number from 1 to 65535; \
+             write for example port = 8883",
+            "outpost.toml:4: mqtt.keep_alive = 30: not a value for this key; allowed: a time from \"5 s\" to \
+             \"20 min\"; write a number with its unit in quotes, such as \"30 s\"",
+            "outpost.toml:5: mqtt.payload = \"json\": an aggregator reads blocks, not JSON; set ack = \"broker\" too, \
+             or send blocks",
+            "outpost.toml:7: spool.bytes_max = \"64 MB\": not a value for this key; allowed: a size from \"4 MiB\" to \
+             \"64 GiB\"; write a whole number with its unit in quotes; units are B, KiB, MiB and GiB",
+            "outpost.toml:8: source[1].paths: missing; name at least one CSV file",
+            "outpost.toml:11: source[1].interval = \"1 s\": has no meaning for kind = \"replay\"; it belongs to kind \
+             = \"host\"; remove it",
+            "outpost.toml:12: chanels: unknown key; did you mean `channels`?",
+        ]
+    );
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line_and_hides_no_other_mistake() {
+    let problems = mistakes("[mqtt]\nhost = \nport = 0\n[spool\nbytes_max = \"1 B\"\n");
+    let lines: Vec<_> = problems.iter().map(|p| p.line).collect();
+    assert!(lines.contains(&Some(2)) && lines.contains(&Some(3)) && lines.contains(&Some(4)), "{problems:?}");
+    assert!(problems.iter().all(|p| !p.hint.is_empty() || !p.allowed.is_empty()));
+}
+
+#[test]
+fn tls_is_switched_off_by_name_only_and_remarked_upon() {
+    let problem = &mistakes("[mqtt]\ntls = false")[0];
+    assert_eq!(problem.hint, "write \"off-insecure\"");
+    let loaded = agent("[mqtt]\ntls = \"off-insecure\"");
+    assert_eq!(loaded.config.mqtt.tls, None);
+    let remarked: Vec<&str> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
+    assert_eq!(remarked, ["mqtt.tls", "mqtt.port"]);
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused() {
+    assert_eq!(mistakes("[mqtt]\nkey = \"\"")[0].key, "mqtt.key");
+    let none = agent("[mqtt]\nkey = \"\"\ncert = \"\"").config;
+    assert_eq!(none.mqtt.tls.and_then(|tls| tls.identity), None);
+}
+
+#[test]
+fn a_page_that_others_can_reach_must_be_allowed_by_name() {
+    assert_eq!(mistakes("[http]\nlisten = \"0.0.0.0:80\"")[0].key, "http.listen");
+    let loaded = agent("[http]\nlisten = \"0.0.0.0:80\"\nallow_remote = true");
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn lines_come_from_exactly_one_place() {
+    let lines = |rest: &str| format!("[[source]]\nname = \"l\"\nkind = \"lines\"\n{rest}");
+    assert_eq!(mistakes(&lines(""))[0].problem, "no input");
+    assert_eq!(mistakes(&lines("stdin = true\nunix = \"s\""))[0].problem, "more than one input");
+    assert_eq!(mistakes(&lines("tcp = \"0.0.0.0:1\""))[0].key, "source[1].tcp");
+    let twice = format!("{}\n{}", lines("stdin = true"), lines("stdin = true"));
+    assert_eq!(mistakes(&twice).len(), 2, "one name and one standard input too many");
+}
+
+#[test]
+fn later_channel_entries_win_in_the_order_of_the_file() {
+    let config = agent(
+        "[channels.\"z*\"]\nlabel = \"first\"\nunit = \"bar\"\n[channels.\"*.p\"]\nlabel = \"second\"\nquantity = \"pressure\"\n",
+    )
+    .config;
+    let both = config.channel("z1.p");
+    assert_eq!(both.label.as_deref(), Some("second"));
+    assert_eq!(both.unit.map(|u| u.0).as_deref(), Some("bar"));
+    assert_eq!(both.quantity, Some(Quantity::Pressure));
+    assert_eq!(config.channel("q").label, None);
+}
+
+#[test]
+fn limits_that_cross_are_refused() {
+    let problem = &mistakes("[channels.a]\nlimit_high_warn = 9\nlimit_high_critical = 8")[0];
+    assert_eq!((problem.key.as_str(), problem.line), ("channels.\"a\".limit_high_warn", Some(2)));
+    let low_above_high = mistakes("[channels.a]\nlimit_low_critical = 9\nlimit_high_critical = 8");
+    assert_eq!(low_above_high.len(), 1);
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_home() {
+    let hint = |text: &str| mistakes(text)[0].hint.clone();
+    assert_eq!(hint("[spool]\nkeep_alive = \"30 s\""), "it belongs under [mqtt]");
+    assert_eq!(
+        hint("[mqtt]\nlanguage = \"en\""),
+        "it belongs at the top of the file, before the first heading"
+    );
+    assert_eq!(hint("mqtt = 5"), "write it as [mqtt]");
+    assert_eq!(hint("[source]\nname = \"a\""), "write it as [[source]]");
+}
+
+#[test]
+fn a_file_that_is_missing_or_far_too_large_is_told_kindly() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("outpost.toml");
+    assert!(load_agent(&path).expect_err("missing").to_string().contains("no such file"));
+    std::fs::write(&path, "#".repeat(limits::CONFIG_BYTES_MAX as usize + 1)).expect("write");
+    assert!(load_agent(&path).expect_err("large").to_string().contains("larger than 1 MiB"));
+    std::fs::write(&path, "[windows]\nlength = \"10 s\"").expect("write");
+    assert_eq!(load_agent(&path).expect("valid").config.windows.length, Duration::from_secs(10));
+}
+
+proptest! {
+    #[test]
+    fn no_text_whatever_brings_the_reader_down(text in "[\\[\\]a-z=\". \\n0-9{},#-]{0,200}", wild in "\\PC{0,60}") {
+        let _ = parse_agent("f", &text, Path::new("/"));
+        let _ = parse_aggregator("f", &wild, Path::new("/"));
+    }
+
+    #[test]
+    fn one_line_of_the_example_changed_at_random_is_taken_or_told(line in 0..200usize, value in "[a-z0-9\"\\[\\]. -]{0,12}") {
+        let all = uncommented(&example(&AGENT), true);
+        let changed: Vec<String> = all.lines().enumerate().map(|(n, l)| match l.split_once(" = ") {
+            Some((key, _)) if n == line => format!("{key} = {value}"),
+            _ => l.to_owned(),
+        }).collect();
+        if let Err(e) = parse_agent("f", &changed.join("\n"), Path::new("/")) {
+            prop_assert!(!e.problems.is_empty());
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What the model may write next: a state machine that no logits can push off the road.
+//!
+//! Verdict (never below the rules' floor), then cause, then text in one language, then the end. In the text a slot is open
+//! only if these facts fill it; a figure of an event only while that event's channel is the last one named in the sentence,
+//! so a sibling's figure can't be picked. The end opens when a sentence is complete and everything that must be said has been
+//! said. [`limits::ANSWER_RESERVE_TOKENS`] before the length bound the grammar closes the text itself, so it always ends.
+
+use crate::digest::slots::{Role, Slot};
+use crate::digest::vocab::{Cause, Kind, TokenId, Vocab};
+use crate::digest::{Lang, prompt};
+use crate::facts::Facts;
+use crate::limits;
+use crate::reading::Severity;
+
+/// A set of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenMask {
+    bits: Vec<u64>,
+}
+
+impl TokenMask {
+    fn none(tokens: usize) -> Self {
+        Self { bits: vec![0; tokens.div_ceil(64)] }
+    }
+
+    /// Whether `id` is in the set.
+    pub fn contains(&self, id: TokenId) -> bool {
+        self.bits.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
+    }
+
+    /// The tokens of the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = TokenId> + '_ {
+        (0..self.bits.len() as TokenId * 64).filter(|&id| self.contains(id))
+    }
+
+    /// The token of the set with the highest logit, the first of equals; NaN loses. `None` for an empty set.
+    pub fn argmax(&self, logits: &[f32]) -> Option<TokenId> {
+        let score = |id: TokenId| logits.get(id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY);
+        self.iter().reduce(|best, id| if score(id) > score(best) { id } else { best })
+    }
+
+    fn set(&mut self, id: TokenId, allowed: bool) {
+        if let Some(word) = self.bits.get_mut(id as usize / 64) {
+            let bit = 1 << (id % 64);
+            *word = if allowed { *word | bit } else { *word & !bit };
+        }
+    }
+}
+
+/// A token that the grammar did not allow; the caller's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("token {0} is not allowed here")]
+pub struct NotAllowed(pub TokenId);
+
+/// The state of one answer.
+#[derive(Debug, Clone)]
+pub struct Grammar<'v> {
+    vocab: &'v Vocab,
+    lang: Lang,
+    floor: Severity,
+    /// No events: nothing has a cause.
+    is_quiet: bool,
+    stage: Stage,
+    allowed: TokenMask,
+    /// Slots that these facts fill, with their tokens.
+    open_slots: Vec<(TokenId, Slot)>,
+    /// What must be said before the end, in the order in which it would be said.
+    pending: Vec<Slot>,
+    /// The event whose channel was named last in this sentence.
+    subject: Option<usize>,
+    previous: Option<TokenId>,
+    at_sentence_start: bool,
+    closing: bool,
+    length: usize,
+    verdict: Severity,
+    cause: Cause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Verdict,
+    Cause,
+    Text,
+    Done,
+}
+
+impl<'v> Grammar<'v> {
+    /// A fresh answer about `facts` in `lang`.
+    pub fn new(vocab: &'v Vocab, facts: &Facts, lang: Lang) -> Self {
+        let open_slots = vocab
+            .tokens()
+            .filter_map(|(id, kind)| match kind {
+                Kind::Slot(slot) if is_told(slot, facts) => slot.fill(facts, lang).map(|_| (id, slot)),
+                _ => None,
+            })
+            .collect();
+        let mut grammar = Self {
+            vocab,
+            lang,
+            floor: facts.severity(),
+            is_quiet: facts.events.is_empty(),
+            stage: Stage::Verdict,
+            allowed: TokenMask::none(vocab.len()),
+            open_slots,
+            pending: must_be_said(facts),
+            subject: None,
+            previous: None,
+            at_sentence_start: true,
+            closing: false,
+            length: 0,
+            verdict: facts.severity(),
+            cause: Cause::Unknown,
+        };
+        grammar.refresh();
+        grammar
+    }
+
+    /// The tokens that may come next; empty once the answer is done.
+    pub fn allowed(&self) -> &TokenMask {
+        &self.allowed
+    }
+
+    /// Takes the next token.
+    pub fn advance(&mut self, token: TokenId) -> Result<(), NotAllowed> {
+        if !self.allowed.contains(token) {
+            return Err(NotAllowed(token));
+        }
+        self.length += 1;
+        match (self.stage, self.vocab.kind(token)) {
+            (_, Kind::Verdict(verdict)) => (self.verdict, self.stage) = (verdict, Stage::Cause),
+            (_, Kind::Cause(cause)) => (self.cause, self.stage) = (cause, Stage::Text),
+            (_, Kind::End) => self.stage = Stage::Done,
+            (_, Kind::Slot(slot)) => self.say(slot),
+            _ => self.at_sentence_start = false,
+        }
+        if self.vocab.ends_sentence(token) {
+            (self.at_sentence_start, self.subject) = (true, None);
+        }
+        self.previous = Some(token);
+        let room = limits::ANSWER_TOKENS_MAX.saturating_sub(self.length);
+        self.closing |= room <= limits::ANSWER_RESERVE_TOKENS;
+        self.refresh();
+        Ok(())
+    }
+
+    /// Whether the answer has ended.
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Whether the grammar had to close the text because the model did not: what it wrote is not worth reading.
+    pub fn was_cut(&self) -> bool {
+        self.closing
+    }
+
+    /// The verdict so far; the rules' floor until the model has spoken.
+    pub fn verdict(&self) -> Severity {
+        self.verdict
+    }
+
+    /// The cause so far; [`Cause::Unknown`] until the model has spoken.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    fn say(&mut self, slot: Slot) {
+        self.pending.retain(|&other| other != slot);
+        if let Slot::Event(index, Role::Channel) = slot {
+            self.subject = Some(index);
+        }
+        self.at_sentence_start = false;
+    }
+
+    fn refresh(&mut self) {
+        let mut mask = TokenMask::none(self.vocab.len());
+        match self.stage {
+            Stage::Verdict => self.allow(&mut mask, |g, kind| matches!(kind, Kind::Verdict(v) if v >= g.floor)),
+            Stage::Cause => self.allow(&mut mask, |g, kind| match kind {
+                Kind::Cause(cause) => (cause == Cause::None) == g.is_quiet,
+                _ => false,
+            }),
+            Stage::Text if self.closing => self.allow_closing(&mut mask),
+            Stage::Text => self.allow_text(&mut mask),
+            Stage::Done => {}
+        }
+        self.allowed = mask;
+    }
+
+    fn allow(&self, mask: &mut TokenMask, wanted: impl Fn(&Self, Kind) -> bool) {
+        for (id, kind) in self.vocab.tokens() {
+            if wanted(self, kind) {
+                mask.set(id, true);
+            }
+        }
+    }
+
+    fn allow_text(&self, mask: &mut TokenMask) {
+        let after_mark = self.previous.is_some_and(|p| matches!(self.vocab.kind(p), Kind::Mark(_)));
+        self.allow(mask, |g, kind| match kind {
+            Kind::Word(lang) => lang == g.lang,
+            Kind::Mark(lang) => lang == g.lang && !g.at_sentence_start && !after_mark,
+            _ => false,
+        });
+        for &(id, slot) in &self.open_slots {
+            mask.set(id, self.may_say(slot));
+        }
+        // Nothing in either language repeats a token at once; a model that does has lost the thread.
+        if let Some(previous) = self.previous {
+            mask.set(previous, false);
+        }
+        let complete = self.at_sentence_start && self.pending.is_empty() && self.length > 2;
+        mask.set(self.vocab.end(), complete);
+    }
+
+    /// One token only: what is still to be said, a comma between, a full stop, the end.
+    fn allow_closing(&self, mask: &mut TokenMask) {
+        let after_slot = self.previous.is_some_and(|p| matches!(self.vocab.kind(p), Kind::Slot(_)));
+        let next = match self.pending.first() {
+            Some(_) if after_slot => self.vocab.comma(self.lang),
+            Some(&slot) => self.open_slots.iter().find(|(_, s)| *s == slot).map(|&(id, _)| id),
+            None if self.at_sentence_start && self.length > 2 => Some(self.vocab.end()),
+            None => self.vocab.full_stop(self.lang),
+        };
+        // A vocabulary that parsed holds all of these; the end is right for one that does not.
+        mask.set(next.unwrap_or(self.vocab.end()), true);
+    }
+
+    fn may_say(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Event(_, Role::Channel | Role::Asset) => true,
+            Slot::Event(index, _) => self.subject == Some(index),
+            _ => true,
+        }
+    }
+}
+
+/// Whether the prompt speaks of it: what the model was not told of, it may not mention.
+fn is_told(slot: Slot, facts: &Facts) -> bool {
+    match slot {
+        Slot::Event(index, role) => facts.events.get(index).is_some_and(|e| prompt::tells(e, role)),
+        Slot::Lost => facts.outage.as_ref().is_some_and(|o| o.records_lost > 0),
+        Slot::Normal => facts.channels_normal > 1,
+        _ => true,
+    }
+}
+
+/// Every channel; the outage with what it cost; how much is not listed.
+fn must_be_said(facts: &Facts) -> Vec<Slot> {
+    let outage = facts.outage.as_ref();
+    let mut slots: Vec<Slot> = outage.map(|_| Slot::OutageDuration).into_iter().collect();
+    slots.extend(outage.filter(|o| o.records_lost > 0).map(|_| Slot::Lost));
+    slots.extend((0..facts.events.len().min(limits::FACT_EVENTS_MAX)).map(|i| Slot::Event(i, Role::Channel)));
+    slots.extend((facts.events_more > 0).then_some(Slot::More));
+    slots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{render, testing, verify};
+
+    /// Writes an answer by `logits`, which is told the step.
+    fn write(vocab: &Vocab, facts: &Facts, lang: Lang, mut logits: impl FnMut() -> Vec<f32>) -> (Vec<TokenId>, Severity) {
+        let mut grammar = Grammar::new(vocab, facts, lang);
+        let mut tokens = Vec::new();
+        while !grammar.is_done() {
+            let token = grammar.allowed().argmax(&logits()).expect("nothing is allowed");
+            grammar.advance(token).unwrap();
+            tokens.push(token);
+            assert!(tokens.len() <= limits::ANSWER_TOKENS_MAX, "no end");
+        }
+        (tokens, grammar.verdict())
+    }
+
+    #[test]
+    fn any_logits_give_an_answer_that_ends_verifies_and_mentions_everything() {
+        let vocab = testing::vocab();
+        for seed in 0..1000 {
+            let facts = testing::facts(seed);
+            let lang = Lang::ALL[seed as usize % 2];
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (tokens, verdict) =
+                write(&vocab, &facts, lang, || (0..vocab.len()).map(|_| rng.f32() - 0.5).collect());
+            let text = render::text(&vocab, &tokens, &facts, lang);
+            verify::answer(&vocab, &tokens, verdict, &text, &facts, lang)
+                .unwrap_or_else(|e| panic!("seed {seed}: {e}: {text}"));
+        }
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_or_too_few_still_give_an_answer() {
+        let vocab = testing::vocab();
+        let facts = testing::hot_bearing();
+        for logits in [vec![f32::NAN; vocab.len()], vec![f32::NEG_INFINITY; vocab.len()], Vec::new()] {
+            let (tokens, verdict) = write(&vocab, &facts, Lang::En, || logits.clone());
+            assert_eq!((tokens.last(), verdict), (Some(&vocab.end()), Severity::Critical));
+        }
+    }
+
+    #[test]
+    fn the_verdict_is_never_below_the_floor() {
+        let vocab = testing::vocab();
+        let grammar = Grammar::new(&vocab, &testing::hot_bearing(), Lang::En);
+        let open: Vec<&str> = grammar.allowed().iter().map(|id| vocab.text(id)).collect();
+        assert_eq!(open, ["verdict:critical"]);
+    }
+
+    #[test]
+    fn a_figure_is_open_only_after_its_own_channel() {
+        let vocab = testing::vocab();
+        let mut facts = testing::hot_bearing();
+        facts.events.push(facts.events[0].clone());
+        let mut grammar = Grammar::new(&vocab, &facts, Lang::En);
+        let mut take = |text: &str| grammar.advance(vocab.id(text).unwrap());
+        for token in ["verdict:critical", "cause:unknown", "<a1>", ":", "<c1>"] {
+            take(token).unwrap();
+        }
+        assert!(take("<p2>").is_err());
+        take("<p1>").unwrap();
+        take(";").unwrap();
+        take("<c2>").unwrap();
+        assert!(take("<p1>").is_err());
+        take("<p2>").unwrap();
+        take(".").unwrap();
+        assert!(take("<p2>").is_err(), "a new sentence names its channel anew");
+        take("<eos>").unwrap();
+    }
+
+    #[test]
+    fn nothing_ends_before_everything_is_said() {
+        let vocab = testing::vocab();
+        let mut grammar = Grammar::new(&vocab, &testing::hot_bearing(), Lang::Zh);
+        for token in ["verdict:critical", "cause:unknown", "无需", "处理", "。"] {
+            grammar.advance(vocab.id(token).unwrap()).unwrap();
+        }
+        assert!(!grammar.allowed().contains(vocab.end()));
+        assert!(grammar.allowed().contains(vocab.id("<c1>").unwrap()));
+        assert!(!grammar.allowed().contains(vocab.id("The").unwrap()), "the other language's words are shut");
+        assert!(!grammar.allowed().contains(vocab.id("<k1>").unwrap()), "no count was told");
+    }
+}

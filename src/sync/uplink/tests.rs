@@ -1,0 +1,341 @@
+use super::*;
+use std::collections::BTreeMap;
+
+/// A spool that answers at once: first number to (last number, size).
+#[derive(Default)]
+struct Shelf {
+    blocks: BTreeMap<(Lane, u64), (u64, usize)>,
+}
+
+struct Rig {
+    uplink: Uplink,
+    shelf: Shelf,
+    now: Mono,
+    /// Published and not yet answered, in order.
+    sent: Vec<(u64, BlockId, bool)>,
+    rest: Vec<Output>,
+}
+
+impl Rig {
+    fn new(options: UplinkOptions) -> Self {
+        let mut uplink = Uplink::new(options, 7);
+        for &lane in Lane::ALL {
+            uplink.step(Mono(0), Input::Tail { lane, oldest: 1, next_seq: 1 });
+        }
+        Self { uplink, shelf: Shelf::default(), now: Mono(1), sent: Vec::new(), rest: Vec::new() }
+    }
+
+    fn add(&mut self, lane: Lane, first: u64, last: u64, bytes: usize) {
+        self.shelf.blocks.insert((lane, first), (last, bytes));
+        self.step(Input::Tail { lane, oldest: 1, next_seq: last + 1 });
+    }
+
+    fn up(&mut self) {
+        self.step(Input::LineUp { receive_max: 100, packet_bytes_max: 200_000 });
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut todo = vec![input];
+        while let Some(input) = todo.pop() {
+            for output in self.uplink.step(self.now, input) {
+                match output {
+                    Output::Fetch { lane, from } => {
+                        todo.push(Input::Fetched { lane, block: self.shelf.at(lane, from) })
+                    }
+                    Output::Publish { token, id, historical, .. } => self.sent.push((token, id, historical)),
+                    other => self.rest.push(other),
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now = self.now + Duration::from_millis(ms);
+        self.step(Input::Tick);
+    }
+
+    fn answer(&mut self, at: usize, result: Result<(), u8>) {
+        let (token, ..) = self.sent[at];
+        self.step(Input::PubAck { token, result });
+    }
+
+    fn ack(&mut self, lane: Lane, through: u64, also: &[(u64, u64)]) {
+        let lane = LaneAck { lane, epoch: 7, through, also: also.to_vec() };
+        self.step(Input::Ack(AckMessage { lanes: vec![lane] }));
+    }
+
+    fn sent_firsts(&self) -> Vec<(Lane, u64)> {
+        self.sent.iter().map(|(_, id, _)| (id.lane, id.first)).collect()
+    }
+}
+
+impl Shelf {
+    fn at(&self, lane: Lane, from: u64) -> Option<Block> {
+        let mut lane_blocks = self.blocks.range((lane, 0)..=(lane, u64::MAX));
+        let (&(_, first), &(last, bytes)) = lane_blocks.find(|(_, b)| b.0 >= from)?;
+        Some(Block { id: BlockId { lane, first, last }, payload: vec![0; bytes] })
+    }
+}
+
+fn options() -> UplinkOptions {
+    UplinkOptions { window_blocks: 4, ..UplinkOptions::default() }
+}
+
+#[test]
+fn lanes_go_in_their_precedence_whatever_order_they_were_filled_in() {
+    let mut rig = Rig::new(UplinkOptions::default());
+    for lane in [Lane::Raw, Lane::Metric, Lane::Digest, Lane::Alarm] {
+        rig.add(lane, 1, 5, 100);
+        rig.add(lane, 6, 9, 100);
+    }
+    rig.up();
+    let lanes: Vec<Lane> = rig.sent.iter().map(|s| s.1.lane).collect();
+    let expected: Vec<Lane> = Lane::ALL.iter().flat_map(|&lane| [lane, lane]).collect();
+    assert_eq!(lanes, expected);
+    assert!(rig.sent.iter().all(|s| s.2), "what waited is historical");
+}
+
+#[test]
+fn a_fresh_alarm_overtakes_a_full_window_of_backlog() {
+    let mut rig = Rig::new(UplinkOptions { window_blocks: 8, ..options() });
+    for i in 0..50 {
+        rig.add(Lane::Raw, 1 + 10 * i, 10 + 10 * i, 1000);
+    }
+    rig.up();
+    assert_eq!(rig.sent.len(), 7, "an eighth is kept free");
+    rig.add(Lane::Alarm, 1, 1, 100);
+    assert_eq!(rig.sent[7].1.lane, Lane::Alarm);
+    assert!(!rig.sent[7].2, "sealed since the line came up");
+}
+
+#[test]
+fn the_window_is_the_smaller_of_ours_and_the_brokers() {
+    let mut rig = Rig::new(UplinkOptions { window_blocks: 6, ..options() });
+    (0..9).for_each(|i| rig.add(Lane::Alarm, 1 + i, 1 + i, 10));
+    rig.step(Input::LineUp { receive_max: 2, packet_bytes_max: u32::MAX });
+    assert_eq!(rig.sent.len(), 2);
+    rig.answer(0, Ok(()));
+    assert_eq!((rig.sent.len(), rig.uplink.on_wire()), (3, 2));
+}
+
+#[test]
+fn bytes_without_acknowledgement_are_bounded_while_pubacks_come() {
+    let mut rig = Rig::new(UplinkOptions { unacked_bytes_max: 8000, ..options() });
+    (0..60).for_each(|i| rig.add(Lane::Metric, 1 + i, 1 + i, 1000));
+    rig.up();
+    let mut at = 0;
+    while at < rig.sent.len() {
+        rig.answer(at, Ok(()));
+        at += 1;
+    }
+    assert_eq!((rig.sent.len(), rig.uplink.unacked_bytes()), (7, 7000));
+    rig.ack(Lane::Metric, 3, &[]);
+    assert!(rig.uplink.unacked_bytes() <= 7000 && rig.sent.len() == 10);
+}
+
+#[test]
+fn a_puback_frees_the_window_and_releases_nothing() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Metric, 1, 9, 100);
+    rig.up();
+    rig.answer(0, Ok(()));
+    assert_eq!((rig.uplink.on_wire(), rig.rest.len()), (0, 0));
+    rig.ack(Lane::Metric, 9, &[]);
+    assert_eq!(rig.rest, [Output::Release { lane: Lane::Metric, through: 9, also: vec![] }]);
+}
+
+#[test]
+fn with_the_broker_in_charge_its_puback_releases() {
+    let mut rig = Rig::new(UplinkOptions { ack: AckMode::Broker, ..options() });
+    (0..3).for_each(|i| rig.add(Lane::Alarm, 1 + i, 1 + i, 10));
+    rig.up();
+    rig.ack(Lane::Alarm, 3, &[]);
+    assert_eq!(rig.rest, [], "nobody else's word counts");
+    rig.answer(1, Ok(()));
+    rig.answer(0, Ok(()));
+    let release =
+        |through, also: &[(u64, u64)]| Output::Release { lane: Lane::Alarm, through, also: also.to_vec() };
+    assert_eq!(rig.rest, [release(0, &[(2, 2)]), release(2, &[])]);
+}
+
+#[test]
+fn live_beats_backfill_and_backfill_keeps_its_share() {
+    let mut rig = Rig::new(UplinkOptions { window_blocks: 1, ack: AckMode::Broker, ..options() });
+    (0..100).for_each(|i| rig.add(Lane::Metric, 1 + i, 1 + i, 1000));
+    rig.up();
+    for i in 100..200 {
+        rig.add(Lane::Metric, 1 + i, 1 + i, 1000);
+    }
+    for at in 0..61 {
+        rig.answer(at, Ok(()));
+    }
+    // The first block went before anything live was there.
+    let historical = rig.sent[1..61].iter().filter(|s| s.2).count();
+    assert_eq!(historical, 12, "a fifth of sixty");
+    assert!(!rig.sent[1].2, "live goes first");
+    let live: Vec<u64> = rig.sent.iter().filter(|s| !s.2).map(|s| s.1.first).collect();
+    assert!(live.is_sorted());
+}
+
+#[test]
+fn the_announced_block_goes_before_even_an_alarm_and_again_after_every_cut() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Alarm, 1, 4, 100);
+    rig.add(Lane::Digest, 1, 1, 100);
+    rig.step(Input::ExpectFirst);
+    rig.up();
+    rig.wait(2000);
+    assert_eq!(rig.sent, [], "everything waits for it");
+    rig.add(Lane::Digest, 2, 2, 100);
+    let first = BlockId { lane: Lane::Digest, first: 2, last: 2 };
+    rig.step(Input::First(first));
+    assert_eq!(rig.sent_firsts(), [(Lane::Digest, 2), (Lane::Alarm, 1), (Lane::Digest, 1)]);
+    rig.step(Input::LineDown);
+    rig.sent.clear();
+    rig.up();
+    assert_eq!(rig.sent_firsts(), [(Lane::Digest, 2), (Lane::Alarm, 1), (Lane::Digest, 1)]);
+    rig.ack(Lane::Digest, 0, &[(2, 2)]);
+    rig.step(Input::LineDown);
+    rig.sent.clear();
+    rig.shelf.blocks.remove(&(Lane::Digest, 2));
+    rig.up();
+    assert_eq!(rig.sent_firsts(), [(Lane::Alarm, 1), (Lane::Digest, 1)]);
+}
+
+#[test]
+fn a_first_block_that_never_comes_or_is_gone_holds_nobody_for_long() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Alarm, 1, 4, 100);
+    rig.step(Input::ExpectFirst);
+    rig.up();
+    assert_eq!(rig.uplink.deadline(), Some(Mono(1) + Duration::from_secs(3)));
+    rig.wait(3000);
+    assert_eq!(rig.sent_firsts(), [(Lane::Alarm, 1)]);
+    rig.add(Lane::Alarm, 5, 5, 10);
+    rig.step(Input::First(BlockId { lane: Lane::Digest, first: 9, last: 9 }));
+    rig.add(Lane::Alarm, 6, 6, 10);
+    assert_eq!(rig.sent.len(), 3);
+}
+
+#[test]
+fn a_cut_forgets_what_was_in_flight_and_resumes_at_the_oldest_unacknowledged() {
+    let mut rig = Rig::new(options());
+    (0..4).for_each(|i| rig.add(Lane::Alarm, 1 + i, 1 + i, 10));
+    rig.up();
+    let stale = rig.sent[0].0;
+    rig.ack(Lane::Alarm, 1, &[(3, 3)]);
+    rig.step(Input::LineDown);
+    assert_eq!((rig.uplink.on_wire(), rig.uplink.unacked_bytes(), rig.uplink.deadline()), (0, 0, None));
+    rig.sent.clear();
+    rig.up();
+    assert_eq!(rig.sent_firsts(), [(Lane::Alarm, 2), (Lane::Alarm, 4)]);
+    rig.step(Input::PubAck { token: stale, result: Ok(()) });
+    assert_eq!(rig.uplink.on_wire(), 2, "an answer of the old session is nobody's");
+}
+
+#[test]
+fn an_acknowledgement_of_another_epoch_or_beyond_the_tail_releases_nothing() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Alarm, 1, 4, 10);
+    rig.up();
+    let foreign = LaneAck { lane: Lane::Alarm, epoch: 8, through: 4, also: vec![] };
+    rig.step(Input::Ack(AckMessage { lanes: vec![foreign] }));
+    assert_eq!(rig.rest, []);
+    rig.ack(Lane::Alarm, 5, &[]);
+    rig.ack(Lane::Alarm, 0, &[(2, u64::MAX)]);
+    assert!(rig.rest.len() == 2 && rig.rest.iter().all(|o| matches!(o, Output::AckBeyondTail { .. })));
+}
+
+#[test]
+fn an_acknowledgement_that_never_comes_is_asked_for_again_ever_more_slowly() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Metric, 1, 9, 100);
+    rig.up();
+    let mut sent_at_s = Vec::new();
+    for second in 0..1000 {
+        let due = rig.sent.len() - sent_at_s.len();
+        (0..due).for_each(|_| {
+            sent_at_s.push(second);
+            rig.answer(sent_at_s.len() - 1, Ok(()));
+        });
+        rig.wait(1000);
+    }
+    let waits: Vec<i32> = sent_at_s.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(waits, [30, 60, 120, 240, 240, 240]);
+}
+
+/// One block lost between broker and aggregator while its neighbours get through.
+#[test]
+fn a_single_lost_block_is_sent_again_alone() {
+    let mut rig = Rig::new(options());
+    (0..4).for_each(|i| rig.add(Lane::Alarm, 1 + i, 1 + i, 10));
+    rig.up();
+    (0..4).for_each(|at| rig.answer(at, Ok(())));
+    rig.ack(Lane::Alarm, 1, &[(3, 4)]);
+    rig.wait(30_000);
+    assert_eq!(rig.sent_firsts()[4..], [(Lane::Alarm, 2)]);
+}
+
+#[test]
+fn a_busy_broker_is_left_alone_for_a_while() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Alarm, 1, 1, 10);
+    rig.up();
+    rig.answer(0, Err(0x97));
+    rig.add(Lane::Metric, 1, 1, 10);
+    assert_eq!(rig.sent.len(), 1);
+    rig.wait(1000);
+    assert_eq!(rig.sent_firsts()[1..], [(Lane::Alarm, 1), (Lane::Metric, 1)]);
+}
+
+#[test]
+fn a_block_refused_for_what_it_is_never_gets_released_and_holds_up_nobody() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Metric, 1, 1, 10);
+    rig.up();
+    let mut tries = 0;
+    for _ in 0..600 {
+        if rig.sent.len() > tries {
+            tries = rig.sent.len();
+            rig.answer(tries - 1, Err(0x99));
+        }
+        rig.wait(100);
+    }
+    assert_eq!(tries, UPLINK_REFUSALS_MAX as usize);
+    let aside: Vec<bool> =
+        rig.rest.iter().map(|o| matches!(o, Output::Refused { code: 0x99, set_aside: true, .. })).collect();
+    assert_eq!(aside, [false, false, false, false, true]);
+    rig.add(Lane::Metric, 2, 2, 10);
+    assert_eq!(rig.sent_firsts()[tries..], [(Lane::Metric, 2)]);
+    rig.step(Input::LineDown);
+    rig.up();
+    assert_eq!(
+        rig.sent_firsts()[tries + 1..],
+        [(Lane::Metric, 1), (Lane::Metric, 2)],
+        "a new session tries again"
+    );
+}
+
+#[test]
+fn a_block_larger_than_the_brokers_packets_is_named_and_passed_over() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Metric, 1, 1, 5000);
+    rig.add(Lane::Metric, 2, 2, 10);
+    rig.step(Input::LineUp { receive_max: 9, packet_bytes_max: 4096 });
+    assert_eq!(rig.sent_firsts(), [(Lane::Metric, 2)]);
+    assert!(matches!(rig.rest[..], [Output::Refused { code: 0x95, set_aside: true, .. }]));
+}
+
+/// The store's "nothing there" was overtaken by a commit: the new block must not be skipped.
+#[test]
+fn an_answer_older_than_the_newest_commit_skips_nothing() {
+    let mut uplink = Uplink::new(options(), 7);
+    let tail = |next_seq| Input::Tail { lane: Lane::Raw, oldest: 1, next_seq };
+    uplink.step(Mono(1), tail(1));
+    uplink.step(Mono(1), Input::LineUp { receive_max: 9, packet_bytes_max: u32::MAX });
+    let asked = uplink.step(Mono(1), tail(5));
+    assert_eq!(asked, [Output::Fetch { lane: Lane::Raw, from: 1 }]);
+    uplink.step(Mono(1), tail(9));
+    let next = uplink.step(Mono(1), Input::Fetched { lane: Lane::Raw, block: None });
+    assert_eq!(next, [Output::Fetch { lane: Lane::Raw, from: 5 }]);
+}
