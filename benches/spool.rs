@@ -38,7 +38,8 @@ fn readings(n: usize) -> Vec<Record> {
 fn notices(n: usize) -> Vec<Record> {
     let mut random = fastrand::Rng::with_seed(7);
     let text = |random: &mut fastrand::Rng| (0..240).map(|_| random.char('!'..='~')).collect::<String>();
-    let mut notice = |i: usize| Notice { code: format!("n{i:06}"), text: text(&mut random), at: Wall(i as i64) };
+    let mut notice =
+        |i: usize| Notice { code: format!("n{i:06}"), text: text(&mut random), at: Wall(i as i64) };
     (0..n).map(|i| Record::Notice(notice(i))).collect()
 }
 
