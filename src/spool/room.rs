@@ -11,7 +11,8 @@ use super::WhenFull;
 use super::entry::{Entry, cost_bytes, lane_key};
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::Meta;
-use super::queue::{Sealed, Spool, TailGap, forget};
+use super::queue::{Spool, TailGap, forget};
+use super::seal::Sealed;
 
 /// A run of neighbouring victims.
 struct Run {
