@@ -143,10 +143,11 @@ impl<'a> Session<'a> {
         let events = self.events;
         let mut telling: Option<Telling<'a>> = None;
         loop {
-            if self.messages >= LINK_MESSAGES_MAX && !self.overrun {
-                if let Err(end) = self.wait_for_seat(client, &mut telling).await {
-                    return end;
-                }
+            if self.messages >= LINK_MESSAGES_MAX
+                && !self.overrun
+                && let Err(end) = self.wait_for_seat(client, &mut telling).await
+            {
+                return end;
             }
             let mut poll = pin!(eventloop.poll());
             let polled = loop {
