@@ -80,7 +80,7 @@ pub const INTAKE_RANGES_MAX: usize = 4096;
 
 /// Largest PEM file that is read.
 pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Messages from the broker that wait for the seat; further ones are dropped unacknowledged and come again.
+/// Messages from the broker that wait for the seat; with more the socket is left unread.
 pub const LINK_MESSAGES_MAX: usize = 256;
 /// Publishes that wait for room in the broker's window; a fuller link takes no further commands.
 pub const LINK_QUEUE_MAX: usize = 64;

@@ -51,6 +51,8 @@ pub(super) struct Session<'a> {
     /// Told to the seat as soon as it takes it; a message is acknowledged then.
     outbox: VecDeque<(LinkEvent, Option<Incoming>)>,
     messages: usize,
+    /// The seat did not take a message for too long; what comes is dropped until it does.
+    overrun: bool,
     last_progress: Instant,
     last_answer: Instant,
 }
@@ -107,6 +109,7 @@ impl<'a> Session<'a> {
             inflight: HashMap::new(),
             outbox: VecDeque::new(),
             messages: 0,
+            overrun: false,
             last_progress: Instant::now(),
             last_answer: Instant::now(),
         }
@@ -138,8 +141,14 @@ impl<'a> Session<'a> {
 
     async fn turn(&mut self, client: &AsyncClient, eventloop: &mut EventLoop) -> End {
         let events = self.events;
-        let mut telling: Option<Telling<'_>> = None;
+        let mut telling: Option<Telling<'a>> = None;
         loop {
+            if self.messages >= LINK_MESSAGES_MAX
+                && !self.overrun
+                && let Err(end) = self.wait_for_seat(client, &mut telling).await
+            {
+                return end;
+            }
             let mut poll = pin!(eventloop.poll());
             let polled = loop {
                 if telling.is_none() {
@@ -160,13 +169,7 @@ impl<'a> Session<'a> {
                         self.stage = Stage::Draining { since: Instant::now() };
                     }
                     Wake::Told(false) => return End::Stopped,
-                    Wake::Told(true) => {
-                        if let Some((_, Some(message))) = telling.take() {
-                            self.messages -= 1;
-                            // A full request channel delays the PUBACK until the broker sends the message again.
-                            let _ = client.try_ack(&message);
-                        }
-                    }
+                    Wake::Told(true) => self.told(client, telling.take()),
                     Wake::Timer => {
                         if let Some(reason) = self.stalled() {
                             return End::Failed(reason);
@@ -186,6 +189,47 @@ impl<'a> Session<'a> {
             if let Err(end) = handled.and_then(|()| self.advance(client)) {
                 return end;
             }
+        }
+    }
+
+    /// Reads nothing from the broker until the seat has taken a message, so that TCP slows it down: not every broker
+    /// heeds our receive maximum. Half a keep-alive at most, since pings rest meanwhile; then messages are dropped.
+    async fn wait_for_seat(
+        &mut self,
+        client: &AsyncClient,
+        telling: &mut Option<Telling<'a>>,
+    ) -> Result<(), End> {
+        let begun = Instant::now();
+        let events = self.events;
+        while self.messages >= LINK_MESSAGES_MAX {
+            let left = (self.options.keep_alive / 2).saturating_sub(begun.elapsed());
+            let first = || self.outbox.pop_front().map(|(event, ack)| (Box::pin(events.send(event)), ack));
+            let Some((mut send, ack)) = telling.take().or_else(first) else { break };
+            let late = async {
+                tokio::time::sleep(left).await;
+                None
+            };
+            match async { Some(send.as_mut().await) }.or(late).await {
+                Some(Ok(())) => self.told(client, Some((send, ack))),
+                Some(Err(_)) => return Err(End::Stopped),
+                None => {
+                    *telling = Some((send, ack));
+                    self.overrun = true;
+                    break;
+                }
+            }
+        }
+        self.last_progress = Instant::now();
+        Ok(())
+    }
+
+    /// The seat has an event; a message is acknowledged now.
+    fn told(&mut self, client: &AsyncClient, told: Option<Telling<'_>>) {
+        if let Some((_, Some(message))) = told {
+            self.messages -= 1;
+            self.overrun = false;
+            // Where the request channel is full the PUBACK is left out; the session's end frees the broker's slot.
+            let _ = client.try_ack(&message);
         }
     }
 
