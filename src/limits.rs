@@ -31,10 +31,13 @@ pub const NOVELTY_LEARN_READINGS: u64 = 150;
 pub const COURSE_STEPS: usize = 800;
 /// Most bytes of learnt state per stream.
 pub const STREAM_BYTES_MAX: usize = 8 * 1024;
+/// Source clocks of the assembler, each with its own event time.
+pub const SOURCE_CLOCKS_MAX: usize = 64;
 /// Ended episodes that are remembered for the next digests; older ones are only counted.
 pub const ENDED_EPISODES_MAX: usize = 256;
 
 const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
+const _: () = assert!(SOURCES_MAX <= SOURCE_CLOCKS_MAX && SOURCE_CLOCKS_MAX <= 256);
 const _: () = assert!(ENDED_EPISODES_MAX >= FACT_EVENTS_MAX);
 
 // Facts and digests.

@@ -90,7 +90,7 @@ pub struct ChannelOptions {
     pub learning: Option<bool>,
 }
 
-/// A source of readings with its own clock: at most [`limits::SOURCES_MAX`], numbered by the caller from 0.
+/// A source of readings with its own clock: at most [`limits::SOURCE_CLOCKS_MAX`], numbered by the caller from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(pub u8);
 
@@ -130,7 +130,7 @@ impl Assembler {
             next_episode_id: options.first_episode_id,
             index: HashMap::new(),
             channels: Vec::new(),
-            clocks: vec![None; limits::SOURCES_MAX],
+            clocks: vec![None; limits::SOURCE_CLOCKS_MAX],
             tally: Tally::new(),
             refused: 0,
             options,
@@ -211,7 +211,7 @@ impl Assembler {
 
     /// Ends all sources, for an orderly shutdown.
     pub fn flush(&mut self, out: &mut Vec<Record>) {
-        (0..limits::SOURCES_MAX).for_each(|i| self.end(Source(i as u8), out));
+        (0..limits::SOURCE_CLOCKS_MAX).for_each(|i| self.end(Source(i as u8), out));
     }
 
     /// This moment, to ask later what has happened since.
@@ -450,7 +450,7 @@ fn tell_window(info: &ChannelInfo, window: &crate::window::Window, out: &mut Vec
 }
 
 fn slot(source: Source) -> usize {
-    usize::from(source.0) % limits::SOURCES_MAX
+    usize::from(source.0) % limits::SOURCE_CLOCKS_MAX
 }
 
 #[cfg(test)]

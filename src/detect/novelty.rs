@@ -1,7 +1,7 @@
 //! What was never seen before: three ways to leave one's own past, learnt on the stream itself.
 //!
 //! * **range**: the value, or the mean of the last 20, jumps out of everything seen before;
-//! * **drift**: within the last tenth of the past, the mean has moved out of all of it by twice its width;
+//! * **drift**: within the last tenth of the past, the mean has moved out of all of it by its width;
 //! * **course**: the last steps look like no stretch of the past (nearest neighbour, [`super::course`]).
 //!
 //! Whatever leaves the range is held against the band that it left, so that one fault is one finding with a peak
@@ -35,8 +35,9 @@ pub struct Novelty {
     step_readings: u32,
     course: Course,
     hold: Option<Hold>,
-    /// No new finding before this reading.
+    /// No new excursion before this reading, and no new odd course before that one.
     rested_at: u64,
+    course_rested_at: u64,
 }
 
 impl Novelty {
@@ -59,6 +60,7 @@ impl Novelty {
             course: Course::new(),
             hold: None,
             rested_at: limits::NOVELTY_LEARN_READINGS,
+            course_rested_at: limits::NOVELTY_LEARN_READINGS,
         }
     }
 
@@ -109,13 +111,16 @@ impl Novelty {
         }
         self.learn(at, x, mean, step);
         let strange = step.map_or(0.0, |s| s.strangeness / COURSE_SIGMAS);
-        if strange >= 1.0 && rested {
-            self.rested_at = self.readings + REST_STEPS * u64::from(self.course.stride());
-            return Some(self.odd_course(x, strange, true));
+        if self.readings > self.course_rested_at.max(self.rested_at) {
+            // Only the course rests: what goes on to leave the range must still be held against the past.
+            return (strange >= 1.0).then(|| {
+                self.course_rested_at = self.readings + REST_STEPS * u64::from(self.course.stride());
+                self.odd_course(x, strange, true)
+            });
         }
         // The course of the same event goes on being strange for a while: that keeps the episode open.
-        (strange >= 0.6 && !rested && self.readings > limits::NOVELTY_LEARN_READINGS + REST_STEPS)
-            .then(|| self.odd_course(x, strange, false))
+        let learnt = self.readings > limits::NOVELTY_LEARN_READINGS + REST_STEPS;
+        (strange >= 0.6 && learnt).then(|| self.odd_course(x, strange, false))
     }
 
     fn learn(&mut self, at: Wall, x: f64, mean: f64, step: Option<Step>) {
@@ -151,6 +156,8 @@ impl Novelty {
         // What is back near the edge is back: without this margin noise at the edge would open and close at will.
         let slack = 0.02 * (band.hi - band.lo);
         (band.lo, band.hi) = (band.lo - slack, band.hi + slack);
+        let span_s = u64::try_from(at.micros_since(self.first_at) / 1_000_000).unwrap_or(0);
+        let span_s = span_s.min(Range::SPAN_S_MAX);
         let hold = Hold {
             signal,
             band,
@@ -159,12 +166,13 @@ impl Novelty {
             total: 1,
             inside: 0,
             s_peak: s,
+            span_s,
             peak: x,
             since: self.readings,
         };
         self.hold = Some(hold);
         self.rested_at = self.readings + REST_STEPS;
-        self.excursion(at, &hold, strength, true)
+        self.excursion(&hold, strength, true)
     }
 
     /// Judges while a signal is held against the band that it left.
@@ -212,7 +220,7 @@ impl Novelty {
         } else {
             self.hold = Some(hold);
         }
-        out.then(|| self.excursion(at, &hold, 1.0, again))
+        out.then(|| self.excursion(&hold, 1.0, again))
     }
 
     /// Widens the past by a share of what was beyond it.
@@ -226,7 +234,7 @@ impl Novelty {
         range.learn(at, edge + share * (hold.s_peak - edge));
     }
 
-    fn excursion(&self, at: Wall, hold: &Hold, strength: f64, fresh: bool) -> Verdict {
+    fn excursion(&self, hold: &Hold, strength: f64, fresh: bool) -> Verdict {
         let lasting = hold.outside >= LASTING_READINGS || hold.signal != Signal::Value;
         let sudden = hold.signal == Signal::Value;
         let pattern = match (lasting, sudden, hold.up) {
@@ -238,7 +246,6 @@ impl Novelty {
         };
         let width = hold.band.hi - hold.band.lo;
         let beyond = if hold.up { hold.peak - hold.band.hi } else { hold.band.lo - hold.peak };
-        let span_s = u64::try_from(at.micros_since(self.first_at) / 1_000_000).unwrap_or(0);
         let edge = if hold.up { hold.band.hi } else { hold.band.lo };
         // Farther out than the whole past is wide, and not for one reading only: somebody should look.
         let grave = lasting && beyond > width;
@@ -246,7 +253,7 @@ impl Novelty {
             score: squash(strength),
             pattern,
             severity: if grave { Severity::Warning } else { Severity::Info },
-            reason: Reason::OutOfRange { up: hold.up, edge, span_s: span_s.min(Range::SPAN_S_MAX) },
+            reason: Reason::OutOfRange { up: hold.up, edge, span_s: hold.span_s },
             since: None,
             baseline: Some(self.baseline),
             peak: Some(hold.peak),
@@ -320,6 +327,8 @@ struct Hold {
     peak: f64,
     /// Extreme of the signal that left.
     s_peak: f64,
+    /// Seconds of the past that it left.
+    span_s: u64,
     /// Reading number of its beginning.
     since: u64,
 }
@@ -409,7 +418,7 @@ const MEAN_OF: usize = 20;
 /// Thresholds of the excess, as shares of the width.
 const VALUE_EXCESS: f64 = 0.03;
 const MEAN_EXCESS: f64 = 0.06;
-const STEP_EXCESS: f64 = 0.7;
+const STEP_EXCESS: f64 = 0.5;
 /// Jumps within so many standard deviations of the noise are records, not findings.
 const VALUE_NOISE_MARGIN: f64 = 2.5;
 const MEAN_NOISE_MARGIN: f64 = 0.1;
