@@ -54,6 +54,19 @@ pub const INTAKE_EPOCHS_MAX: usize = 16;
 /// Separate ranges followed per lane and epoch.
 pub const INTAKE_RANGES_MAX: usize = 4096;
 
+// Link.
+
+/// Largest PEM file that is read.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Messages from the broker that wait for the seat; further ones are dropped unacknowledged and come again.
+pub const LINK_MESSAGES_MAX: usize = 256;
+/// Publishes that wait for room in the broker's window; a fuller link takes no further commands.
+pub const LINK_QUEUE_MAX: usize = 64;
+/// Commands and events under way between a seat and its link.
+pub const LINK_CHANNEL_MAX: usize = 256;
+/// Most messages at QoS 1 that the broker may send ahead of our acknowledgements.
+pub const LINK_RECEIVE_MAX: u16 = 64;
+
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
@@ -69,8 +82,8 @@ pub const FIGURE_MOMENT_MIN: Wall = Wall::from_secs(31_536_000);
 pub const VOCAB_TOKENS_MAX: usize = 16 * 1024;
 /// Most tokens of a prompt and its answer together.
 pub const CONTEXT_TOKENS_MAX: usize = 256;
-/// Most tokens of a prompt: the head and nine or fewer per event.
-pub const PROMPT_TOKENS_MAX: usize = 8 + 10 * FACT_EVENTS_MAX;
+/// Most tokens of a prompt: the head and nine per event.
+pub const PROMPT_TOKENS_MAX: usize = 8 + 9 * FACT_EVENTS_MAX;
 /// Tokens kept back to finish an answer properly: a name and a comma per event, the outage, what is not listed, the end.
 pub const ANSWER_RESERVE_TOKENS: usize = 2 * (FACT_EVENTS_MAX + 3) + 2;
 /// Most tokens of an answer, verdict, cause and end included: the longest that a student is taught (150), and the reserve.
@@ -126,3 +139,83 @@ pub const SOURCES_MAX: usize = 16;
 pub const CHANNEL_RULES_MAX: usize = 1024;
 /// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
 pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
+
+// Spool.
+
+/// Default bound of the spool's blocks.
+pub const SPOOL_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// Smallest bound that an operator may set.
+pub const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
+/// Default commit interval.
+pub const SPOOL_COMMIT_INTERVAL_MS_DEFAULT: u64 = 50;
+/// Default floor of free space on the spool's file system.
+pub const SPOOL_DISK_FREE_BYTES_MIN_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Largest stored block. sled keeps up to 18 values in a page and writes pages over a quarter of a segment into
+/// files that it never syncs: no page may become so large.
+pub const SPOOL_BLOCK_BYTES_MAX: usize = 48 * 1024;
+/// Segment of sled's file.
+pub const SPOOL_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+/// Cache of sled; its memory is several times that.
+pub const SPOOL_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// Records collected for a commit; reaching it commits at once.
+pub const SPOOL_OPEN_RECORDS: usize = 16 * 1024;
+/// Records waiting for a disk that refuses to commit; beyond, the oldest raw ones go.
+pub const SPOOL_OPEN_RECORDS_MAX: usize = 32 * 1024;
+/// Releases remembered until they ride with a commit; more make a commit of their own.
+pub const SPOOL_RELEASES_MAX: usize = 1024;
+/// Requests waiting for the store's thread.
+pub const SPOOL_REQUESTS_MAX: usize = 64;
+/// Blocks that a salvage of a damaged spool remembers (32 bytes each).
+pub const SPOOL_SALVAGE_BLOCKS_MAX: usize = 1024 * 1024;
+/// Damaged databases kept for a look; older ones are deleted.
+pub const SPOOL_DAMAGED_KEPT: usize = 1;
+
+const _: () = assert!(SPOOL_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
+const _: () = assert!(18 * (SPOOL_BLOCK_BYTES_MAX + 64) < SPOOL_SEGMENT_BYTES / 4 - 64);
+const _: () = assert!(SPOOL_OPEN_RECORDS < SPOOL_OPEN_RECORDS_MAX);
+const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
+// Sensors.
+
+/// Readings in one batch from a source; about 160 KiB of memory.
+pub const SENSOR_BATCH_READINGS_MAX: usize = 4096;
+/// Longest wait of a reading in a batch that is not full, in milliseconds.
+pub const SENSOR_BATCH_WAIT_MS_MAX: u64 = 10;
+/// Longest line of JSON, line protocol or CSV; a longer one is skipped without being kept.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Members of one JSON object, or fields of one line of line protocol.
+pub const LINE_FIELDS_MAX: usize = 4096;
+/// Longest spelling of a channel in line protocol that is remembered; longer ones are composed anew each time.
+pub const LINE_ALIAS_BYTES_MAX: usize = 512;
+/// Spellings of channels that are remembered per source; the table starts over when it is full.
+pub const LINE_ALIASES_MAX: usize = 2 * CHANNELS_MAX;
+/// Connections served at once by one source of lines; further ones are closed at once.
+pub const LINE_CONNECTIONS_MAX: usize = 16;
+/// Shortest time between two log lines about malformed input of one source, in seconds.
+pub const MALFORMED_LOG_S_MIN: u64 = 10;
+/// Bytes of an offending line that a log line shows.
+pub const MALFORMED_SAMPLE_BYTES_MAX: usize = 80;
+/// Longest unit of measure.
+pub const UNIT_BYTES_MAX: usize = 16;
+/// Columns of a recording.
+pub const CSV_COLUMNS_MAX: usize = 1024;
+/// Largest file under `/proc` or `/sys` that host vitals read; the rest is cut off.
+pub const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Directory entries, such as network interfaces or thermal zones, that host vitals look at per directory.
+pub const HOST_ENTRIES_MAX: usize = 256;
+/// Polls after which a vital that is gone is no longer reported as unreadable.
+pub const HOST_MISSES_MAX: u32 = 60;
+
+const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
+// `outpost check`.
+
+/// Longest wait for one step at the broker: name, TCP, TLS, MQTT.
+pub const CHECK_STEP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// Addresses of one broker name that are tried.
+pub const CHECK_ADDRESSES_MAX: usize = 4;
+/// A certificate with fewer days left is warned of.
+pub const CHECK_CERTIFICATE_DAYS_MIN: i64 = 30;
+/// Less free disk than this is an error.
+pub const CHECK_DISK_BYTES_MIN: u64 = 64 << 20;
+/// Free disk that an aggregator's database should find.
+pub const CHECK_STORE_FREE_BYTES: u64 = 1 << 30;

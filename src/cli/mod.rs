@@ -1,8 +1,60 @@
 //! Arguments, help, exit codes.
+//!
+//! The words of the command line stand in one table ([`spec`]): parser, help and "did you mean" read it. Parsing comes
+//! first ([`args::parse`]: what was typed into what is meant) and touches neither files nor terminal; each command then
+//! has a file of its own.
+//!
+//! Standard output carries what was asked for; everything else goes to standard error.
 
+pub mod args;
+pub mod check;
+pub mod exit;
+mod help;
+mod sources;
+pub mod spec;
+mod style;
+mod version;
+
+pub use sources::{agent_config, aggregator_config};
+pub use style::Style;
+
+use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Runs the program.
+use args::{Command, Invocation};
+use exit::Failure;
+
+/// Runs the program and says how it ended; see [`exit`] for the codes.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let parsed = args::parse(std::env::args_os().skip(1));
+    let (json, result) = match parsed {
+        Ok(invocation) => (invocation.json, dispatch(&invocation)),
+        Err(usage) => (false, Err(Failure::Usage(usage))),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.report(json);
+            failure.code()
+        }
+    }
+}
+
+fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
+    let style = Style::resolve(invocation.color);
+    match &invocation.command {
+        Command::Help(topic) => print(&help::text(*topic, style)),
+        Command::Version => print(&version::text(invocation.json)),
+        Command::Check(args) => check::main(args, invocation.json, style),
+        #[allow(unreachable_patterns, reason = "with every feature each command has an arm of its own")]
+        command => Err(Failure::NotBuilt(command.name())),
+    }
+}
+
+/// Writes to standard output. A reader that has had enough (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<ExitCode, Failure> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Failed(e.into())),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

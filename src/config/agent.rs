@@ -150,7 +150,6 @@ impl AgentConfig {
         let line = raw.take_one("mqtt");
         let mqtt = common::mqtt(raw, &line, base, format!("outpost-{device}"));
         let (ack, payload) = delivery(raw, &line);
-        let windows = windows(raw);
         Self {
             device,
             data_dir: base.join(top.text("data_dir")),
@@ -161,8 +160,8 @@ impl AgentConfig {
             payload,
             spool: spool(raw),
             raw_keep: raw.take_one("raw").flag("keep"),
-            windows,
-            digest: digest(raw, base, windows),
+            windows: windows(raw),
+            digest: digest(raw, base),
             http: common::http(raw),
             log: common::log(raw),
             sources: sources(raw, base),
@@ -223,17 +222,18 @@ fn windows(raw: &mut Raw) -> WindowsConfig {
     WindowsConfig { length: entry.time("length"), lateness: entry.time("lateness") }
 }
 
-fn digest(raw: &mut Raw, base: &Path, windows: WindowsConfig) -> DigestConfig {
+fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {
     let entry = raw.take_one("digest");
-    let every = entry.time("every");
-    if every < windows.length {
-        raw.error(&entry, "every", "shorter than a window", "make it at least windows.length");
-    }
     let model = match entry.text("model").as_str() {
         "builtin" => ModelChoice::Builtin,
         folder => ModelChoice::Folder(base.join(folder)),
     };
-    DigestConfig { enabled: entry.flag("enabled"), every, model, offline_after: entry.time("offline_after") }
+    DigestConfig {
+        enabled: entry.flag("enabled"),
+        every: entry.time("every"),
+        model,
+        offline_after: entry.time("offline_after"),
+    }
 }
 
 fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
@@ -286,9 +286,9 @@ fn source(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceConfig> {
 }
 
 fn replay(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceKind> {
-    let files = entry.opt_texts("path");
-    if files.is_none() && !raw.is_flawed(entry, "path") {
-        raw.error(entry, "path", "missing", "name at least one CSV file");
+    let files = entry.opt_texts("paths");
+    if files.is_none() && !raw.is_flawed(entry, "paths") {
+        raw.error(entry, "paths", "missing", "name at least one CSV file");
     }
     Some(SourceKind::Replay {
         paths: paths(base, files?),

@@ -95,6 +95,7 @@ impl Kind {
             Kind::Flag => "true or false".into(),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Number { min, max } if min == f64::MIN && max == f64::MAX => "a number".into(),
+            Kind::Number { min, max: f64::MAX } => format!("a number, {min} or more"),
             Kind::Number { min, max } => format!("a number from {min} to {max}"),
             Kind::Time { min_ms, max_ms } => format!(
                 "a time from \"{}\" to \"{}\"",

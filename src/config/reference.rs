@@ -10,7 +10,7 @@ pub fn example(schema: &Schema) -> String {
     comment(&mut out, schema.meaning);
     comment(
         &mut out,
-        "A line that begins with #key = shows a default or, where it says so, an example: take the # away to change it.",
+        "#key = value is a default, or an example where it says so: take the # away to change it.",
     );
     comment(
         &mut out,
@@ -34,9 +34,9 @@ pub fn example(schema: &Schema) -> String {
     out
 }
 
-/// The reference of both seats as Markdown tables, one row per key.
+/// The reference of one seat as Markdown tables, one row per key.
 pub fn markdown(schema: &Schema) -> String {
-    let mut out = format!("### `{}`\n\n{}\n", schema.file, schema.meaning);
+    let mut out = format!("`{}`: {}\n", schema.file, schema.meaning);
     for section in schema.sections {
         let heading = match section.shape {
             Shape::Top => "at the top".into(),
@@ -77,7 +77,7 @@ fn entries(section: &Section) -> Vec<(&'static str, &'static str)> {
 }
 
 fn example_key(out: &mut String, key: &Key, kind: &str) {
-    comment(out, &format!("{} Allowed: {}.", key.meaning, key.kind.allowed()));
+    comment(out, key.meaning);
     let value = match (key.name, kind) {
         ("name" | "kind", kind) if !kind.is_empty() => format!("\"{kind}\""),
         // Exactly one input may be given; the others are shown as such.
@@ -85,8 +85,15 @@ fn example_key(out: &mut String, key: &Key, kind: &str) {
         ("stdin", "lines") => "true".into(),
         _ => key.example.into(),
     };
-    let example = if key.default.is_none() && kind.is_empty() { "  # an example" } else { "" };
-    line(out, &format!("#{} = {value}{example}", key.name));
+    let note = if key.default.is_none() && kind.is_empty() { "example; " } else { "" };
+    let setting = format!("#{} = {value}", key.name);
+    let allowed = key.kind.allowed();
+    if setting.len() + note.len() + allowed.len() + 4 > COLUMNS {
+        comment(out, &format!("Allowed: {allowed}."));
+        line(out, &format!("{setting}  # {}", note.trim_end_matches("; ")));
+    } else {
+        line(out, &format!("{setting}  # {note}{allowed}"));
+    }
 }
 
 fn line(out: &mut String, text: &str) {
@@ -94,11 +101,11 @@ fn line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// Broken into lines of at most 100 columns.
+/// Broken into lines of at most [`COLUMNS`].
 fn comment(out: &mut String, text: &str) {
     let mut columns = 0;
     for word in text.split(' ') {
-        if columns > 0 && columns + 1 + word.chars().count() > 100 {
+        if columns > 0 && columns + 1 + word.chars().count() > COLUMNS {
             out.push('\n');
             columns = 0;
         }
@@ -108,3 +115,5 @@ fn comment(out: &mut String, text: &str) {
     }
     out.push('\n');
 }
+
+const COLUMNS: usize = 100;

@@ -257,7 +257,7 @@ const DIGEST: &[Key] = &[
     Key::new("enabled", Flag, "true", "Word digests at all."),
     Key::new(
         "every",
-        Time { min_ms: 10 * S, max_ms: 7 * D },
+        Time { min_ms: S, max_ms: 7 * D },
         "\"15 min\"",
         "A digest at least so often; an alarm is worded at once.",
     ),
@@ -280,7 +280,7 @@ const AGENT_HTTP: &[Key] = &[
     ALLOW_REMOTE,
 ];
 const AGGREGATOR_HTTP: &[Key] = &[
-    Key::new("listen", Address, "\"127.0.0.1:9760\"", "Address of the pages; port 0 takes any free one."),
+    Key::new("listen", Address, "\"127.0.0.1:9751\"", "Address of the pages; port 0 takes any free one."),
     ALLOW_REMOTE,
 ];
 const ALLOW_REMOTE: Key = Key::new(
@@ -301,7 +301,7 @@ const LOG: &[Key] = &[
 ];
 
 const STORE: &[Key] = &[
-    Key::new("path", Path, "\"outpost.db\"", "The SQLite file; its folder must exist."),
+    Key::new("path", Path, "\"aggregator.sqlite\"", "The SQLite file; its folder must exist."),
     Key::new(
         "retention",
         Time { min_ms: H, max_ms: 3650 * D },
@@ -320,7 +320,7 @@ const SOURCE: &[Key] = &[
     ),
     Key::new("interval", Time { min_ms: 100, max_ms: H }, "\"1 s\"", "Time between looks.").only("host"),
     Key::new("mounts", Paths, "[\"/\"]", "File systems whose use is watched.").only("host"),
-    Key::optional("path", Paths, "\"recording.csv\"", "CSV files with a time column.").only("replay"),
+    Key::optional("paths", Paths, "\"recording.csv\"", "CSV files with a time column.").only("replay"),
     Key::new(
         "speed",
         Number { min: 0.0, max: 1e6 },
@@ -340,7 +340,7 @@ const SOURCE: &[Key] = &[
     .only("lines"),
     Key::optional("unix", Path, "\"outpost.sock\"", "Listen for lines on this unix socket (mode 0600).")
         .only("lines"),
-    Key::optional("tcp", Address, "\"127.0.0.1:9751\"", "Listen for lines on this address.").only("lines"),
+    Key::optional("tcp", Address, "\"127.0.0.1:9760\"", "Listen for lines on this address.").only("lines"),
     Key::new(
         "allow_remote",
         Flag,

@@ -24,7 +24,7 @@ fn mistakes(text: &str) -> Vec<Problem> {
 /// The example with its defaults switched on; with `all`, its examples and entries too.
 fn uncommented(example: &str, all: bool) -> String {
     let defaults = example.lines().take_while(|line| all || !(line.starts_with("#[")));
-    let wanted = defaults.filter(|line| all || !line.ends_with("# an example"));
+    let wanted = defaults.filter(|line| all || !line.contains("  # example"));
     let switched = wanted.map(|line| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest,
         _ => line,
@@ -112,7 +112,7 @@ interval = "1 s"
              or send blocks",
             "outpost.toml:7: spool.bytes_max = \"64 MB\": not a value for this key; allowed: a size from \"4 MiB\" to \
              \"64 GiB\"; write a whole number with its unit in quotes; units are B, KiB, MiB and GiB",
-            "outpost.toml:8: source[1].path: missing; name at least one CSV file",
+            "outpost.toml:8: source[1].paths: missing; name at least one CSV file",
             "outpost.toml:11: source[1].interval = \"1 s\": has no meaning for kind = \"replay\"; it belongs to kind \
              = \"host\"; remove it",
             "outpost.toml:12: chanels: unknown key; did you mean `channels`?",

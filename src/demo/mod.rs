@@ -1,6 +1,8 @@
 //! The main job on one machine: broker, certificates, both seats, a plant with faults.
 
+pub mod broker;
 pub mod fetch;
+pub mod pki;
 pub mod plant;
 pub mod proxy;
 pub mod report;

@@ -97,6 +97,8 @@ metrics! {
     Counter LINK_PUBLISHED = "outpost_link_published_total";
     /// Payload bytes published.
     Counter LINK_PUBLISHED_BYTES = "outpost_link_published_bytes_total";
+    /// Messages dropped because the seat is slower than the broker.
+    Counter LINK_MESSAGES_DROPPED = "outpost_link_messages_dropped_total";
     /// Packets from the broker that could not be understood.
     Counter PACKETS_MALFORMED = "outpost_packets_malformed_total";
     /// Blocks committed by the aggregator.

@@ -1,1 +1,169 @@
 //! Events of the `sensor` room.
+
+use std::fmt;
+
+use super::{Event, Fields, Level, metrics};
+
+/// A source runs.
+pub struct SourceStarted<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// `host`, `replay` or `lines`.
+    pub kind: &'static str,
+    /// What it reads: a path, an address, `stdin`.
+    pub from: String,
+}
+
+impl Event for SourceStarted<'_> {
+    const NAME: &'static str = "source_started";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("kind", self.kind).put("from", &self.from);
+    }
+}
+
+/// A source has nothing more to say.
+pub struct SourceEnded<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// Readings that it gave.
+    pub readings: u64,
+    /// Input that could not be understood.
+    pub malformed: u64,
+}
+
+impl Event for SourceEnded<'_> {
+    const NAME: &'static str = "source_ended";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("readings", self.readings).put("malformed", self.malformed);
+    }
+}
+
+/// A source stopped because of an error.
+pub struct SourceFailed<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// What went wrong, with the next step.
+    pub error: &'a dyn fmt::Display,
+}
+
+impl Event for SourceFailed<'_> {
+    const NAME: &'static str = "source_failed";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("error", self.error);
+    }
+}
+
+/// Readings were given to the pipeline; counted, and logged at `trace` only.
+pub struct BatchSent<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// Readings in the batch.
+    pub readings: u64,
+    /// Those without a value.
+    pub no_data: u64,
+}
+
+impl Event for BatchSent<'_> {
+    const NAME: &'static str = "batch_sent";
+    const LEVEL: Level = Level::Trace;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("readings", self.readings).put("no_data", self.no_data);
+    }
+    fn count(&self) {
+        metrics::READINGS.add(self.readings);
+        metrics::READINGS_NO_DATA.add(self.no_data);
+    }
+}
+
+/// The pipeline was full and the source cannot wait.
+pub struct BatchDropped<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// Readings lost.
+    pub readings: u64,
+}
+
+impl Event for BatchDropped<'_> {
+    const NAME: &'static str = "batch_dropped";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("readings", self.readings);
+    }
+    fn count(&self) {
+        metrics::READINGS_DROPPED.add(self.readings);
+    }
+}
+
+/// A source sent something that could not be understood. Logged at most once per
+/// [`crate::limits::MALFORMED_LOG_S_MIN`] and source, counted by [`MalformedSeen`].
+pub struct MalformedInput<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// What is wrong with the sample.
+    pub reason: &'a dyn fmt::Display,
+    /// Start of the offending line.
+    pub sample: &'a str,
+    /// Offences since the last log line, this one included.
+    pub count: u64,
+}
+
+impl Event for MalformedInput<'_> {
+    const NAME: &'static str = "malformed_input";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("reason", self.reason);
+        fields.put("sample", self.sample).put("count", self.count);
+    }
+}
+
+/// Offences as they happen; counted, and logged at `trace` only.
+pub struct MalformedSeen {
+    /// How many.
+    pub count: u64,
+}
+
+impl Event for MalformedSeen {
+    const NAME: &'static str = "malformed_seen";
+    const LEVEL: Level = Level::Trace;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("count", self.count);
+    }
+    fn count(&self) {
+        metrics::MALFORMED.add(self.count);
+    }
+}
+
+/// A connection was closed at once because the source serves as many as it may.
+pub struct ConnectionRefused<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// Connections being served.
+    pub connections: usize,
+}
+
+impl Event for ConnectionRefused<'_> {
+    const NAME: &'static str = "connection_refused";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("connections", self.connections);
+    }
+}
+
+/// A connection of a source broke, or could not be accepted.
+pub struct ConnectionFailed<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// What the operating system said.
+    pub error: &'a std::io::Error,
+}
+
+impl Event for ConnectionFailed<'_> {
+    const NAME: &'static str = "connection_failed";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("error", self.error);
+    }
+}

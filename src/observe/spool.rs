@@ -1,1 +1,105 @@
 //! Events of the `spool` room.
+
+use std::path::Path;
+
+use super::{Event, Fields, Level, metrics};
+
+/// Records became durable. Counted, not logged: this happens many times a second.
+pub struct Committed {
+    /// Records given up in the same commit.
+    pub evicted: u64,
+    /// Bytes of blocks now.
+    pub bytes: u64,
+    /// Records waiting now.
+    pub pending: u64,
+}
+
+impl Event for Committed {
+    const NAME: &'static str = "spool_committed";
+    const LEVEL: Level = Level::Trace;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("evicted", self.evicted).put("bytes", self.bytes).put("pending", self.pending);
+    }
+    fn count(&self) {
+        metrics::SPOOL_COMMITS.inc();
+        metrics::SPOOL_EVICTED.add(self.evicted);
+        metrics::SPOOL_BYTES.set(self.bytes);
+        metrics::SPOOL_PENDING.set(self.pending);
+    }
+}
+
+/// The disk refused a commit; it is tried again, nothing is promised meanwhile.
+pub struct CommitFailed<'a> {
+    /// Why, with the next step.
+    pub error: &'a str,
+    /// Records that wait in memory.
+    pub waiting: usize,
+}
+
+impl Event for CommitFailed<'_> {
+    const NAME: &'static str = "spool_commit_failed";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("error", self.error).put("waiting", self.waiting);
+    }
+    fn count(&self) {
+        metrics::SPOOL_COMMIT_ERRORS.inc();
+    }
+}
+
+/// The spool began to give up records, or found room again.
+pub struct Evicting {
+    /// Whether it does now.
+    pub now: bool,
+    /// Records given up so far.
+    pub evicted: u64,
+}
+
+impl Event for Evicting {
+    const NAME: &'static str = "spool_evicting";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("now", self.now).put("evicted", self.evicted);
+    }
+}
+
+/// Free space on the spool's file system crossed its floor.
+pub struct DiskLow {
+    /// Whether it is below now.
+    pub low: bool,
+    /// Free bytes.
+    pub free_bytes: u64,
+}
+
+impl Event for DiskLow {
+    const NAME: &'static str = "spool_disk_low";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("low", self.low).put("free_bytes", self.free_bytes);
+    }
+}
+
+/// The database did not open; a new one took over what reads.
+pub struct SpoolDamaged<'a> {
+    /// What was wrong.
+    pub cause: &'a str,
+    /// Where it lies now.
+    pub moved_to: &'a Path,
+    /// Records taken over.
+    pub salvaged_records: u64,
+    /// Promised records that did not read, if that is known.
+    pub lost_records: Option<u64>,
+}
+
+impl Event for SpoolDamaged<'_> {
+    const NAME: &'static str = "spool_damaged";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("cause", self.cause).put("moved_to", self.moved_to.display());
+        fields.put("salvaged_records", self.salvaged_records);
+        match self.lost_records {
+            Some(n) => fields.put("lost_records", n),
+            None => fields.put("lost_records", "unknown"),
+        };
+    }
+}

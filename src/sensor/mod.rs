@@ -1,1 +1,250 @@
 //! Sources of readings: host vitals, replayed recordings, lines.
+//!
+//! Every source runs on a thread of its own, `bus:<name>`, and hands [`Batch`]es to one bounded channel. What a source
+//! does when that channel is full is part of what it is:
+//!
+//! | source | when full |
+//! |---|---|
+//! | [`HostOptions`] | drops the batch and counts it: the next second brings a fresher one |
+//! | [`ReplayOptions`] | waits: a recording has time |
+//! | [`LinesOptions`] | stops reading its socket, so that the sender feels it |
+//!
+//! A read that fails is a reading with `Err(NoData::ReadFailed)`, never silence. What can't be understood is counted,
+//! and sampled in the log.
+
+mod csv;
+mod host;
+mod lines;
+mod malformed;
+mod names;
+mod outlet;
+mod replay;
+mod timestamp;
+
+pub use csv::{CsvError, CsvOptions, CsvReader};
+pub use host::{Host, HostOptions};
+pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
+pub use outlet::{Batch, SourceStats};
+pub use replay::ReplayOptions;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use smol::channel::{Receiver, Sender};
+
+use crate::clock;
+use crate::observe::{emit, sensor as events};
+use crate::reading::{ChannelId, ChannelInfo, Reading};
+use crate::time::Stamp;
+use outlet::{Closed, Outlet};
+
+/// What to read.
+#[derive(Debug, Clone)]
+pub enum SourceOptions {
+    /// The vitals of this machine.
+    Host(HostOptions),
+    /// A recording, at its own pace or faster.
+    Replay(ReplayOptions),
+    /// Lines from standard input or a socket.
+    Lines(LinesOptions),
+}
+
+/// Something that is asked for its readings at a fixed pace: a driver. The one seam of this room.
+pub trait Sensor: Send {
+    /// Reads everything once and appends it to `out`, what can't be read as `Err(NoData::ReadFailed)`. May block for
+    /// as long as the hardware takes. Returns descriptions of channels that are new or have changed.
+    fn poll(&mut self, now: Stamp, out: &mut Vec<Reading>) -> Vec<ChannelInfo>;
+}
+
+/// Why a source can't start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The configuration's fault.
+    #[error("source name {name:?} is not usable: use up to 96 characters of A-Z a-z 0-9 _ - . / :")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The recording's fault.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
+    /// The configuration's fault, or another program holds the place.
+    #[error("cannot listen on {place}: {source}; choose a free place that this user may use")]
+    Listen {
+        /// Path or address.
+        place: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The configuration's fault.
+    #[error("{address} is reachable from outside this machine; use 127.0.0.1 or [::1], or set allow_remote")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The operating system's fault.
+    #[error("cannot start a thread for source {name}: {source}")]
+    Thread {
+        /// The source.
+        name: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// Ends every source that holds the other end, by being dropped.
+#[derive(Debug)]
+pub struct Stopper(#[expect(dead_code, reason = "its drop is the message")] Sender<Infallible>);
+
+/// Tells a source to end; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stop(Receiver<Infallible>);
+
+/// A pair: the sources run until the [`Stopper`] is dropped.
+pub fn stopper() -> (Stopper, Stop) {
+    let (sender, receiver) = smol::channel::bounded(1);
+    (Stopper(sender), Stop(receiver))
+}
+
+impl Stop {
+    async fn requested(&self) {
+        // Nothing can be sent, so this returns when the other end is gone.
+        let _ = self.0.recv().await;
+    }
+}
+
+/// A running source.
+#[derive(Debug)]
+pub struct SourceHandle {
+    name: Arc<str>,
+    thread: JoinHandle<()>,
+    stats: Arc<outlet::Counters>,
+    address: Option<SocketAddr>,
+}
+
+impl SourceHandle {
+    /// The configured name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> SourceStats {
+        self.stats.snapshot()
+    }
+
+    /// Where it listens, if it listens on TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Whether it has ended by itself or was stopped.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for its end; drop the [`Stopper`] first. Blocks for one read of the source at most.
+    pub fn join(self) {
+        // The thread has no way to panic that a caller could mend.
+        let _ = self.thread.join();
+    }
+}
+
+/// Opens the source and starts its thread. Blocks for as long as it takes to open a file or bind a socket.
+///
+/// Errors: what is wrong at the start is an error here; what goes wrong later ends the source with an event.
+pub fn spawn(
+    name: &str,
+    options: SourceOptions,
+    out: Sender<Batch>,
+    stop: Stop,
+) -> Result<SourceHandle, SourceError> {
+    ChannelId::new(name).map_err(|bad| SourceError::Name { name: bad.name })?;
+    match options {
+        SourceOptions::Host(options) => {
+            let (interval, from) = (options.interval, options.root.display().to_string());
+            let sensor = Host::new(options);
+            start(name, "host", from, None, out, stop, async move |outlet| {
+                polled(sensor, interval, outlet).await
+            })
+        }
+        SourceOptions::Replay(options) => {
+            let from = options.path.display().to_string();
+            let replay = replay::Replay::open(options)?;
+            start(name, "replay", from, None, out, stop, async move |outlet| replay.run(outlet).await)
+        }
+        SourceOptions::Lines(options) => {
+            let server = lines::Server::bind(options)?;
+            let (from, address) = (server.place(), server.address());
+            start(name, "lines", from, address, out, stop, async move |outlet| server.run(outlet).await)
+        }
+    }
+}
+
+/// Starts a thread that polls any [`Sensor`] every `interval`; the policy when full is that of host vitals.
+pub fn spawn_polled(
+    name: &str,
+    sensor: impl Sensor + 'static,
+    interval: Duration,
+    out: Sender<Batch>,
+    stop: Stop,
+) -> Result<SourceHandle, SourceError> {
+    ChannelId::new(name).map_err(|bad| SourceError::Name { name: bad.name })?;
+    start(name, "polled", name.to_owned(), None, out, stop, async move |o| polled(sensor, interval, o).await)
+}
+
+fn start<F>(
+    name: &str,
+    kind: &'static str,
+    from: String,
+    address: Option<SocketAddr>,
+    out: Sender<Batch>,
+    stop: Stop,
+    run: F,
+) -> Result<SourceHandle, SourceError>
+where
+    F: AsyncFnOnce(Outlet) -> Result<(), SourceError> + Send + 'static,
+{
+    let name: Arc<str> = Arc::from(name);
+    let outlet = Outlet::new(Arc::clone(&name), out);
+    let stats = outlet.counters();
+    let (source, counters) = (Arc::clone(&name), Arc::clone(&stats));
+    let body = move || {
+        emit(&events::SourceStarted { source: &source, kind, from });
+        let stopped = async {
+            stop.requested().await;
+            Ok(())
+        };
+        let ended = smol::block_on(smol::future::or(stopped, run(outlet)));
+        if let Err(error) = &ended {
+            emit(&events::SourceFailed { source: &source, error });
+        }
+        let stats = counters.snapshot();
+        emit(&events::SourceEnded { source: &source, readings: stats.readings, malformed: stats.malformed });
+    };
+    let thread = std::thread::Builder::new()
+        .name(format!("bus:{name}"))
+        .spawn(body)
+        .map_err(|source| SourceError::Thread { name: name.to_string(), source })?;
+    Ok(SourceHandle { name, thread, stats, address })
+}
+
+/// Polls at a steady pace; a poll that takes longer than the interval delays the next, and none is made up for.
+async fn polled(mut sensor: impl Sensor, interval: Duration, outlet: Outlet) -> Result<(), SourceError> {
+    let mut due = clock::mono();
+    let mut infos = Vec::new();
+    loop {
+        let mut readings = Vec::new();
+        infos.extend(sensor.poll(clock::stamp(), &mut readings));
+        match outlet.offer(readings, infos) {
+            Ok(unsent) => infos = unsent,
+            Err(Closed) => return Ok(()),
+        }
+        let now = clock::mono();
+        due = (due + interval).max(now);
+        smol::Timer::after(due.since(now)).await;
+    }
+}

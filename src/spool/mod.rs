@@ -1,1 +1,102 @@
 //! Ordered, bounded, durable lanes on sled behind a four-method journal.
+//!
+//! Records come in, are collected per lane, sealed into blocks and committed with a real fsync; only then are they
+//! promised. Blocks go out in order and are released when the far side has them. What has to be given up leaves a
+//! gap block in its place, in the same commit, so at any moment and per lane
+//! `admitted = acknowledged + pending + evicted`.
+//!
+//! ```text
+//! admit -> open lanes -> commit: seal, make room, one durable apply -> fetch ... release
+//! ```
+//!
+//! | file | role |
+//! |---|---|
+//! | `queue` | [`Spool`]: single-threaded, no clock |
+//! | `room` | what is given up when the quota is reached |
+//! | `entry`, `meta` | keys and books |
+//! | `journal`, `sled` | the seam and what stands behind it |
+//! | `open` | opening a directory, damaged or not |
+//! | `store` | the thread and its handle |
+//! | `inspect` | looking into a spool that no agent holds |
+//!
+//! Memory does not grow with the backlog: per lane there are counters and the records not yet committed.
+
+mod entry;
+mod inspect;
+mod journal;
+mod meta;
+mod open;
+mod queue;
+mod room;
+mod salvage;
+mod sled;
+mod store;
+
+pub use self::entry::Entry;
+pub use self::inspect::{InspectError, Listed, SpoolStat, export, list, stat};
+pub use self::journal::{Journal, JournalError, MemDisk, MemJournal, Op, Order};
+pub use self::meta::LaneLedger;
+pub use self::open::{Damage, OpenError, OpenReport, open_dir};
+pub use self::queue::{Committed, Spool, StoredBlock};
+pub use self::sled::SledJournal;
+pub use self::store::{SpoolStatus, StoreError, StoreHandle, Tail, start};
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::wire::PerLane;
+
+/// How a spool behaves. The defaults fit a gateway with 1 GiB of flash to spare.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Most bytes of blocks and gaps together. The database takes up to about 2.5 times as much on the disk.
+    pub bytes_max: u64,
+    /// Percent of `bytes_max` that a lane keeps whatever the others need, by lane; at most 100 together.
+    pub reserved_percent: PerLane<u8>,
+    /// What happens at the bound.
+    pub when_full: WhenFull,
+    /// What a block is stored and published as.
+    pub payload: Payload,
+    /// How long records may wait for their commit. Losing power costs at most this much unpromised tail.
+    pub commit_interval: Duration,
+    /// Free bytes on the file system below which the spool stops growing and gives up its oldest instead.
+    pub disk_free_bytes_min: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bytes_max: limits::SPOOL_BYTES_DEFAULT,
+            reserved_percent: [20, 10, 20, 10],
+            when_full: WhenFull::EvictOldest,
+            payload: Payload::Wire,
+            commit_interval: Duration::from_millis(limits::SPOOL_COMMIT_INTERVAL_MS_DEFAULT),
+            disk_free_bytes_min: limits::SPOOL_DISK_FREE_BYTES_MIN_DEFAULT,
+        }
+    }
+}
+
+/// What is given up when the quota is reached. Whatever it is, a gap says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The oldest blocks of the lowest lane over its reserve go first: raw, metric, digest, and alarm last. Gives up
+    /// history; what happens now is always kept.
+    #[default]
+    EvictOldest,
+    /// The newest blocks of the lowest lane over its reserve are not taken, as far as that is raw or metric. Gives up
+    /// the present detail; keeps how it began.
+    RefuseNewest,
+}
+
+/// What a block is stored and published as.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Payload {
+    /// The block format of [`crate::wire::block`]: small and checked; for an outpost aggregator.
+    #[default]
+    Wire,
+    /// JSON documents with this device name in them, see [`crate::wire::json`]; several times as large.
+    Json {
+        /// The device's name.
+        device: String,
+    },
+}

@@ -1,0 +1,259 @@
+//! Whether the broker answers, step by step: name, TCP, TLS, MQTT; so that the first step that fails is named.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::Finding;
+use crate::config::{MqttConfig, TlsPaths};
+use crate::limits;
+
+const AREA: &str = "broker";
+
+/// Connects, says hello in MQTT 5, and leaves.
+pub fn knock(mqtt: &MqttConfig) -> Finding {
+    let place = format!("{}:{}", mqtt.host, mqtt.port);
+    let tcp = match connect(mqtt) {
+        Ok(tcp) => tcp,
+        Err((what, next)) => return Finding::error(AREA, format!("{place}: {what}"), next),
+    };
+    let greeted = match &mqtt.tls {
+        None => greet(tcp, &mqtt.client_id),
+        Some(files) => match secure(tcp, files, &mqtt.host) {
+            Ok(stream) => greet(stream, &mqtt.client_id),
+            Err((what, next)) => return Finding::error(AREA, format!("{place}: {what}"), next),
+        },
+    };
+    match greeted {
+        Ok(0) => Finding::ok(AREA, format!("{place} answers, and takes this device")),
+        Ok(reason) => {
+            let (what, next) = refusal(reason);
+            Finding::error(AREA, format!("{place} refuses: {what} (reason {reason:#04x})"), next)
+        }
+        Err(e) => {
+            let (what, next) = broken(&e, mqtt.tls.is_some());
+            Finding::error(AREA, format!("{place}: {what}"), next)
+        }
+    }
+}
+
+type Told = (String, &'static str);
+
+fn connect(mqtt: &MqttConfig) -> Result<TcpStream, Told> {
+    let addresses: Vec<SocketAddr> = (mqtt.host.as_str(), mqtt.port)
+        .to_socket_addrs()
+        .map_err(|e| (format!("the name cannot be resolved: {e}"), "look at mqtt.host and at the resolver"))?
+        .collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    for address in addresses.iter().take(limits::CHECK_ADDRESSES_MAX) {
+        match TcpStream::connect_timeout(address, limits::CHECK_STEP_TIME) {
+            Ok(tcp) => {
+                let timed = tcp.set_read_timeout(Some(limits::CHECK_STEP_TIME));
+                timed
+                    .and_then(|()| tcp.set_write_timeout(Some(limits::CHECK_STEP_TIME)))
+                    .map_err(|e| (e.to_string(), ""))?;
+                return Ok(tcp);
+            }
+            Err(e) => last = e,
+        }
+    }
+    let next = match last.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: look at mqtt.port and whether the broker runs"
+        }
+        _ => "look at mqtt.host, the line and the firewall",
+    };
+    Err((format!("no connection: {last}"), next))
+}
+
+fn secure(
+    mut tcp: TcpStream,
+    files: &TlsPaths,
+    host: &str,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, Told> {
+    const FILES: &str = "see the findings on certificates";
+    let config = client_config(files).map_err(|e| (format!("TLS cannot be set up: {e}"), FILES))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| ("mqtt.host can be in no certificate".to_owned(), "use a DNS name or an IP address"))?;
+    let mut session = ClientConnection::new(Arc::new(config), name).map_err(|e| (e.to_string(), FILES))?;
+    while session.is_handshaking() {
+        session.complete_io(&mut tcp).map_err(|e| broken(&e, true))?;
+    }
+    Ok(StreamOwned::new(session, tcp))
+}
+
+fn client_config(files: &TlsPaths) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_file_iter(&files.ca)? {
+        roots.add(ca?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(match &files.identity {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?
+        }
+    })
+}
+
+/// Sends CONNECT (MQTT 5, section 3.1), reads the reason code of CONNACK, sends DISCONNECT.
+fn greet(mut stream: impl Read + Write, client_id: &str) -> io::Result<u8> {
+    stream.write_all(&hello(client_id))?;
+    stream.flush()?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer)?;
+    // 0x20: CONNACK; its length fits one byte unless the broker sends very long properties.
+    let reason = match answer {
+        [0x20, length, _, reason] if length < 0x80 => reason,
+        [0x20, _, _, _] => {
+            let mut reason = [0];
+            stream.read_exact(&mut reason)?;
+            reason[0]
+        }
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers does not speak MQTT")),
+    };
+    // The answer is known; a broker that has hung up already takes nothing away from it.
+    let _ = stream.write_all(&[0xE0, 0x00]).and_then(|()| stream.flush());
+    Ok(reason)
+}
+
+fn hello(client_id: &str) -> Vec<u8> {
+    // A client id of its own, or the broker would push a running agent off its session.
+    let id =
+        format!("{}-check", client_id.chars().take(limits::DEVICE_NAME_BYTES_MAX + 32).collect::<String>());
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, CLEAN_START, 0, 10, NO_PROPERTIES, 0];
+    // Names are ASCII and bounded far below 115 bytes, so that every length fits one byte.
+    body.push(id.len() as u8);
+    body.extend_from_slice(id.as_bytes());
+    let mut packet = vec![0x10, body.len() as u8];
+    packet.extend(body);
+    packet
+}
+
+const CLEAN_START: u8 = 0x02;
+const NO_PROPERTIES: u8 = 0;
+
+fn refusal(reason: u8) -> Told {
+    let (what, next) = match reason {
+        0x01 | 0x84 => ("it does not speak MQTT 5", "use a broker with MQTT 5"),
+        0x85 => ("it does not like the client id", "set mqtt.client_id to one that the broker allows"),
+        0x86 | 0x04 => ("bad user name or password", "let the broker accept the certificate alone"),
+        0x87 | 0x05 => ("not authorised", "allow this device's certificate at the broker"),
+        0x89 | 0x97 | 0x9F => ("it is too busy", "try again later"),
+        _ => ("it gives no reason that is known here", "look into the broker's log"),
+    };
+    (what.into(), next)
+}
+
+/// An error of the stream in the words of who has to mend it.
+fn broken(e: &io::Error, tls: bool) -> Told {
+    use rustls::{AlertDescription as Alert, CertificateError as Cert, Error as Tls};
+    let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
+    let (what, next) = match inner {
+        Some(Tls::InvalidCertificate(Cert::UnknownIssuer)) => (
+            "the broker's certificate is signed by another authority",
+            "name that authority's certificate in mqtt.ca",
+        ),
+        Some(Tls::InvalidCertificate(Cert::Expired | Cert::ExpiredContext { .. })) => {
+            ("the broker's certificate has expired", "have it renewed; look at the clock here, too")
+        }
+        Some(Tls::InvalidCertificate(Cert::NotValidYet | Cert::NotValidYetContext { .. })) => {
+            ("the broker's certificate is not valid yet", "look at the clock here")
+        }
+        Some(Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. })) => {
+            ("the broker's certificate does not carry the name in mqtt.host", "use a name that it carries")
+        }
+        Some(Tls::AlertReceived(Alert::CertificateRequired)) => {
+            ("the broker wants a certificate of this device", "give mqtt.cert and mqtt.key")
+        }
+        Some(Tls::AlertReceived(_)) => (
+            "the broker does not take this device's certificate",
+            "have it signed by the authority that the broker trusts",
+        ),
+        Some(Tls::InvalidMessage(_)) => {
+            ("what answers does not speak TLS", "look at mqtt.port: usually 8883 is the one with TLS")
+        }
+        _ if timed_out(e) => {
+            ("connected, but no answer", "look at mqtt.port, and whether this port wants TLS")
+        }
+        _ if e.kind() == io::ErrorKind::InvalidData => {
+            ("what answers does not speak MQTT", "look at mqtt.port")
+        }
+        _ if tls => {
+            ("the line was closed", "the broker may not trust this device's certificate: look into its log")
+        }
+        _ => ("the line was closed", "this port may want TLS, or the broker refuses: look into its log"),
+    };
+    (format!("{what} ({e})"), next)
+}
+
+fn timed_out(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::super::Mark;
+    use super::*;
+
+    /// A broker that answers the first bytes with `answer` and hangs up.
+    fn broker(answer: &'static [u8]) -> MqttConfig {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accept");
+            let mut hello = [0; 64];
+            let got = stream.read(&mut hello).expect("read");
+            assert!(got > 14 && hello[..got].ends_with(b"gw-check"), "{:?}", &hello[..got]);
+            stream.write_all(answer).expect("write");
+        });
+        MqttConfig {
+            host: "127.0.0.1".into(),
+            port,
+            client_id: "gw".into(),
+            prefix: "p".into(),
+            tls: None,
+            keep_alive: Duration::from_secs(30),
+            window: 1,
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_broker_that_takes_the_device_is_fine() {
+        assert_eq!(knock(&broker(&[0x20, 3, 0, 0, 0])).mark, Mark::Ok);
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_words() {
+        let finding = knock(&broker(&[0x20, 3, 0, 0x87, 0]));
+        assert!(finding.mark == Mark::Error && finding.what.contains("not authorised"), "{finding:?}");
+    }
+
+    #[test]
+    fn something_else_behind_the_port_is_recognised() {
+        let finding = knock(&broker(b"HTTP/1.1 400 Bad Request\r\n"));
+        assert!(finding.what.contains("does not speak MQTT"), "{finding:?}");
+        let finding = knock(&broker(b""));
+        assert!(finding.what.contains("closed"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_port_where_nothing_listens_is_told() {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("address").port();
+        let finding = knock(&MqttConfig { port, ..broker(b"") });
+        assert!(finding.next.contains("nothing listens there"), "{finding:?}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The words of the command line: every command, every option, once.
+
+/// One command.
+#[derive(Debug, PartialEq)]
+pub struct CommandSpec {
+    /// What is typed.
+    pub name: &'static str,
+    /// What stands after the name in the usage line, options aside.
+    pub operands: &'static str,
+    /// One line for the list of commands.
+    pub summary: &'static str,
+    /// What it does and when one wants it, a few lines.
+    pub purpose: &'static str,
+    /// Options besides those that every command takes.
+    pub options: &'static [OptionSpec],
+    /// Command lines with what they do.
+    pub examples: &'static [(&'static str, &'static str)],
+}
+
+/// One option.
+#[derive(Debug, PartialEq)]
+pub struct OptionSpec {
+    /// Long name, without dashes.
+    pub long: &'static str,
+    /// Short name, if it has one.
+    pub short: Option<char>,
+    /// What its value is called; empty: it takes none.
+    pub value: &'static str,
+    /// What it does; ends with its default.
+    pub meaning: &'static str,
+}
+
+/// Every command, in the order of the help.
+pub static COMMANDS: &[CommandSpec] = &[DEMO, REPLAY, CHECK, RUN, AGGREGATE, SPOOL, HELP, VERSION];
+
+/// Options of every command.
+pub static COMMON: &[OptionSpec] = &[
+    option("json", None, "", "Answer in JSON, for machines. Default: text for people."),
+    option("color", None, "WHEN", "auto, always or never. Default: auto, which honours NO_COLOR."),
+    option("help", Some('h'), "", "Explain the command."),
+];
+
+/// The command of that name.
+pub fn command(name: &str) -> Option<&'static CommandSpec> {
+    COMMANDS.iter().find(|c| c.name == name)
+}
+
+impl CommandSpec {
+    /// Its own options, then those of every command.
+    pub fn all_options(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        self.options.iter().chain(COMMON)
+    }
+}
+
+const fn option(
+    long: &'static str,
+    short: Option<char>,
+    value: &'static str,
+    meaning: &'static str,
+) -> OptionSpec {
+    OptionSpec { long, short, value, meaning }
+}
+
+const AGENT_CONFIG: OptionSpec = option(
+    "config",
+    Some('c'),
+    "FILE",
+    "Configuration file. Default: ./outpost.toml, else /etc/outpost/outpost.toml.",
+);
+
+const LANG: OptionSpec = option("lang", None, "en|zh", "Language of digests. Default: en.");
+
+const DEMO: CommandSpec = CommandSpec {
+    name: "demo",
+    operands: "",
+    summary: "show the main job on this machine, with nothing to set up",
+    purpose: "\
+Starts an MQTT broker on loopback, makes throw-away certificates, starts the aggregator and one agent over
+mutual TLS, and feeds the agent with this machine's vitals and a recording of a plant with faults. It cuts the
+line, mends it, shows the offline digest arrive first and the backlog drain, and compares the ledgers of both
+sides. The page of the aggregator stays open until Ctrl-C.",
+    options: &[
+        option("for", None, "TIME", "End by itself after so long, at least 30 s. Default: until Ctrl-C."),
+        option("cut", None, "TIME", "How long the line is cut. Default: 20 s."),
+        LANG,
+        option(
+            "dir",
+            None,
+            "DIR",
+            "Keep everything in this new folder. Default: a temporary one, removed at the end.",
+        ),
+    ],
+    examples: &[
+        ("outpost demo", "watch it, then open the page it names"),
+        ("outpost demo --for 60s --json", "for scripts: one JSON report, exit code 0 if all was well"),
+    ],
+};
+
+const REPLAY: CommandSpec = CommandSpec {
+    name: "replay",
+    operands: "FILE.csv...",
+    summary: "say what it would make of a recording",
+    purpose: "\
+Runs windows, detectors and the language model over CSV recordings and prints alarms and digests. Needs no
+broker and writes nothing. A recording has a header, a time column (RFC 3339, date and time, or Unix time) and
+value columns; a unit may stand in brackets: `pump2.bearing_temp [Cel]`.",
+    options: &[
+        option(
+            "config",
+            Some('c'),
+            "FILE",
+            "Take limits, labels and windows from this configuration. Default: none.",
+        ),
+        option("speed", None, "FACTOR", "1 is the recording's own pace, 0 as fast as possible. Default: 0."),
+        option("every", None, "TIME", "A digest per so much recorded time. Default: one at the end."),
+        LANG,
+    ],
+    examples: &[
+        ("outpost replay plant.csv", "alarms as they happen, one digest at the end"),
+        ("outpost replay --lang zh --every 1h plant.csv", "a Chinese digest per recorded hour"),
+        ("outpost replay --json plant.csv | jq .text", "one JSON object per record"),
+    ],
+};
+
+const CHECK: CommandSpec = CommandSpec {
+    name: "check",
+    operands: "",
+    summary: "say what is wrong with a configuration and this machine, and what to do",
+    purpose: "\
+Reads the configuration and reports every mistake at once; then looks at certificates, key permissions, the
+clock, disk space, the data folder, the model, the sources, and whether the broker answers. Changes nothing.
+Exit codes: 0 all fine, 10 warnings, 20 errors.",
+    options: &[
+        AGENT_CONFIG,
+        option("seat", None, "SEAT", "agent or aggregator. Default: by the file's name, else agent."),
+        option(
+            "offline",
+            None,
+            "",
+            "Leave out everything that needs the line. Default: knock at the broker.",
+        ),
+        option(
+            "example",
+            None,
+            "SEAT",
+            "Print a commented configuration with every key instead of checking.",
+        ),
+        option("reference", None, "SEAT", "Print every key with default, range and meaning as Markdown."),
+    ],
+    examples: &[
+        ("outpost check -c outpost.toml", "before the first start and after every change"),
+        ("outpost check --example agent > outpost.toml", "a file to begin with"),
+        ("outpost check --offline --json", "in a build pipeline"),
+    ],
+};
+
+const RUN: CommandSpec = CommandSpec {
+    name: "run",
+    operands: "",
+    summary: "run the gateway seat",
+    purpose: "\
+Reads the sources, judges, words, keeps and sends, until SIGTERM or Ctrl-C. Starts without a line and with a
+damaged spool; nothing that it has promised to keep is lost without being declared. Logs to standard error.
+Status page on http://127.0.0.1:9750/ unless configured otherwise.",
+    options: &[AGENT_CONFIG],
+    examples: &[
+        ("outpost run -c outpost.toml", "in the foreground; a service manager keeps it running"),
+        ("curl -s http://127.0.0.1:9750/ready", "whether it is well"),
+    ],
+};
+
+const AGGREGATE: CommandSpec = CommandSpec {
+    name: "aggregate",
+    operands: "",
+    summary: "run the cloud seat",
+    purpose: "\
+Takes what agents send through any MQTT 5 broker, commits it to SQLite and only then acknowledges it, until
+SIGTERM or Ctrl-C. Fleet and device pages on http://127.0.0.1:9751/ unless configured otherwise.",
+    options: &[option(
+        "config",
+        Some('c'),
+        "FILE",
+        "Configuration file. Default: ./aggregator.toml, else /etc/outpost/aggregator.toml.",
+    )],
+    examples: &[
+        ("outpost aggregate -c aggregator.toml", "in the foreground; a service manager keeps it running"),
+        ("outpost check --example aggregator > aggregator.toml", "a file to begin with"),
+    ],
+};
+
+const SPOOL: CommandSpec = CommandSpec {
+    name: "spool",
+    operands: "stat|ls|export",
+    summary: "look into a stopped agent's spool",
+    purpose: "\
+stat prints the ledger per lane: admitted = acknowledged + pending + evicted. ls lists the blocks that wait.
+export writes their records as JSON lines. Nothing is changed. A running agent holds the spool: ask it on its
+page instead, or stop it first.",
+    options: &[
+        AGENT_CONFIG,
+        option("dir", None, "DIR", "The spool's folder. Default: `spool` in the configured data_dir."),
+    ],
+    examples: &[
+        ("outpost spool stat -c outpost.toml", "what waits, and what was given up"),
+        (
+            "outpost spool export --dir outpost-data/spool > records.jsonl",
+            "everything that waits, as JSON lines",
+        ),
+    ],
+};
+
+const HELP: CommandSpec = CommandSpec {
+    name: "help",
+    operands: "[COMMAND]",
+    summary: "explain a command",
+    purpose: "Without a command: what outpost is and where to begin.",
+    options: &[],
+    examples: &[("outpost help check", "the same as `outpost check --help`")],
+};
+
+const VERSION: CommandSpec = CommandSpec {
+    name: "version",
+    operands: "",
+    summary: "say which build this is",
+    purpose: "Version, source commit, target and features.",
+    options: &[],
+    examples: &[("outpost version --json", "for an inventory")],
+};

@@ -1,0 +1,476 @@
+//! One session: from connecting to the first error.
+//!
+//! rumqttc's `poll` must not be cancelled (a publish that it is writing would be lost), so one `poll` is awaited to its
+//! end while commands and events pass beside it. Publishes are matched with their PUBACKs by a queue of our own: there
+//! is one producer, rumqttc announces packet ids in the order in which it was handed the publishes.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnectProperties, Filter, LastWill, LastWillProperties, Packet, Publish as Incoming,
+    PublishProperties, SubAck, SubscribeReasonCode,
+};
+use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
+use smol::channel::{Receiver, Send, Sender};
+use smol::future::FutureExt as _;
+
+use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, explain};
+use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX, LINK_RECEIVE_MAX};
+use crate::observe::{self, link::LineUp, metrics};
+
+/// Why a session is over.
+pub(super) enum End {
+    /// The thread shall end.
+    Stopped,
+    /// Go on with these options.
+    Reconfigured(Box<LinkOptions>),
+    /// In plain words.
+    Failed(String),
+}
+
+/// One connection and what is under way on it.
+pub(super) struct Session<'a> {
+    options: &'a LinkOptions,
+    commands: &'a Receiver<Command>,
+    events: &'a Sender<LinkEvent>,
+    stage: Stage,
+    /// Publishes at QoS 1 that may be handed over and unanswered.
+    window: usize,
+    packet_bytes_max: u32,
+    /// Taken from the seat and not handed to rumqttc.
+    queue: VecDeque<Publish>,
+    /// Handed to rumqttc and not announced by it, in order.
+    handed: VecDeque<Option<u64>>,
+    handed_qos1: usize,
+    /// Announced and not answered, by packet id.
+    inflight: HashMap<u16, Option<u64>>,
+    /// Told to the seat as soon as it takes it; a message is acknowledged then.
+    outbox: VecDeque<(LinkEvent, Option<Incoming>)>,
+    messages: usize,
+    last_progress: Instant,
+    last_answer: Instant,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Stage {
+    Connecting,
+    Subscribing,
+    /// The announcement waits for its PUBACK.
+    Announcing,
+    Up,
+    /// Waits for what is in flight.
+    Draining {
+        since: Instant,
+    },
+    /// The last announcement waits for its PUBACK.
+    SayingGoodbye {
+        since: Instant,
+    },
+    /// DISCONNECT is handed over.
+    Leaving {
+        since: Instant,
+    },
+}
+
+/// What happened while `poll` was pending.
+enum Wake {
+    Polled(Box<Result<Event, ConnectionError>>),
+    Command(Option<Command>),
+    /// The seat took an event; `false` when it is gone.
+    Told(bool),
+    Timer,
+}
+
+/// An event on its way to the seat, and the message to acknowledge when it is there.
+type Telling<'a> = (Pin<Box<Send<'a, LinkEvent>>>, Option<Incoming>);
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        options: &'a LinkOptions,
+        commands: &'a Receiver<Command>,
+        events: &'a Sender<LinkEvent>,
+    ) -> Self {
+        Self {
+            options,
+            commands,
+            events,
+            stage: Stage::Connecting,
+            window: 1,
+            packet_bytes_max: u32::MAX,
+            queue: VecDeque::new(),
+            handed: VecDeque::new(),
+            handed_qos1: 0,
+            inflight: HashMap::new(),
+            outbox: VecDeque::new(),
+            messages: 0,
+            last_progress: Instant::now(),
+            last_answer: Instant::now(),
+        }
+    }
+
+    /// Whether the seat was told that the line is up.
+    pub(super) fn was_up(&self) -> bool {
+        !matches!(self.stage, Stage::Connecting | Stage::Subscribing | Stage::Announcing)
+    }
+
+    /// Lives until the first error or an order to end.
+    pub(super) async fn live(&mut self) -> End {
+        let (client, mut eventloop) = match self.connect() {
+            Ok(pair) => pair,
+            Err(reason) => return End::Failed(reason),
+        };
+        let end = self.turn(&client, &mut eventloop).await;
+        metrics::LINK_UP.set(0);
+        // What the broker answered is still told; what it did not is the seat's to send again.
+        if !matches!(end, End::Stopped) {
+            while let Some((event, _)) = self.outbox.pop_front() {
+                if self.events.send(event).await.is_err() {
+                    return End::Stopped;
+                }
+            }
+        }
+        end
+    }
+
+    async fn turn(&mut self, client: &AsyncClient, eventloop: &mut EventLoop) -> End {
+        let events = self.events;
+        let mut telling: Option<Telling<'_>> = None;
+        loop {
+            let mut poll = pin!(eventloop.poll());
+            let polled = loop {
+                if telling.is_none() {
+                    telling = self.outbox.pop_front().map(|(event, ack)| (Box::pin(events.send(event)), ack));
+                }
+                match self.wake(poll.as_mut(), telling.as_mut().map(|t| t.0.as_mut())).await {
+                    Wake::Polled(result) => break *result,
+                    // Before the seat knows of this session its publishes belong to an earlier one.
+                    Wake::Command(Some(Command::Publish(publish))) if self.was_up() => {
+                        self.queue.push_back(publish)
+                    }
+                    Wake::Command(Some(Command::Publish(_))) => {}
+                    Wake::Command(Some(Command::Reconfigure(new))) => return End::Reconfigured(new),
+                    Wake::Command(Some(Command::Stop) | None) => {
+                        if !self.was_up() {
+                            return End::Stopped;
+                        }
+                        self.stage = Stage::Draining { since: Instant::now() };
+                    }
+                    Wake::Told(false) => return End::Stopped,
+                    Wake::Told(true) => {
+                        if let Some((_, Some(message))) = telling.take() {
+                            self.messages -= 1;
+                            // A full request channel delays the PUBACK until the broker sends the message again.
+                            let _ = client.try_ack(&message);
+                        }
+                    }
+                    Wake::Timer => {
+                        if let Some(reason) = self.stalled() {
+                            return End::Failed(reason);
+                        }
+                    }
+                }
+                if let Err(end) = self.advance(client) {
+                    return end;
+                }
+            };
+            self.last_progress = Instant::now();
+            let handled = match polled {
+                Ok(event) => self.handle(client, event),
+                Err(_) if matches!(self.stage, Stage::Leaving { .. }) => return End::Stopped,
+                Err(e) => return End::Failed(explain::connection_error(&e, self.options)),
+            };
+            if let Err(end) = handled.and_then(|()| self.advance(client)) {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for whichever comes first. Commands wait while the queue is full, or once the end has begun.
+    async fn wake(
+        &self,
+        mut poll: Pin<&mut impl Future<Output = Result<Event, ConnectionError>>>,
+        telling: Option<Pin<&mut Send<'_, LinkEvent>>>,
+    ) -> Wake {
+        let polled = async { Wake::Polled(Box::new(poll_fn(|cx| poll.as_mut().poll(cx)).await)) };
+        let open = matches!(self.stage, Stage::Up) || !self.was_up();
+        let command = async {
+            if !open || self.queue.len() >= LINK_QUEUE_MAX {
+                return std::future::pending().await;
+            }
+            Wake::Command(self.commands.recv().await.ok())
+        };
+        let told = async {
+            match telling {
+                Some(send) => Wake::Told(send.await.is_ok()),
+                None => std::future::pending().await,
+            }
+        };
+        let timer = async {
+            tokio::time::sleep(TIMER).await;
+            Wake::Timer
+        };
+        polled.or(told).or(command).or(timer).await
+    }
+
+    fn connect(&mut self) -> Result<(AsyncClient, EventLoop), String> {
+        let o = self.options;
+        let mut mqtt = MqttOptions::new(&o.client_id, &o.host, o.port);
+        mqtt.set_clean_start(true);
+        mqtt.set_keep_alive(o.keep_alive.clamp(Duration::from_secs(5), Duration::from_secs(65_535)));
+        mqtt.set_manual_acks(true);
+        mqtt.set_connection_timeout(CONNECT_TIMEOUT_S);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        network.set_connection_timeout(CONNECT_TIMEOUT_S);
+        mqtt.set_network_options(network);
+        let window = o.window.max(1);
+        mqtt.set_outgoing_inflight_upper_limit(window);
+        let mut properties = ConnectProperties::new();
+        properties.receive_maximum = Some(LINK_RECEIVE_MAX);
+        properties.max_packet_size = Some(o.packet_bytes_max);
+        if let Some(will) = &o.will {
+            let delay_s = u32::try_from(will.delay.as_secs()).unwrap_or(u32::MAX);
+            properties.session_expiry_interval = Some(delay_s);
+            let say = &will.say;
+            let delay = LastWillProperties { delay_interval: Some(delay_s), ..no_will_properties() };
+            mqtt.set_last_will(LastWill::new(
+                &say.topic,
+                say.payload.clone(),
+                QoS::AtLeastOnce,
+                true,
+                Some(delay),
+            ));
+        }
+        mqtt.set_connect_properties(properties);
+        if let Some(files) = &o.tls {
+            let config = files.load().map_err(|e| e.to_string())?;
+            mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
+        }
+        // Publishes, acknowledgements of messages, and the odd subscription.
+        let requests = usize::from(window) + LINK_MESSAGES_MAX + 16;
+        Ok(AsyncClient::new(mqtt, requests))
+    }
+
+    fn handle(&mut self, client: &AsyncClient, event: Event) -> Result<(), End> {
+        match event {
+            Event::Outgoing(Outgoing::Publish(pkid)) => self.announced(pkid),
+            Event::Incoming(Packet::ConnAck(connack)) => return self.connected(client, &connack),
+            Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(client, &suback),
+            Event::Incoming(Packet::PubAck(puback)) => {
+                self.last_answer = Instant::now();
+                if let Some(Some(token)) = self.inflight.remove(&puback.pkid) {
+                    self.tell(LinkEvent::Done { token, result: explain::publish_result(puback.reason) });
+                }
+            }
+            Event::Incoming(Packet::Publish(publish)) => self.message(publish),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, client: &AsyncClient, connack: &ConnAck) -> Result<(), End> {
+        let told = connack.properties.as_ref();
+        let receive_max = told.and_then(|p| p.receive_max).unwrap_or(u16::MAX).max(1);
+        self.window = usize::from(self.options.window.clamp(1, receive_max));
+        self.packet_bytes_max = told.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
+        self.stage = Stage::Subscribing;
+        if self.options.subscriptions.is_empty() {
+            return self.announce(client);
+        }
+        let filters = self.options.subscriptions.iter().map(|filter| Filter::new(filter, QoS::AtLeastOnce));
+        client.try_subscribe_many(filters).map_err(|e| End::Failed(format!("cannot subscribe: {e}")))
+    }
+
+    fn subscribed(&mut self, client: &AsyncClient, suback: &SubAck) -> Result<(), End> {
+        for (filter, code) in self.options.subscriptions.iter().zip(&suback.return_codes) {
+            if !matches!(code, SubscribeReasonCode::Success(_)) {
+                return Err(End::Failed(explain::refused_subscription(filter, *code)));
+            }
+        }
+        self.announce(client)
+    }
+
+    fn announce(&mut self, client: &AsyncClient) -> Result<(), End> {
+        if self.stage == Stage::Subscribing {
+            self.stage = Stage::Announcing;
+            if let Some(say) = self.options.on_up.clone() {
+                self.hand_over(client, retained(say))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does whatever has become possible.
+    fn advance(&mut self, client: &AsyncClient) -> Result<(), End> {
+        let idle = self.handed.is_empty() && self.inflight.is_empty();
+        match self.stage {
+            Stage::Connecting | Stage::Subscribing => {}
+            Stage::Announcing if idle => self.go_up(),
+            Stage::Announcing => {}
+            Stage::Up => return self.drain_queue(client),
+            Stage::Draining { since } => {
+                if (idle && self.queue.is_empty()) || since.elapsed() >= DRAIN_MAX {
+                    self.stage = Stage::SayingGoodbye { since: Instant::now() };
+                    if let Some(say) = self.options.on_stop.clone() {
+                        self.hand_over(client, retained(say))?;
+                    }
+                } else {
+                    return self.drain_queue(client);
+                }
+            }
+            Stage::SayingGoodbye { since } => {
+                if idle || since.elapsed() >= DRAIN_MAX {
+                    self.stage = Stage::Leaving { since: Instant::now() };
+                    client.try_disconnect().map_err(|_| End::Stopped)?;
+                }
+            }
+            Stage::Leaving { since } => {
+                if since.elapsed() >= DRAIN_MAX {
+                    return Err(End::Stopped);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn go_up(&mut self) {
+        self.stage = Stage::Up;
+        metrics::LINK_UP.set(1);
+        observe::emit(&LineUp { host: &self.options.host, port: self.options.port, window: self.window });
+        let receive_max = u16::try_from(self.window).unwrap_or(u16::MAX);
+        self.tell(LinkEvent::Up { receive_max, packet_bytes_max: self.packet_bytes_max });
+    }
+
+    fn drain_queue(&mut self, client: &AsyncClient) -> Result<(), End> {
+        while self.handed_qos1 + self.inflight.len() < self.window && self.handed.len() < 2 * self.window {
+            let Some(publish) = self.queue.pop_front() else { break };
+            self.hand_over(client, publish)?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, client: &AsyncClient, publish: Publish) -> Result<(), End> {
+        let Publish { token, topic, payload, qos, retain, historical, content_type } = publish;
+        let bytes = payload.len();
+        // rumqttc takes an oversized packet for the connection's failure.
+        if bytes + topic.len() + PACKET_OVERHEAD_BYTES > self.packet_bytes_max as usize {
+            return self.refuse(token, explain::PACKET_TOO_LARGE);
+        }
+        let properties = PublishProperties {
+            user_properties: if historical { vec![(HISTORICAL.into(), "1".into())] } else { Vec::new() },
+            content_type: content_type.map(Into::into),
+            ..PublishProperties::default()
+        };
+        let level = if qos == Qos::AtLeastOnce { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        match client.try_publish_with_properties(topic, level, retain, payload, properties) {
+            Ok(()) => {
+                if self.handed_qos1 + self.inflight.len() == 0 {
+                    self.last_answer = Instant::now();
+                }
+                self.handed.push_back(token);
+                self.handed_qos1 += usize::from(qos == Qos::AtLeastOnce);
+                metrics::LINK_PUBLISHED.inc();
+                metrics::LINK_PUBLISHED_BYTES.add(bytes as u64);
+                Ok(())
+            }
+            // rumqttc answers a bad topic and a full channel with the same error; the channel holds the whole window.
+            Err(ClientError::TryRequest(_)) => self.refuse(token, explain::TOPIC_NAME_INVALID),
+            Err(e) => Err(End::Failed(format!("MQTT client gave up: {e}"))),
+        }
+    }
+
+    fn refuse(&mut self, token: Option<u64>, refusal: super::Refusal) -> Result<(), End> {
+        if let Some(token) = token {
+            self.tell(LinkEvent::Done { token, result: Err(refusal) });
+        }
+        Ok(())
+    }
+
+    /// rumqttc has written a publish; packet id 0 means QoS 0, which is done with that.
+    fn announced(&mut self, pkid: u16) {
+        let Some(token) = self.handed.pop_front() else { return };
+        if pkid != 0 {
+            self.handed_qos1 = self.handed_qos1.saturating_sub(1);
+            self.inflight.insert(pkid, token);
+        } else if let Some(token) = token {
+            self.tell(LinkEvent::Done { token, result: Ok(()) });
+        }
+    }
+
+    fn message(&mut self, publish: Incoming) {
+        let Ok(topic) = std::str::from_utf8(&publish.topic) else {
+            metrics::PACKETS_MALFORMED.inc();
+            return;
+        };
+        if self.messages >= LINK_MESSAGES_MAX {
+            metrics::LINK_MESSAGES_DROPPED.inc();
+            return;
+        }
+        let properties = publish.properties.as_ref();
+        let historical =
+            properties.is_some_and(|p| p.user_properties.iter().any(|(key, _)| key == HISTORICAL));
+        let event =
+            LinkEvent::Message { topic: topic.to_owned(), payload: publish.payload.to_vec(), historical };
+        self.messages += 1;
+        self.outbox.push_back((event, Some(publish)));
+    }
+
+    fn tell(&mut self, event: LinkEvent) {
+        self.outbox.push_back((event, None));
+    }
+
+    /// rumqttc waits without end for a peer that stops reading, and wedges after certain collisions of packet ids.
+    fn stalled(&self) -> Option<String> {
+        if self.stage == Stage::Connecting {
+            return None;
+        }
+        let silent = self.last_progress.elapsed();
+        if silent >= self.options.keep_alive.mul_f32(1.5) {
+            return Some(format!("nothing moved for {} s; half-open connection", silent.as_secs()));
+        }
+        let unanswered = self.last_answer.elapsed();
+        let waiting = self.handed_qos1 + self.inflight.len() > 0;
+        (waiting && unanswered >= self.options.keep_alive * 4)
+            .then(|| format!("broker acknowledges nothing for {} s", unanswered.as_secs()))
+    }
+}
+
+fn retained(say: Announcement) -> Publish {
+    Publish {
+        token: None,
+        topic: say.topic,
+        payload: say.payload,
+        qos: Qos::AtLeastOnce,
+        retain: true,
+        historical: false,
+        content_type: None,
+    }
+}
+
+const fn no_will_properties() -> LastWillProperties {
+    LastWillProperties {
+        delay_interval: None,
+        payload_format_indicator: None,
+        message_expiry_interval: None,
+        content_type: None,
+        response_topic: None,
+        correlation_data: None,
+        user_properties: Vec::new(),
+    }
+}
+
+/// User property of blocks that were sealed before the line came up.
+const HISTORICAL: &str = "historical";
+/// How often stalls and the end's deadlines are looked at.
+const TIMER: Duration = Duration::from_millis(500);
+/// TCP, TLS and MQTT handshakes over a slow line.
+const CONNECT_TIMEOUT_S: u64 = 20;
+/// How long each step of an orderly end may take.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Fixed header, packet id, lengths and our properties.
+const PACKET_OVERHEAD_BYTES: usize = 128;

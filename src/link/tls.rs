@@ -1,0 +1,303 @@
+//! TLS from files: read, check, explain. TLS 1.2 and 1.3 through rustls and ring, client certificate always.
+//!
+//! The files are read again at every connection attempt, so a renewed certificate is picked up without a restart.
+//! Expiry is not judged when connecting (the far side does that, and our clock may be wrong); `outpost check` shows it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rumqttc::tokio_rustls::rustls;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::limits::TLS_FILE_BYTES_MAX;
+use crate::time::Wall;
+
+/// Where the PEM files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates of the authorities that may vouch for the broker.
+    pub ca: PathBuf,
+    /// Our certificate, followed by any intermediate ones.
+    pub cert: PathBuf,
+    /// Its private key (PKCS#8, PKCS#1 or SEC1); keep it readable by the agent alone.
+    pub key: PathBuf,
+    /// The name that the broker's certificate must carry where it differs from the host, such as when connecting by
+    /// address. `None`: the host.
+    pub server_name: Option<String>,
+}
+
+/// What is wrong with the files; the operator's fault, each message ends with the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Missing or unreadable.
+    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing usable inside.
+    #[error("{} holds no PEM {what}; check that the right file is named", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// It is PEM and yet not a certificate or key that can be used.
+    #[error("{} is not usable: {why}; issue it again", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Certificate and key are not a pair.
+    #[error("{} does not belong to {}; name the key that the certificate was issued for", key.display(), cert.display())]
+    KeyMismatch {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// The configured name cannot stand in a certificate.
+    #[error("server name {0:?} is neither a DNS name nor an address; correct it")]
+    ServerName(String),
+}
+
+/// A certificate as shown to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertInfo {
+    /// Distinguished name of the holder.
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// Valid from.
+    pub not_before: Wall,
+    /// Valid to.
+    pub not_after: Wall,
+}
+
+/// What the files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsReport {
+    /// The authorities.
+    pub authorities: Vec<CertInfo>,
+    /// Our own certificate.
+    pub own: CertInfo,
+    /// Whether others than the owner may read the private key.
+    pub key_exposed: bool,
+}
+
+impl TlsFiles {
+    /// Reads and checks everything and makes the client configuration. Reads files; blocks shortly.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = self.verifier(&provider)?;
+        let identity = SingleCertAndKey::from(self.identity(&provider)?);
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(|e| TlsError::Unusable { path: self.ca.clone(), why: e.to_string() })?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(Arc::new(identity));
+        Ok(Arc::new(config))
+    }
+
+    /// Reads and checks everything and says what is in it. Reads files; blocks shortly.
+    pub fn inspect(&self) -> Result<TlsReport, TlsError> {
+        self.load()?;
+        let authorities =
+            certificates(&self.ca)?.iter().map(|der| describe(&self.ca, der)).collect::<Result<_, _>>()?;
+        let own = certificates(&self.cert)?;
+        let own = own.first().map(|der| describe(&self.cert, der));
+        let own =
+            own.unwrap_or_else(|| Err(TlsError::Empty { path: self.cert.clone(), what: CERTIFICATE }))?;
+        Ok(TlsReport { authorities, own, key_exposed: is_exposed(&self.key) })
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let unusable = |why: String| TlsError::Unusable { path: self.ca.clone(), why };
+        for der in certificates(&self.ca)? {
+            roots.add(der).map_err(|e| unusable(e.to_string()))?;
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let inner = inner.build().map_err(|e| unusable(e.to_string()))?;
+        let Some(name) = &self.server_name else { return Ok(inner) };
+        let name = ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))?;
+        Ok(Arc::new(Named { inner, name }))
+    }
+
+    fn identity(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let chain = certificates(&self.cert)?;
+        let pem = read(&self.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| TlsError::Empty { path: self.key.clone(), what: "private key" })?;
+        CertifiedKey::from_der(chain, key, provider).map_err(|e| match e {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::KeyMismatch { cert: self.cert.clone(), key: self.key.clone() }
+            }
+            rustls::Error::InvalidCertificate(e) => {
+                TlsError::Unusable { path: self.cert.clone(), why: format!("{e:?}") }
+            }
+            e => TlsError::Unusable { path: self.key.clone(), why: e.to_string() },
+        })
+    }
+}
+
+/// Checks the broker's certificate against one configured name instead of the host that was connected to. Everything
+/// else is webpki's work.
+#[derive(Debug)]
+struct Named {
+    inner: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _host: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+const CERTIFICATE: &str = "certificate";
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let failed = |source| TlsError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > TLS_FILE_BYTES_MAX {
+        return Err(TlsError::Unusable {
+            path: path.to_owned(),
+            why: format!("{bytes} bytes are no PEM file"),
+        });
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path)?;
+    let unusable = |why: String| TlsError::Unusable { path: path.to_owned(), why };
+    let all: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| unusable(e.to_string()))?;
+    if all.is_empty() { Err(TlsError::Empty { path: path.to_owned(), what: CERTIFICATE }) } else { Ok(all) }
+}
+
+fn describe(path: &Path, der: &CertificateDer<'_>) -> Result<CertInfo, TlsError> {
+    let (_, cert) = X509Certificate::from_der(der)
+        .map_err(|e| TlsError::Unusable { path: path.to_owned(), why: e.to_string() })?;
+    Ok(CertInfo {
+        subject: cert.subject().to_string(),
+        issuer: cert.issuer().to_string(),
+        not_before: Wall::from_secs(cert.validity().not_before.timestamp()),
+        not_after: Wall::from_secs(cert.validity().not_after.timestamp()),
+    })
+}
+
+#[cfg(unix)]
+fn is_exposed(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_exposed(_path: &Path) -> bool {
+    false
+}
+
+#[cfg(all(test, feature = "demo"))]
+mod tests {
+    use super::*;
+    use crate::demo::pki;
+
+    fn files(dir: &Path) -> TlsFiles {
+        pki::throwaway(dir, &["a", "b"]).unwrap().tls_files("a")
+    }
+
+    fn said(files: &TlsFiles) -> String {
+        files.load().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_files_is_said_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = files(dir.path());
+        good.load().unwrap();
+        let missing = TlsFiles { ca: dir.path().join("none.pem"), ..good.clone() };
+        assert!(said(&missing).contains("none.pem") && said(&missing).contains("check the path"));
+        let swapped = TlsFiles { key: dir.path().join("b.key"), ..good.clone() };
+        assert!(said(&swapped).contains("does not belong to"), "{}", said(&swapped));
+        let no_key = TlsFiles { key: good.cert.clone(), ..good.clone() };
+        assert!(said(&no_key).contains("holds no PEM private key"));
+        let no_cert = TlsFiles { cert: good.key.clone(), ..good.clone() };
+        assert!(said(&no_cert).contains("holds no PEM certificate"));
+        let bad_name = TlsFiles { server_name: Some("not a name".into()), ..good };
+        assert!(said(&bad_name).contains("neither a DNS name nor an address"));
+    }
+
+    #[test]
+    fn garbage_in_a_file_never_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = files(dir.path());
+        let pem = std::fs::read(&good.cert).unwrap();
+        let bad = dir.path().join("bad.pem");
+        for at in (0..pem.len()).step_by(7) {
+            let mut bytes = pem.clone();
+            bytes[at] ^= 0x11;
+            std::fs::write(&bad, &bytes).unwrap();
+            let _ = TlsFiles { cert: bad.clone(), ..good.clone() }.inspect();
+            let _ = TlsFiles { ca: bad.clone(), ..good.clone() }.inspect();
+        }
+    }
+
+    #[test]
+    fn a_report_names_holder_issuer_and_validity() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let report = files.inspect().unwrap();
+        assert!(report.own.subject.contains("CN=a") && report.own.issuer == report.authorities[0].subject);
+        assert!(report.own.not_before < crate::clock::wall() && crate::clock::wall() < report.own.not_after);
+        assert!(!report.key_exposed);
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(files.inspect().unwrap().key_exposed);
+    }
+}

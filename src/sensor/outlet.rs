@@ -1,0 +1,149 @@
+//! The way from a source into the pipeline: one bounded channel, with the counters of what went through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smol::channel::{Sender, TrySendError};
+
+use crate::observe::{emit, sensor as events};
+use crate::reading::{ChannelInfo, Reading};
+
+/// What a source hands over at once: at most [`crate::limits::SENSOR_BATCH_READINGS_MAX`] readings, except that host
+/// vitals hand over one poll whole.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The source's configured name.
+    pub source: Arc<str>,
+    /// The readings, in the order of arrival; event times may jump.
+    pub readings: Vec<Reading>,
+    /// Descriptions of channels that are new or have changed, to be read before `readings`.
+    pub infos: Vec<ChannelInfo>,
+    /// Nothing more will come from this source.
+    pub end: bool,
+}
+
+/// What a source has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SourceStats {
+    /// Readings handed over.
+    pub readings: u64,
+    /// Readings dropped because the pipeline was full.
+    pub dropped: u64,
+    /// Lines, rows or cells that could not be understood.
+    pub malformed: u64,
+    /// Values that are no number by nature, such as texts among the fields of a line.
+    pub ignored: u64,
+}
+
+/// [`SourceStats`] while they move.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    readings: AtomicU64,
+    dropped: AtomicU64,
+    malformed: AtomicU64,
+    ignored: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn snapshot(&self) -> SourceStats {
+        SourceStats {
+            readings: self.readings.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            malformed: self.malformed.load(Ordering::Relaxed),
+            ignored: self.ignored.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn set_malformed(&self, n: u64) {
+        self.malformed.store(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_ignored(&self, n: u64) {
+        self.ignored.store(n, Ordering::Relaxed);
+    }
+}
+
+/// The pipeline is gone; the source may end.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// One source's end of the channel.
+pub(super) struct Outlet {
+    source: Arc<str>,
+    out: Sender<Batch>,
+    counters: Arc<Counters>,
+}
+
+impl Outlet {
+    pub(super) fn new(source: Arc<str>, out: Sender<Batch>) -> Self {
+        Self { source, out, counters: Arc::default() }
+    }
+
+    pub(super) fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
+    /// Whether the pipeline is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.out.is_closed()
+    }
+
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Hands a batch over and waits while the pipeline is full.
+    pub(super) async fn send(
+        &self,
+        readings: Vec<Reading>,
+        infos: Vec<ChannelInfo>,
+        end: bool,
+    ) -> Result<(), Closed> {
+        let sent = Sent::of(&readings);
+        let batch = Batch { source: Arc::clone(&self.source), readings, infos, end };
+        self.out.send(batch).await.map_err(|_| Closed)?;
+        self.count(sent);
+        Ok(())
+    }
+
+    /// Hands a batch over or drops its readings when the pipeline is full; returns the descriptions that did not get
+    /// through, for the next batch.
+    pub(super) fn offer(
+        &self,
+        readings: Vec<Reading>,
+        infos: Vec<ChannelInfo>,
+    ) -> Result<Vec<ChannelInfo>, Closed> {
+        let sent = Sent::of(&readings);
+        let batch = Batch { source: Arc::clone(&self.source), readings, infos, end: false };
+        match self.out.try_send(batch) {
+            Ok(()) => {
+                self.count(sent);
+                Ok(Vec::new())
+            }
+            Err(TrySendError::Full(batch)) => {
+                self.counters.dropped.fetch_add(sent.readings, Ordering::Relaxed);
+                emit(&events::BatchDropped { source: &self.source, readings: sent.readings });
+                Ok(batch.infos)
+            }
+            Err(TrySendError::Closed(_)) => Err(Closed),
+        }
+    }
+
+    fn count(&self, sent: Sent) {
+        self.counters.readings.fetch_add(sent.readings, Ordering::Relaxed);
+        emit(&events::BatchSent { source: &self.source, readings: sent.readings, no_data: sent.no_data });
+    }
+}
+
+/// Sizes of a batch, taken before it is given away.
+struct Sent {
+    readings: u64,
+    no_data: u64,
+}
+
+impl Sent {
+    fn of(readings: &[Reading]) -> Self {
+        let no_data = readings.iter().filter(|r| r.value.is_err()).count();
+        Self { readings: readings.len() as u64, no_data: no_data as u64 }
+    }
+}

@@ -1,0 +1,155 @@
+//! The seam to the disk: four methods, sled behind them in life and a disk that lies in tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One change; a slice of them is applied as a whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Writes `value` under `key`, whatever was there.
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Removes `key`, if it is there.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+}
+
+/// Which end of a range is seen first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Smallest key first.
+    Up,
+    /// Largest key first.
+    Down,
+}
+
+/// An ordered map of bytes on something that survives power cuts.
+pub trait Journal {
+    /// Applies all of `ops` or none of them; durable when it returns `Ok`.
+    ///
+    /// After `Err` nobody knows whether they took effect; applying the same ops again is always right. Blocks for
+    /// as long as the medium takes to sync.
+    fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError>;
+
+    /// The value under `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError>;
+
+    /// Shows `visit` each key and value in `from..to` (end exclusive) until it returns false.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), JournalError>;
+
+    /// What the journal takes on its medium now, in bytes.
+    fn bytes_on_disk(&self) -> u64;
+}
+
+/// The disk or the database on it did not do what was asked. Never the caller's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Another process holds the database.
+    #[error("{path} is in use: a running agent holds it; ask it with `outpost status`, or stop it first")]
+    Locked {
+        /// The database's directory.
+        path: String,
+    },
+    /// No space left.
+    #[error("no space left for the spool: free some, or lower `spool.bytes_max`")]
+    Full,
+    /// The operating system refused.
+    #[error("the spool's disk failed: {0}; check the medium (dmesg) and the directory's permissions")]
+    Io(String),
+    /// The database does not read as one.
+    #[error("the spool's database is damaged: {0}; the next start moves it aside and salvages what reads")]
+    Damaged(String),
+}
+
+/// A journal in memory for tests. Clones share one content, as two opens of one directory would.
+#[derive(Debug, Clone, Default)]
+pub struct MemJournal {
+    disk: Arc<Mutex<MemDisk>>,
+}
+
+/// What a [`MemJournal`] holds and which faults wait in it.
+#[derive(Debug, Default)]
+pub struct MemDisk {
+    /// The content.
+    pub map: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// As many coming applies fail without effect.
+    pub applies_failing: u32,
+    /// As many coming applies take effect and report failure nevertheless.
+    pub applies_lying: u32,
+    /// Every apply fails for want of space while this is set.
+    pub full: bool,
+    /// Applies that succeeded.
+    pub applies: u64,
+}
+
+impl MemJournal {
+    /// Looks into the disk, to inject faults or flip bytes.
+    pub fn disk(&self) -> MutexGuard<'_, MemDisk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Journal for MemJournal {
+    fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
+        let mut disk = self.disk();
+        if disk.full {
+            return Err(JournalError::Full);
+        }
+        if disk.applies_failing > 0 {
+            disk.applies_failing -= 1;
+            return Err(JournalError::Io("injected".into()));
+        }
+        for op in ops {
+            match op {
+                Op::Put { key, value } => drop(disk.map.insert(key.clone(), value.clone())),
+                Op::Delete { key } => drop(disk.map.remove(key)),
+            }
+        }
+        if disk.applies_lying > 0 {
+            disk.applies_lying -= 1;
+            return Err(JournalError::Io("injected after the fact".into()));
+        }
+        disk.applies += 1;
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        Ok(self.disk().map.get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), JournalError> {
+        if from >= to {
+            return Ok(());
+        }
+        let disk = self.disk();
+        let mut range = disk.map.range(from.to_vec()..to.to_vec());
+        while let Some((key, value)) = if order == Order::Up { range.next() } else { range.next_back() } {
+            if !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.disk().map.iter().map(|(k, v)| (k.len() + v.len()) as u64).sum()
+    }
+}

@@ -1,0 +1,152 @@
+//! sled 0.34 as a journal, with a commit that is durable.
+//!
+//! sled's own `flush` calls `sync_file_range`, which does not survive a power cut. fsync is per inode, so the file
+//! `db` is opened a second time and synced after every flush. sled keeps pages over a quarter of a segment in files
+//! under `blobs/` that nobody syncs; segment and block sizes in [`limits`] are chosen so that there are none.
+//!
+//! sled panics on some kinds of damage, so no call into it is made without a net. After an error a database stays
+//! refused for ever; it is closed and opened anew by the next `apply`.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use crate::limits;
+
+use super::journal::{Journal, JournalError, Op, Order};
+
+/// A database directory.
+pub struct SledJournal {
+    dir: PathBuf,
+    opened: Option<Opened>,
+}
+
+struct Opened {
+    db: ::sled::Db,
+    /// The file `db` once more, for its fsync.
+    file: File,
+}
+
+impl SledJournal {
+    /// Opens the database in `dir`, creating it where there is none. Blocks for the recovery of what lies there.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        Ok(Self { dir: dir.to_owned(), opened: Some(open(dir)?) })
+    }
+
+    fn opened(&self) -> Result<&Opened, JournalError> {
+        self.opened.as_ref().ok_or_else(|| JournalError::Io("closed after an error".into()))
+    }
+}
+
+impl Journal for SledJournal {
+    fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
+        if self.opened.is_none() {
+            self.opened = Some(open(&self.dir)?);
+        }
+        let opened = self.opened()?;
+        let outcome = guarded(|| {
+            let mut batch = ::sled::Batch::default();
+            for op in ops {
+                match op {
+                    Op::Put { key, value } => batch.insert(key.as_slice(), value.as_slice()),
+                    Op::Delete { key } => batch.remove(key.as_slice()),
+                }
+            }
+            opened.db.apply_batch(batch)?;
+            opened.db.flush()?;
+            opened.file.sync_data()?;
+            Ok(())
+        });
+        if outcome.is_err() {
+            self.opened = None;
+        }
+        outcome
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        let opened = self.opened()?;
+        guarded(|| Ok(opened.db.get(key)?.map(|value| value.to_vec())))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), JournalError> {
+        if from >= to {
+            return Ok(());
+        }
+        let opened = self.opened()?;
+        guarded(|| {
+            let mut range = opened.db.range(from..to);
+            while let Some(item) = if order == Order::Up { range.next() } else { range.next_back() } {
+                let (key, value) = item?;
+                if !visit(&key, &value) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        std::fs::metadata(self.dir.join("db")).map_or(0, |m| m.blocks().saturating_mul(512))
+    }
+}
+
+fn open(dir: &Path) -> Result<Opened, JournalError> {
+    guarded(|| {
+        let db = ::sled::Config::default()
+            .path(dir)
+            .cache_capacity(limits::SPOOL_CACHE_BYTES)
+            .segment_size(limits::SPOOL_SEGMENT_BYTES)
+            // Every commit flushes; a thread that does it again would only wear the flash.
+            .flush_every_ms(None)
+            .mode(::sled::Mode::LowSpace)
+            .open()?;
+        let file = OpenOptions::new().read(true).write(true).open(dir.join("db"))?;
+        file.sync_all()?;
+        // A new file is durable only once its directory is, and that one in its parent.
+        File::open(dir.join("conf"))?.sync_all()?;
+        File::open(dir)?.sync_all()?;
+        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Opened { db, file })
+    })
+}
+
+/// Calls into sled, with a panic as one more way of saying that the database is damaged.
+fn guarded<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, JournalError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(outcome) => outcome.map_err(sorted),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(JournalError::Damaged(format!("sled panicked: {text}")))
+        }
+    }
+}
+
+fn sorted(error: ::sled::Error) -> JournalError {
+    match error {
+        ::sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => {
+            JournalError::Locked { path: lock_path(&e.to_string()) }
+        }
+        ::sled::Error::Io(e) => match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::Full,
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData => JournalError::Damaged(e.to_string()),
+            _ => JournalError::Io(e.to_string()),
+        },
+        other => JournalError::Damaged(other.to_string()),
+    }
+}
+
+/// The quoted path in sled's message.
+fn lock_path(message: &str) -> String {
+    message.split('"').nth(1).unwrap_or("the spool").to_owned()
+}

@@ -1,0 +1,361 @@
+//! The thread `store`: owns the spool, its database and every fsync; the rest of the agent holds a handle.
+//!
+//! Requests go through one bounded channel; a full channel makes the sender wait, which is the back-pressure of the
+//! whole pipeline. A commit is made when the interval is over, when much is collected, or at once when somebody waits
+//! for durability. After a refused commit the next attempt comes with the next tick.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use smol::channel::{Receiver, Sender, bounded};
+
+use crate::clock;
+use crate::facts::Citation;
+use crate::limits;
+use crate::observe::{self, spool as events};
+use crate::time::{Mono, Wall};
+use crate::wire::{Lane, PerLane, Record};
+
+use super::journal::JournalError;
+use super::meta::LaneLedger;
+use super::open::{OpenError, OpenReport, open_dir};
+use super::queue::{Spool, StoredBlock};
+use super::{Options, SledJournal};
+
+/// The other end of the thread `store`. Cloning is cheap; when the last clone goes, the thread commits and ends.
+#[derive(Clone)]
+pub struct StoreHandle {
+    requests: Sender<Request>,
+}
+
+/// News of the last commit; of several unread ones only the newest is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// Per lane the number that the next promised record will get.
+    pub next: PerLane<u64>,
+}
+
+/// The spool's state, for the status page and the heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolStatus {
+    /// The epoch of all numbers.
+    pub epoch: u64,
+    /// The books per lane.
+    pub ledger: PerLane<LaneLedger>,
+    /// Bytes of blocks and gaps.
+    pub bytes: u64,
+    /// Bytes that the database takes.
+    pub bytes_on_disk: u64,
+    /// When the oldest pending block was sealed.
+    pub oldest: Option<Wall>,
+    /// Why the last commit failed, while none has succeeded since.
+    pub last_error: Option<String>,
+}
+
+/// A request could not be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The thread has ended: the agent is shutting down.
+    #[error("the store has been closed")]
+    Gone,
+    /// The disk's fault; try again later.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Opens the spool in `dir` (blocks, see [`open_dir`]) and starts its thread.
+pub fn start(dir: &Path, options: Options) -> Result<(StoreHandle, Receiver<Tail>, OpenReport), OpenError> {
+    let (spool, report) = open_dir(dir, options.clone(), clock::stamp())?;
+    let (requests, inbox) = bounded(limits::SPOOL_REQUESTS_MAX);
+    let (tail, tails) = bounded(1);
+    let store = Store {
+        spool,
+        inbox,
+        tail,
+        dir: dir.to_owned(),
+        options,
+        waiting: Vec::new(),
+        last_error: None,
+        deadline: None,
+        disk_checked: None,
+        disk_low: false,
+        evicting: false,
+    };
+    let thread = std::thread::Builder::new().name("store".into()).spawn(move || store.run());
+    thread.map_err(|error| OpenError::Directory { dir: dir.to_owned(), error })?;
+    Ok((StoreHandle { requests }, tails, report))
+}
+
+impl StoreHandle {
+    /// Hands `records` over; they are promised within about one commit interval. Waits while the store is behind.
+    pub async fn admit(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        self.send(Request::Admit { records, numbered: None, durable: None }).await
+    }
+
+    /// Like [`Self::admit`], and tells the numbers given, one range per lane, before they are durable.
+    ///
+    /// What cites them should be admitted later: it is then committed in the same commit or a later one.
+    pub async fn admit_numbered(&self, records: Vec<Record>) -> Result<Vec<Citation>, StoreError> {
+        self.ask(|reply| Request::Admit { records, numbered: Some(reply), durable: None }).await
+    }
+
+    /// Hands `records` over, commits at once and returns the numbers when they are durable.
+    ///
+    /// Waits for as long as the disk refuses.
+    pub async fn admit_durable(&self, records: Vec<Record>) -> Result<Vec<Citation>, StoreError> {
+        self.ask(|reply| Request::Admit { records, numbered: None, durable: Some(reply) }).await
+    }
+
+    /// The first promised block of `lane` whose last record is `from` or later; see [`Spool::fetch`].
+    pub async fn fetch(&self, lane: Lane, from: u64) -> Result<Option<StoredBlock>, StoreError> {
+        Ok(self.ask(|reply| Request::Fetch { lane, from, reply }).await??)
+    }
+
+    /// The far side has everything up to `through` and the ranges in `also`; see [`Spool::release`].
+    pub async fn release(&self, lane: Lane, through: u64, also: Vec<(u64, u64)>) -> Result<(), StoreError> {
+        self.send(Request::Release { lane, through, also }).await
+    }
+
+    /// The far side refuses the block that begins at `first` for good; see [`Spool::refuse`].
+    pub async fn refuse(&self, lane: Lane, first: u64) -> Result<(), StoreError> {
+        self.send(Request::Refuse { lane, first }).await
+    }
+
+    /// How things stand.
+    pub async fn status(&self) -> Result<SpoolStatus, StoreError> {
+        self.ask(|reply| Request::Status { reply }).await
+    }
+
+    /// Commits what is there and closes the database; it is free when this returns. Later requests find it gone.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Close { reply }).await
+    }
+
+    async fn send(&self, request: Request) -> Result<(), StoreError> {
+        self.requests.send(request).await.map_err(|_| StoreError::Gone)
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = bounded(1);
+        self.send(request(reply)).await?;
+        answer.recv().await.map_err(|_| StoreError::Gone)
+    }
+}
+
+enum Request {
+    Admit {
+        records: Vec<Record>,
+        numbered: Option<Sender<Vec<Citation>>>,
+        durable: Option<Sender<Vec<Citation>>>,
+    },
+    Fetch {
+        lane: Lane,
+        from: u64,
+        reply: Sender<Result<Option<StoredBlock>, JournalError>>,
+    },
+    Release {
+        lane: Lane,
+        through: u64,
+        also: Vec<(u64, u64)>,
+    },
+    Refuse {
+        lane: Lane,
+        first: u64,
+    },
+    Status {
+        reply: Sender<SpoolStatus>,
+    },
+    Close {
+        reply: Sender<()>,
+    },
+}
+
+struct Store {
+    spool: Spool<SledJournal>,
+    inbox: Receiver<Request>,
+    tail: Sender<Tail>,
+    dir: PathBuf,
+    options: Options,
+    /// Those who wait for their numbers to be durable.
+    waiting: Vec<(Vec<Citation>, Sender<Vec<Citation>>)>,
+    last_error: Option<String>,
+    /// When the next commit is due; `None` while there is nothing to commit.
+    deadline: Option<Mono>,
+    disk_checked: Option<Mono>,
+    disk_low: bool,
+    evicting: bool,
+}
+
+/// What became of waiting for a request.
+enum Next {
+    Got(Request),
+    Due,
+    Gone,
+}
+
+impl Store {
+    fn run(mut self) {
+        loop {
+            match self.next() {
+                Next::Got(Request::Close { reply }) => {
+                    self.last_commit();
+                    // The database closes, and only then is the reply given.
+                    drop(self);
+                    let _ = reply.try_send(());
+                    return;
+                }
+                Next::Got(request) => self.serve(request),
+                Next::Due => self.commit(),
+                Next::Gone => return self.last_commit(),
+            }
+            if self.spool.open_records() >= limits::SPOOL_OPEN_RECORDS && self.last_error.is_none() {
+                self.commit();
+            }
+            if self.deadline.is_none() && self.spool.is_dirty() {
+                self.deadline = Some(clock::mono() + self.options.commit_interval);
+            }
+        }
+    }
+
+    fn next(&self) -> Next {
+        let got = |request: Result<Request, _>| request.map_or(Next::Gone, Next::Got);
+        let Some(deadline) = self.deadline else { return got(self.inbox.recv_blocking()) };
+        let left = deadline.since(clock::mono());
+        if left.is_zero() {
+            return Next::Due;
+        }
+        if let Ok(request) = self.inbox.try_recv() {
+            return Next::Got(request);
+        }
+        smol::block_on(smol::future::or(async { got(self.inbox.recv().await) }, async {
+            smol::Timer::after(left).await;
+            Next::Due
+        }))
+    }
+
+    fn serve(&mut self, request: Request) {
+        // A caller that no longer waits for its answer is no error: hence the unused results.
+        match request {
+            Request::Admit { records, numbered, durable } => {
+                let ranges = self.spool.admit(records);
+                if let Some(reply) = numbered {
+                    let _ = reply.try_send(ranges.clone());
+                }
+                if let Some(reply) = durable {
+                    self.waiting.push((ranges, reply));
+                    // Others that came meanwhile ride along, up to the end of what lies in the channel now.
+                    if self.inbox.is_empty() || self.last_error.is_none() {
+                        self.commit();
+                    }
+                }
+            }
+            Request::Fetch { lane, from, reply } => {
+                let _ = reply.try_send(self.spool.fetch(lane, from, clock::stamp()));
+            }
+            Request::Release { lane, through, also } => {
+                let outcome = self.spool.release(lane, through, &also);
+                self.note(outcome);
+            }
+            Request::Refuse { lane, first } => {
+                let outcome = self.spool.refuse(lane, first, clock::stamp());
+                self.note(outcome);
+            }
+            Request::Status { reply } => {
+                let _ = reply.try_send(self.status());
+            }
+            // Handled by the loop, which ends with it.
+            Request::Close { .. } => {}
+        }
+    }
+
+    fn commit(&mut self) {
+        self.check_disk();
+        self.deadline = None;
+        let outcome = self.spool.commit(clock::stamp());
+        let evicted = outcome.as_ref().map_or(0, |done| done.evicted);
+        let failed = outcome.is_err();
+        self.note(outcome.map(drop));
+        self.answer_waiting();
+        if failed {
+            self.deadline = Some(clock::mono() + self.options.commit_interval.max(RETRY_MIN));
+            return;
+        }
+        let ledger = self.spool.ledger();
+        let pending = ledger.iter().map(|l| l.pending).sum();
+        observe::emit(&events::Committed { evicted, bytes: self.spool.bytes(), pending });
+        self.note_evicting(evicted > 0, ledger.iter().map(LaneLedger::evicted_total).sum());
+        let _ = self.tail.force_send(Tail { next: ledger.map(|l| l.admitted + 1) });
+    }
+
+    /// A line in the log when giving up begins and when it ends, not for every block.
+    fn note_evicting(&mut self, now: bool, evicted: u64) {
+        if now != self.evicting && (now || self.spool.bytes() < self.options.bytes_max / 10 * 9) {
+            self.evicting = now;
+            observe::emit(&events::Evicting { now, evicted });
+        }
+    }
+
+    fn note(&mut self, outcome: Result<(), JournalError>) {
+        let Err(error) = outcome else {
+            self.last_error = None;
+            return;
+        };
+        let text = error.to_string();
+        observe::emit(&events::CommitFailed { error: &text, waiting: self.spool.open_records() });
+        self.last_error = Some(text);
+    }
+
+    fn answer_waiting(&mut self) {
+        let spool = &self.spool;
+        self.waiting.retain_mut(|(ranges, reply)| {
+            let durable = ranges.iter().all(|r| r.last <= spool.durable_through(r.lane));
+            if durable {
+                let _ = reply.try_send(std::mem::take(ranges));
+            }
+            !durable && !reply.is_closed()
+        });
+    }
+
+    fn status(&self) -> SpoolStatus {
+        let oldest = Lane::ALL.iter().filter_map(|&lane| self.spool.oldest(lane).ok().flatten());
+        SpoolStatus {
+            epoch: self.spool.epoch(),
+            ledger: self.spool.ledger(),
+            bytes: self.spool.bytes(),
+            bytes_on_disk: self.spool.bytes_on_disk(),
+            oldest: oldest.min(),
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    fn check_disk(&mut self) {
+        let now = clock::mono();
+        if self.disk_checked.is_some_and(|then| now.since(then) < DISK_CHECK_INTERVAL) {
+            return;
+        }
+        self.disk_checked = Some(now);
+        let Ok(fs) = rustix::fs::statvfs(&self.dir) else { return };
+        let free_bytes = fs.f_bavail.saturating_mul(fs.f_frsize);
+        let low = free_bytes < self.options.disk_free_bytes_min;
+        if low != self.disk_low {
+            self.disk_low = low;
+            self.spool.set_disk_low(low);
+            observe::emit(&events::DiskLow { low, free_bytes });
+        }
+    }
+
+    fn last_commit(&mut self) {
+        for _ in 0..LAST_ATTEMPTS {
+            self.commit();
+            if !self.spool.is_dirty() {
+                return;
+            }
+        }
+    }
+}
+
+/// A disk that refused is not asked again sooner than this.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Commits tried at the end before what is left is given up; nobody was promised it.
+const LAST_ATTEMPTS: u32 = 3;

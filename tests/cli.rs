@@ -1,0 +1,202 @@
+//! The real binary in fresh folders: help, exit codes, mistakes told at once, documents that cannot drift.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A folder of its own, and the binary run inside it.
+struct Shop {
+    dir: tempfile::TempDir,
+}
+
+impl Shop {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("temp dir") }
+    }
+
+    fn with(files: &[(&str, &str)]) -> Self {
+        let shop = Self::new();
+        for (name, text) in files {
+            std::fs::write(shop.dir.path().join(name), text).expect("write");
+        }
+        shop
+    }
+
+    fn run(&self, line: &str) -> Said {
+        let output = Command::new(env!("CARGO_BIN_EXE_outpost"))
+            .args(line.split_whitespace())
+            .current_dir(self.dir.path())
+            .env_remove("NO_COLOR")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("the binary starts");
+        Said::from(output)
+    }
+}
+
+struct Said {
+    out: String,
+    err: String,
+    code: i32,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Self {
+            out: text(output.stdout),
+            err: text(output.stderr),
+            code: output.status.code().expect("an exit code"),
+        }
+    }
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+}
+
+/// Takes any port, no certificates: a configuration that is good on every machine.
+const LONELY: &str = "[mqtt]\ntls = \"off-insecure\"\nport = 1883\n[http]\nlisten = \"127.0.0.1:0\"\n\
+                      [spool]\nbytes_max = \"4 MiB\"\n";
+
+#[test]
+fn the_front_page_names_every_command_and_every_page_shows_an_example() {
+    let shop = Shop::new();
+    let front = shop.run("--help");
+    assert_eq!((front.code, front.err.as_str()), (0, ""));
+    assert_eq!(front.out, shop.run("").out);
+    for command in ["demo", "replay", "check", "run", "aggregate", "spool", "version"] {
+        assert!(front.out.contains(&format!("\n  {command} ")), "{command}");
+        let page = shop.run(&format!("{command} --help"));
+        assert_eq!(page.code, 0);
+        assert!(page.out.contains("Examples:\n  outpost ") && page.out.contains("--json"), "{}", page.out);
+        assert_eq!(page.out, shop.run(&format!("help {command}")).out);
+    }
+}
+
+#[test]
+fn nothing_is_coloured_unless_a_person_looks_or_asks() {
+    let shop = Shop::new();
+    assert!(!shop.run("help").out.contains('\x1b'));
+    assert!(shop.run("help --color always").out.contains('\x1b'));
+    assert!(!shop.run("help --color never").out.contains('\x1b'));
+}
+
+#[test]
+fn a_command_line_that_cannot_be_understood_ends_with_two_and_a_hint() {
+    let shop = Shop::new();
+    for (line, hint) in [
+        ("chekc", "did you mean `check`?"),
+        ("check --ofline", "did you mean `--offline`?"),
+        ("check --config", "`outpost help check` explains it"),
+        ("demo --for 1s", "at least 30 s"),
+    ] {
+        let said = shop.run(line);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{line}");
+        assert!(said.err.contains(hint), "{line}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_good_configuration_is_said_to_be_fine_and_nothing_is_written() {
+    let shop = Shop::with(&[("outpost.toml", LONELY)]);
+    let said = shop.run("check --offline --json");
+    let report = said.json();
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert_eq!(report["errors"], 0);
+    // Plaintext is a warning: it was asked for by name, and it is still worth saying.
+    assert_eq!(said.code, 10);
+    assert_eq!(std::fs::read_dir(shop.dir.path()).expect("folder").count(), 1, "only outpost.toml");
+}
+
+#[test]
+fn all_mistakes_of_a_file_come_at_once_with_their_lines() {
+    let shop = Shop::with(&[("outpost.toml", "devise = \"x\"\n[mqtt]\nport = 0\n[windows]\nlength = 5\n")]);
+    let said = shop.run("check --offline");
+    assert_eq!(said.code, 20);
+    for part in [
+        "outpost.toml:1: devise",
+        "outpost.toml:3: mqtt.port = 0",
+        "outpost.toml:5: windows.length = 5",
+        "3 to mend",
+    ] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let report = shop.run("check --offline --json").json();
+    assert_eq!((&report["ok"], &report["errors"]), (&Value::from(false), &Value::from(3)));
+}
+
+#[test]
+fn missing_certificates_and_recordings_are_told_with_the_next_step() {
+    let file = "[http]\nlisten = \"127.0.0.1:0\"\n[[source]]\nname = \"plant\"\nkind = \"replay\"\npaths = \"gone.csv\"\n";
+    let shop = Shop::with(&[("outpost.toml", file)]);
+    let report = shop.run("check --offline --json").json();
+    let findings = report["findings"].as_array().expect("findings");
+    for area in ["certificates", "source"] {
+        let finding = findings.iter().find(|f| f["area"] == area && f["mark"] == "error").expect(area);
+        assert_ne!(finding["next"], "", "{finding}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_told() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("address");
+    let file = LONELY.replace("port = 1883", &format!("port = {}\nhost = \"127.0.0.1\"", free.port()));
+    let shop = Shop::with(&[("outpost.toml", &file)]);
+    let said = shop.run("check");
+    assert_eq!(said.code, 20);
+    assert!(said.out.contains("nothing listens there"), "{}", said.out);
+}
+
+#[test]
+fn the_seat_is_told_by_the_name_of_the_file_or_by_option() {
+    let shop = Shop::with(&[("aggregator.toml", LONELY), ("x.toml", "silent_after = \"1 min\"")]);
+    let seat = |line: &str| shop.run(line).json()["seat"].clone();
+    assert_eq!(seat("check --json --offline -c aggregator.toml"), "aggregator");
+    assert_eq!(seat("check --json --offline -c x.toml"), "agent");
+    assert_eq!(seat("check --json --offline -c x.toml --seat aggregator"), "aggregator");
+}
+
+#[test]
+fn the_version_names_the_build() {
+    let version = Shop::new().run("version --json").json();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert!(version["features"].as_array().is_some_and(|f| !f.is_empty()) && version["commit"].is_string());
+    assert!(Shop::new().run("--version").out.starts_with(concat!(
+        "outpost ",
+        env!("CARGO_PKG_VERSION"),
+        " ("
+    )));
+}
+
+#[test]
+fn the_example_files_are_those_that_the_binary_prints() {
+    for (seat, name) in [("agent", "outpost.toml"), ("aggregator", "aggregator.toml")] {
+        let printed = Shop::new().run(&format!("check --example {seat}")).out;
+        let kept = project_file(&format!("examples/{name}"));
+        assert!(printed == kept, "write it anew: outpost check --example {seat} > examples/{name}");
+    }
+}
+
+#[test]
+fn the_reference_in_the_readme_is_the_one_that_the_binary_prints() {
+    let readme = project_file("README.md");
+    for seat in ["agent", "aggregator"] {
+        let printed = Shop::new().run(&format!("check --reference {seat}")).out;
+        let (begin, end) = (format!("<!-- reference:{seat} -->"), format!("<!-- /reference:{seat} -->"));
+        let kept =
+            readme.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).expect("both markers").0;
+        assert!(
+            kept.trim() == printed.trim(),
+            "put the output of `outpost check --reference {seat}` between its markers"
+        );
+    }
+}
+
+fn project_file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}

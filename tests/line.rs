@@ -1,0 +1,247 @@
+//! The link against a real broker: mutual TLS, order, cuts, wills, and errors that a person understands.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use outpost::demo::pki;
+use outpost::demo::proxy::Line;
+use outpost::link::{self, Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, Will};
+use smol::LocalExecutor;
+use support::{down, message, next, publish, stop, up};
+
+/// A topic of this test alone.
+fn topic(name: &str) -> String {
+    format!("test/{:x}/{name}", fastrand::u64(..))
+}
+
+fn say(topic: &str, text: &str) -> Announcement {
+    Announcement { topic: topic.to_owned(), payload: text.as_bytes().to_vec() }
+}
+
+#[test]
+fn a_thousand_publishes_are_each_answered_once_and_arrive_in_order() {
+    let broker = support::broker();
+    let topic = topic("up");
+    smol::block_on(async {
+        let subscribed = LinkOptions { subscriptions: vec![topic.clone()], ..broker.options("aggregator") };
+        let sink = link::spawn(subscribed).unwrap();
+        let source = link::spawn(broker.options("gateway")).unwrap();
+        up(&sink).await;
+        up(&source).await;
+        let sending = async {
+            for token in 0..1000 {
+                source.commands.send(publish(token, &topic, &token.to_string())).await.unwrap();
+            }
+        };
+        let answers = async {
+            let mut done = BTreeSet::new();
+            while done.len() < 1000 {
+                match next(&source).await {
+                    LinkEvent::Done { token, result: Ok(()) } => assert!(done.insert(token), "{token} twice"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let arrivals = async {
+            for i in 0..1000 {
+                assert_eq!(message(&sink).await.1, i.to_string());
+            }
+        };
+        smol::future::zip(sending, smol::future::zip(answers, arrivals)).await;
+        stop(source).await;
+        stop(sink).await;
+    });
+}
+
+#[test]
+fn through_cuts_every_message_arrives_and_no_token_is_answered_twice() {
+    let broker = support::broker();
+    let topic = topic("up");
+    let executor = Rc::new(LocalExecutor::new());
+    smol::block_on(executor.clone().run(async {
+        let subscribed = LinkOptions { subscriptions: vec![topic.clone()], ..broker.options("aggregator") };
+        let sink = link::spawn(subscribed).unwrap();
+        up(&sink).await;
+        let line = Line::open(&executor, broker.addr).await.unwrap();
+        let through_line = LinkOptions { port: line.addr().port(), window: 16, ..broker.options("gateway") };
+        let source = link::spawn(through_line).unwrap();
+        let (mut token, mut downs, mut done) = (0, 0, BTreeSet::new());
+        while done.len() < 300 {
+            up(&source).await;
+            // Tokens are never used twice; the message is the token modulo 300, missing ones first.
+            let missing: Vec<u64> = (0..300).filter(|m| !done.contains(m)).take(100).collect();
+            let base = token;
+            for m in &missing {
+                source.commands.send(publish(base * 300 + m, &topic, &m.to_string())).await.unwrap();
+            }
+            token += 1;
+            let mut open: BTreeSet<u64> = missing.iter().map(|m| base * 300 + m).collect();
+            while !open.is_empty() {
+                match next(&source).await {
+                    LinkEvent::Done { token, result: Ok(()) } => {
+                        assert!(open.remove(&token), "{token} twice, or of an earlier session");
+                        done.insert(token % 300);
+                    }
+                    LinkEvent::Down { .. } => {
+                        downs += 1;
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+                if open.len() == 40 && downs < 4 {
+                    line.cut();
+                    line.mend();
+                }
+            }
+            if open.is_empty() && done.len() < 300 {
+                line.cut();
+                line.mend();
+                down(&source).await;
+            }
+        }
+        assert!(downs >= 1);
+        let mut arrived = BTreeSet::new();
+        while arrived.len() < 300 {
+            arrived.insert(message(&sink).await.1);
+        }
+        stop(source).await;
+        stop(sink).await;
+    }));
+}
+
+#[test]
+fn wrong_certificates_are_explained_with_the_next_step() {
+    let broker = support::broker();
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = pki::throwaway(dir.path(), &["gateway"]).unwrap();
+    let good = broker.options("gateway");
+    let files = good.tls.clone().unwrap();
+    let with = |tls| LinkOptions { tls: Some(tls), ..good.clone() };
+    let (foreign_cert, foreign_key) = foreign.pem("gateway");
+    let cases = [
+        (with(link::TlsFiles { ca: foreign.ca(), ..files.clone() }), "name the authority that issued it"),
+        (
+            with(link::TlsFiles { cert: foreign_cert, key: foreign_key, ..files.clone() }),
+            "have it issued by an authority that the broker knows",
+        ),
+        (
+            with(link::TlsFiles { server_name: Some("other.example".into()), ..files.clone() }),
+            "set server_name to one it carries",
+        ),
+        (with(link::TlsFiles { ca: dir.path().join("none.pem"), ..files.clone() }), "check the path"),
+        (LinkOptions { port: 1, ..good.clone() }, "is the broker running?"),
+    ];
+    smol::block_on(async {
+        for (options, words) in cases {
+            let link = link::spawn(options).unwrap();
+            let reason = down(&link).await;
+            assert!(reason.contains(words), "{reason:?} does not say {words:?}");
+            stop(link).await;
+        }
+    });
+}
+
+#[test]
+fn a_server_name_allows_to_connect_by_address() {
+    let broker = support::broker();
+    if !broker.in_process {
+        return;
+    }
+    let mut options = broker.options("gateway");
+    options.host = "127.0.0.1".into();
+    options.tls.as_mut().unwrap().server_name = Some("localhost".into());
+    smol::block_on(async {
+        let link = link::spawn(options).unwrap();
+        up(&link).await;
+        stop(link).await;
+    });
+}
+
+#[test]
+fn the_state_topic_tells_online_offline_and_sudden_death() {
+    let broker = support::broker();
+    let state = topic("state");
+    let executor = Rc::new(LocalExecutor::new());
+    smol::block_on(executor.clone().run(async {
+        let line = Line::open(&executor, broker.addr).await.unwrap();
+        let will = Will { say: say(&state, "lost"), delay: Duration::ZERO };
+        let gateway = LinkOptions {
+            port: line.addr().port(),
+            will: Some(will),
+            on_up: Some(say(&state, "online")),
+            on_stop: Some(say(&state, "offline")),
+            ..broker.options("gateway")
+        };
+        let watcher =
+            link::spawn(LinkOptions { subscriptions: vec![state.clone()], ..broker.options("watcher") })
+                .unwrap();
+        up(&watcher).await;
+        let link = link::spawn(gateway).unwrap();
+        up(&link).await;
+        assert_eq!(message(&watcher).await.1, "online");
+        line.cut();
+        assert_eq!(message(&watcher).await.1, "lost");
+        line.mend();
+        assert_eq!(message(&watcher).await.1, "online");
+        up(&link).await;
+        stop(link).await;
+        assert_eq!(message(&watcher).await.1, "offline");
+        stop(watcher).await;
+        let late =
+            link::spawn(LinkOptions { subscriptions: vec![state.clone()], ..broker.options("aggregator") })
+                .unwrap();
+        assert_eq!(message(&late).await.1, "offline", "it is retained, and no will came after it");
+        stop(late).await;
+    }));
+}
+
+#[test]
+fn the_historical_mark_and_a_shared_subscription_pass_the_broker() {
+    let broker = support::broker();
+    let prefix = topic("prefix");
+    smol::block_on(async {
+        let shared = vec![format!("$share/outpost/{prefix}/+/up/+")];
+        let sink =
+            link::spawn(LinkOptions { subscriptions: shared, ..broker.options("aggregator") }).unwrap();
+        let source = link::spawn(broker.options("gateway")).unwrap();
+        up(&sink).await;
+        up(&source).await;
+        for historical in [true, false] {
+            let block = Publish {
+                token: None,
+                topic: format!("{prefix}/pump/up/metric"),
+                payload: vec![b'x'; outpost::limits::BLOCK_BYTES_MAX],
+                qos: Qos::AtLeastOnce,
+                retain: false,
+                historical,
+                content_type: Some("application/octet-stream"),
+            };
+            source.commands.send(Command::Publish(block)).await.unwrap();
+            let (topic, payload, flagged) = message(&sink).await;
+            assert_eq!((topic.ends_with("/pump/up/metric"), flagged), (true, historical));
+            assert_eq!(payload.len(), outpost::limits::BLOCK_BYTES_MAX);
+        }
+        stop(source).await;
+        stop(sink).await;
+    });
+}
+
+#[test]
+fn a_topic_that_cannot_be_published_on_is_refused_and_the_line_stays_up() {
+    let broker = support::broker();
+    smol::block_on(async {
+        let link = link::spawn(broker.options("gateway")).unwrap();
+        up(&link).await;
+        link.commands.send(publish(1, "no/+/wildcards", "x")).await.unwrap();
+        match next(&link).await {
+            LinkEvent::Done { token: 1, result: Err(refusal) } => assert_eq!(refusal.code, 0x90),
+            other => panic!("{other:?}"),
+        }
+        link.commands.send(publish(2, &topic("fine"), "x")).await.unwrap();
+        assert_eq!(next(&link).await, LinkEvent::Done { token: 2, result: Ok(()) });
+        stop(link).await;
+    });
+}
