@@ -15,6 +15,13 @@ use outpost::time::{Mono, Wall};
 const ROUNDS: usize = 15;
 
 fn main() {
+    // On a thread, as in the agent: the C library gives each its own heap.
+    if let Ok(thread) = std::thread::Builder::new().name("glm".into()).spawn(run) {
+        let _ = thread.join();
+    }
+}
+
+fn run() {
     let dir = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).map(PathBuf::from);
     println!("resident before: {} KiB", resident_kib());
     let started = clock::mono();

@@ -107,8 +107,8 @@ pub const FIGURE_MOMENT_MIN: Wall = Wall::from_secs(31_536_000);
 pub const VOCAB_TOKENS_MAX: usize = 16 * 1024;
 /// Most tokens of a prompt and its answer together.
 pub const CONTEXT_TOKENS_MAX: usize = 256;
-/// Most tokens of a prompt: the head and nine or fewer per event.
-pub const PROMPT_TOKENS_MAX: usize = 8 + 10 * FACT_EVENTS_MAX;
+/// Most tokens of a prompt: the head and nine per event.
+pub const PROMPT_TOKENS_MAX: usize = 8 + 9 * FACT_EVENTS_MAX;
 /// Tokens kept back to finish an answer properly: a name and a comma per event, the outage, what is not listed, the end.
 pub const ANSWER_RESERVE_TOKENS: usize = 2 * (FACT_EVENTS_MAX + 3) + 2;
 /// Most tokens of an answer, verdict, cause and end included: the longest that a student is taught (150), and the reserve.
