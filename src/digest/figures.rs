@@ -33,9 +33,10 @@ pub fn number(x: f64, extra: usize) -> String {
 pub fn decimals_to_tell_apart(values: &[f64]) -> usize {
     (0..=limits::FIGURE_EXTRA_DECIMALS_MAX)
         .find(|&extra| {
-            values.iter().enumerate().all(|(i, &a)| {
-                values[..i].iter().all(|&b| a == b || number(a, extra) != number(b, extra))
-            })
+            values
+                .iter()
+                .enumerate()
+                .all(|(i, &a)| values[..i].iter().all(|&b| a == b || number(a, extra) != number(b, extra)))
         })
         .unwrap_or(limits::FIGURE_EXTRA_DECIMALS_MAX)
 }
@@ -207,8 +208,9 @@ mod tests {
 
     #[test]
     fn a_number_keeps_the_digits_that_matter() {
-        let said: Vec<String> =
-            [0.0, -0.0, 71.34, 7.126, 132.4, 2950.4, 0.0421, 3.2e-6, 1.5e15, -4.0].map(|x| number(x, 0)).into();
+        let said: Vec<String> = [0.0, -0.0, 71.34, 7.126, 132.4, 2950.4, 0.0421, 3.2e-6, 1.5e15, -4.0]
+            .map(|x| number(x, 0))
+            .into();
         assert_eq!(said, ["0", "0", "71.3", "7.13", "132.4", "2950", "0.0421", "3.2e-6", "1.5e15", "-4"]);
     }
 

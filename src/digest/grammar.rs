@@ -35,7 +35,9 @@ impl TokenMask {
 
     /// The token of the set with the highest logit, the first of equals; NaN loses. `None` for an empty set.
     pub fn argmax(&self, logits: &[f32]) -> Option<TokenId> {
-        let score = |id: TokenId| logits.get(id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY);
+        let score = |id: TokenId| {
+            logits.get(id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY)
+        };
         self.iter().reduce(|best, id| if score(id) > score(best) { id } else { best })
     }
 
@@ -174,7 +176,9 @@ impl<'v> Grammar<'v> {
     fn refresh(&mut self) {
         let mut mask = TokenMask::none(self.vocab.len());
         match self.stage {
-            Stage::Verdict => self.allow(&mut mask, |g, kind| matches!(kind, Kind::Verdict(v) if v >= g.floor)),
+            Stage::Verdict => {
+                self.allow(&mut mask, |g, kind| matches!(kind, Kind::Verdict(v) if v >= g.floor))
+            }
             Stage::Cause => self.allow(&mut mask, |g, kind| match kind {
                 Kind::Cause(cause) => (cause == Cause::None) == g.is_quiet,
                 _ => false,
@@ -260,7 +264,12 @@ mod tests {
     use crate::digest::{render, testing, verify};
 
     /// Writes an answer by `logits`, which is told the step.
-    fn write(vocab: &Vocab, facts: &Facts, lang: Lang, mut logits: impl FnMut() -> Vec<f32>) -> (Vec<TokenId>, Severity) {
+    fn write(
+        vocab: &Vocab,
+        facts: &Facts,
+        lang: Lang,
+        mut logits: impl FnMut() -> Vec<f32>,
+    ) -> (Vec<TokenId>, Severity) {
         let mut grammar = Grammar::new(vocab, facts, lang);
         let mut tokens = Vec::new();
         while !grammar.is_done() {

@@ -81,8 +81,8 @@ impl Slot {
 
     /// Every slot that can be written.
     pub fn all() -> impl Iterator<Item = Slot> {
-        let events =
-            (0..limits::FACT_EVENTS_MAX).flat_map(|i| Role::ALL.into_iter().map(move |(r, _)| Slot::Event(i, r)));
+        let events = (0..limits::FACT_EVENTS_MAX)
+            .flat_map(|i| Role::ALL.into_iter().map(move |(r, _)| Slot::Event(i, r)));
         GLOBAL.iter().map(|&(_, slot)| slot).chain(events)
     }
 

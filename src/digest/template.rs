@@ -3,9 +3,9 @@
 //! It says less than the model (no cause, no advice), but it is complete: the outage, every event in the order of the
 //! facts with its citation, what is not listed, what was normal. It never says a figure that is no fact.
 
+use crate::digest::Lang;
 use crate::digest::render::{Sentence, append, join};
 use crate::digest::slots::{Role, Slot};
-use crate::digest::Lang;
 use crate::facts::{EventFact, Facts};
 use crate::reading::{Pattern, Quantity, Severity};
 
@@ -32,7 +32,11 @@ fn outage(facts: &Facts, lang: Lang) -> Option<String> {
         Lang::En => {
             let records = if outage.records_kept == 1 { "record was" } else { "records were" };
             let head = format!("The line was down for {long} from {start}; {kept} {records} kept");
-            let tail = if none_lost { ", none was lost.".into() } else { format!(" and {lost} given up in declared gaps.") };
+            let tail = if none_lost {
+                ", none was lost.".into()
+            } else {
+                format!(" and {lost} given up in declared gaps.")
+            };
             head + &tail
         }
         Lang::Zh => {
@@ -157,7 +161,9 @@ impl Event<'_> {
             (_, Pattern::Low) => format!("{} low{}", tense("has been", "was"), level()),
             (_, Pattern::Rise) => format!("{}{}", tense("has risen", "rose"), course()),
             (_, Pattern::Fall) => format!("{}{}", tense("has fallen", "fell"), course()),
-            (_, Pattern::Spike) => format!("{}{times}{}", tense("has spiked", "spiked"), peak(", as far as ")),
+            (_, Pattern::Spike) => {
+                format!("{}{times}{}", tense("has spiked", "spiked"), peak(", as far as "))
+            }
             (_, Pattern::Stuck) if self.is_state() => tense("has not changed", "did not change").into(),
             (_, Pattern::Stuck) => format!("{}{}", tense("has been stuck", "was stuck"), peak(" at ")),
             (_, Pattern::Missing) => tense("has sent no reading", "sent no reading").into(),
@@ -212,13 +218,18 @@ impl Event<'_> {
     fn when_en(&self) -> String {
         let (start, long) = (self.fill(Role::Start), self.fill(Role::Duration));
         let (start, long) = (start.unwrap_or_default(), long.unwrap_or_default());
-        if self.event.ongoing { format!(", since {start} ({long})") } else { format!(", from {start} for {long}") }
+        if self.event.ongoing {
+            format!(", since {start} ({long})")
+        } else {
+            format!(", from {start} for {long}")
+        }
     }
 
     fn when_zh(&self, pieces: &mut Vec<String>) {
         let (start, long) = (self.fill(Role::Start), self.fill(Role::Duration));
         let (before, after) = if self.event.ongoing { ("起（已", "）") } else { ("起", "内") };
-        let words = ["自".into(), start.unwrap_or_default(), before.into(), long.unwrap_or_default(), after.into()];
+        let words =
+            ["自".into(), start.unwrap_or_default(), before.into(), long.unwrap_or_default(), after.into()];
         pieces.extend(words);
     }
 }

@@ -74,7 +74,8 @@ fn event(rng: &mut fastrand::Rng) -> EventFact {
     EventFact {
         channel: ChannelId::new(channel).unwrap(),
         label: ["", "pump 1", "Lager 2.5", "泵3", "[alarm:1-2] 7", "a\nb. 9"][rng.usize(0..6)].into(),
-        asset: [None, Some("Pump 1"), Some("2号 泵"), Some(" "), Some("\u{7}")][rng.usize(0..5)].map(str::to_owned),
+        asset: [None, Some("Pump 1"), Some("2号 泵"), Some(" "), Some("\u{7}")][rng.usize(0..5)]
+            .map(str::to_owned),
         quantity: Quantity::ALL[rng.usize(0..Quantity::ALL.len())],
         pattern: Pattern::ALL[rng.usize(0..Pattern::ALL.len())],
         severity: Severity::ALL[rng.usize(0..Severity::ALL.len())],

@@ -231,7 +231,8 @@ fn kinds(
 }
 
 fn kind_in(group: &str, token: &str) -> Option<Kind> {
-    let wordlike = !token.is_empty() && !token.contains(char::is_numeric) && !token.contains(['<', '>', '[', ']']);
+    let wordlike =
+        !token.is_empty() && !token.contains(char::is_numeric) && !token.contains(['<', '>', '[', ']']);
     Some(match group {
         "control" => Kind::Control,
         "attribute" => Kind::Attribute,

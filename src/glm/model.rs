@@ -53,7 +53,8 @@ impl Model {
         let vocab = Vocab::parse(&bundle.vocab_txt, &bundle.vocab_json)?;
         let graph = graph(&bundle).map_err(engine)?;
         check(&graph, &bundle.shape, &vocab)?;
-        let options = RunOptions { executor: Some(multithread::Executor::SingleThread), ..Default::default() };
+        let options =
+            RunOptions { executor: Some(multithread::Executor::SingleThread), ..Default::default() };
         let plan = SimplePlan::new_with_options(graph, &options).map_err(engine)?;
         let mut model = Model {
             logits: Vec::with_capacity(vocab.len()),
@@ -153,7 +154,11 @@ fn check(graph: &TypedModel, shape: &Shape, vocab: &Vocab) -> Result<(), ModelEr
         }
     }
     if shape.context_tokens_max < limits::CONTEXT_TOKENS_MAX {
-        return wrong(format!("{} positions, {} are due", shape.context_tokens_max, limits::CONTEXT_TOKENS_MAX));
+        return wrong(format!(
+            "{} positions, {} are due",
+            shape.context_tokens_max,
+            limits::CONTEXT_TOKENS_MAX
+        ));
     }
     Ok(())
 }
