@@ -4,7 +4,7 @@
 //! commit has returned. A failed commit answers nobody: the devices send again, which the intake and the store bear.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 
@@ -16,7 +16,7 @@ use crate::observe::aggregator::{BatchCommitted, BlockRefused, CommitFailed, Mes
 use crate::observe::{self, Event, metrics};
 use crate::sync::intake::{Intake, Offer, Verdict};
 use crate::sync::ranges::RangeSet;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 use crate::wire::ack::AckMessage;
 use crate::wire::block::{Body, decode_block};
 use crate::wire::heartbeat::Heartbeat;
@@ -59,7 +59,7 @@ impl Desk {
     pub fn new(store: Store, prefix: &str) -> Result<Self, StoreError> {
         let mut lanes: BTreeMap<(String, Lane, u64), (RangeSet, RangeSet)> = BTreeMap::new();
         store.settled(|s| {
-            drop(lanes.entry((s.device, s.lane, s.epoch)).or_default().0.insert(s.first, s.last))
+            lanes.entry((s.device, s.lane, s.epoch)).or_default().0.insert(s.first, s.last);
         })?;
         store.declared_gaps(|s| {
             let (records, gaps) = lanes.entry((s.device, s.lane, s.epoch)).or_default();
@@ -235,22 +235,23 @@ impl Batch {
 #[derive(Default)]
 struct Sampler {
     count: u64,
-    last: Option<Instant>,
+    last: Option<Mono>,
 }
 
 impl Sampler {
     fn emit<E: Event>(&mut self, event: impl FnOnce(u64) -> E) {
         self.count += 1;
-        if self.last.is_none_or(|last| last.elapsed() > Duration::from_secs(10)) {
+        let now = clock::mono();
+        if self.last.is_none_or(|last| now.since(last) > Duration::from_secs(10)) {
             observe::emit(&event(self.count));
-            *self = Self { count: 0, last: Some(Instant::now()) };
+            *self = Self { count: 0, last: Some(now) };
         }
     }
 }
 
 /// `first` and what has queued up behind it, within the bounds of one transaction; and whether retention is due.
 fn gather(first: Job, jobs: &Receiver<Job>) -> (Vec<(String, Vec<u8>)>, bool) {
-    let begun = Instant::now();
+    let begun = clock::mono();
     let (mut messages, mut bytes, mut retain) = (Vec::new(), 0, false);
     let mut next = Some(first);
     while let Some(job) = next {
@@ -263,7 +264,7 @@ fn gather(first: Job, jobs: &Receiver<Job>) -> (Vec<(String, Vec<u8>)>, bool) {
         }
         let room = messages.len() < limits::AGGREGATOR_COMMIT_BLOCKS_MAX
             && bytes < limits::AGGREGATOR_COMMIT_BYTES_MAX - limits::BLOCK_BYTES_MAX
-            && begun.elapsed() < Duration::from_millis(limits::AGGREGATOR_COMMIT_MS_MAX);
+            && clock::mono().since(begun) < Duration::from_millis(limits::AGGREGATOR_COMMIT_MS_MAX);
         next = if room { jobs.try_recv().ok() } else { None };
     }
     (messages, retain)

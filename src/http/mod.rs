@@ -121,7 +121,7 @@ impl Server {
                         })
                         .detach(),
                     // Out of file descriptors, most likely: an immediate retry would spin.
-                    Err(_) => drop(Timer::after(Duration::from_millis(200)).await),
+                    Err(_) => patience(Duration::from_millis(200)).await,
                 }
             }
         };
@@ -168,7 +168,7 @@ async fn converse(stream: TcpStream, guard: &guard::Guard, handler: &impl AsyncF
         // An error here is the peer's: it went away or spoke something else.
         let _ = builder.serve_connection(FuturesIo::new(stream), service).await;
     };
-    connection.or(patience(limits::HTTP_CONNECTION_S_MAX)).await;
+    connection.or(patience(Duration::from_secs(limits::HTTP_CONNECTION_S_MAX))).await;
 }
 
 async fn answer(
@@ -187,7 +187,7 @@ async fn answer(
         }
     };
     let late = async {
-        patience(limits::HTTP_ANSWER_S_MAX).await;
+        patience(Duration::from_secs(limits::HTTP_ANSWER_S_MAX)).await;
         Response::text(503, "the answer took too long; try again, or ask for a shorter period\n")
     };
     response.or(late).await.into_hyper(head)
@@ -207,8 +207,8 @@ async fn take_in(request: hyper::Request<Incoming>) -> Result<Request, Response>
     Ok(Request::new(parts.method == Method::POST, parts.uri.path(), parts.uri.query().unwrap_or(""), body))
 }
 
-async fn patience(seconds: u64) {
-    Timer::after(Duration::from_secs(seconds)).await;
+async fn patience(wait: Duration) {
+    Timer::after(wait).await;
 }
 
 #[cfg(test)]

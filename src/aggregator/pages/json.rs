@@ -1,0 +1,140 @@
+//! The JSON twins of the pages. Times are RFC 3339 in UTC; epochs are 16 hex digits; fields are only ever added.
+
+use serde_json::{Value, json};
+
+use super::ledger::{self, Finding};
+use super::{Device, View};
+use crate::aggregator::store::{LaneHolding, StoreError};
+use crate::reading::Severity;
+use crate::time::Wall;
+use crate::wire::block::epoch_text;
+
+/// `/api/fleet`.
+pub(super) fn fleet(view: &View<'_>) -> Result<Value, StoreError> {
+    let devices = view.reader.fleet()?.into_iter().map(|row| overview(view, &view.stand(row)));
+    Ok(json!({
+        "at": view.now.rfc3339(),
+        "database_bytes": view.reader.bytes()?,
+        "devices": devices.collect::<Vec<_>>(),
+    }))
+}
+
+/// `/api/device/<name>`.
+pub(super) fn device(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
+    let mut value = overview(view, device);
+    let channels = view.reader.channels(device.row.key)?;
+    value["channels"] = channels
+        .iter()
+        .map(|c| json!({ "name": c.name, "unit": c.unit, "newest_window": c.newest.rfc3339() }))
+        .collect();
+    value["notices"] = view
+        .reader
+        .notices(device.row.key)?
+        .iter()
+        .map(|n| json!({ "at": n.at.rfc3339(), "code": n.code, "text": n.text }))
+        .collect();
+    value["gaps"] = view
+        .reader
+        .gaps(device.row.key)?
+        .iter()
+        .map(|g| {
+            json!({ "lane": g.lane, "epoch": epoch_text(g.epoch), "first": g.first, "last": g.last,
+                    "reason": g.reason, "declared": g.sealed.rfc3339() })
+        })
+        .collect();
+    Ok(value)
+}
+
+fn overview(view: &View<'_>, device: &Device) -> Value {
+    let row = &device.row;
+    let open: serde_json::Map<String, Value> =
+        Severity::ALL.iter().map(|s| (s.name().into(), json!(row.open[*s as usize]))).collect();
+    let heartbeat = device.beat.as_ref().map(|b| {
+        let beat = &b.beat;
+        json!({
+            "received": b.at.rfc3339(),
+            "age_s": view.now.micros_since(b.at).max(0) / 1_000_000,
+            "at": beat.at.wall.rfc3339(),
+            "clock": beat.at.state.name(),
+            "boot": beat.at.boot.to_string(),
+            "uptime_s": beat.uptime_s,
+            "version": beat.version,
+            "health": beat.health.names().collect::<Vec<_>>(),
+            "pending_records": beat.lanes.iter().fold(0u64, |n, lane| n.saturating_add(lane.pending)),
+            "spool_bytes": beat.spool_bytes,
+            "oldest_age_s": beat.oldest_age_s,
+            "episodes_open": beat.episodes_open,
+        })
+    });
+    json!({
+        "device": row.name,
+        "state": device.standing.name(),
+        "first_seen": row.first_seen.rfc3339(),
+        "last_seen": row.last_seen.rfc3339(),
+        "open_episodes": open,
+        "lost_records": row.lost,
+        "missing_records": row.holes,
+        "heartbeat": heartbeat,
+    })
+}
+
+/// `/api/device/<name>/ledger`.
+pub(super) fn ledger(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
+    let entries = ledger::entries(view, device)?;
+    let lanes = entries.iter().map(|entry| {
+        let beat = entry.beat.as_ref();
+        let held = entry.held.as_ref();
+        let finding = entry.finding();
+        json!({
+            "lane": entry.lane,
+            "epoch": epoch_text(entry.epoch),
+            "current": beat.is_some(),
+            "admitted": beat.map(|b| b.admitted),
+            "acknowledged": beat.map(|b| b.acknowledged),
+            "pending": beat.map(|b| b.pending),
+            "evicted": beat.map(|b| b.evicted),
+            "held": held.map_or(0, LaneHolding::records),
+            "gaps": held.map_or(0, LaneHolding::declared),
+            "gaps_by_reason": held.map(|h| h.lost.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()),
+            "holes": held.map_or(0, LaneHolding::missing),
+            "hole_ranges": held.map(|h| h.holes.clone()),
+            "through": held.map_or(0, |h| h.through),
+            "highest": held.map_or(0, |h| h.highest),
+            "ok": !matches!(finding, Finding::Wrong(_)),
+            "finding": match finding {
+                Finding::Complete => "complete".to_owned(),
+                Finding::Waiting(n) => format!("{n} records on their way"),
+                Finding::Wrong(why) => why,
+            },
+        })
+    });
+    Ok(json!({ "device": device.row.name, "lanes": lanes.collect::<Vec<_>>() }))
+}
+
+/// `/api/device/<name>/digests`: the latest, newest first.
+pub(super) fn digests(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
+    let digests = view.reader.digests(device.row.key, Wall(i64::MIN), Wall(i64::MAX))?;
+    let digests = digests.iter().map(|row| {
+        let d = &row.digest;
+        json!({
+            "id": d.id, "epoch": epoch_text(row.epoch), "engine": d.engine, "model": d.model,
+            "fallback_reason": d.fallback_reason, "lang": d.lang, "verdict": d.verdict, "cause": d.cause,
+            "text": d.text, "from": d.facts.from.rfc3339(), "to": d.facts.to.rfc3339(),
+            "offline": d.facts.outage.is_some(), "facts": d.facts, "timing": d.timing,
+        })
+    });
+    Ok(json!({ "device": device.row.name, "digests": digests.collect::<Vec<_>>() }))
+}
+
+/// `/api/device/<name>/episodes`: open ones first, then the latest.
+pub(super) fn episodes(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
+    let episodes = view.reader.episodes(device.row.key, Wall(i64::MIN), Wall(i64::MAX))?;
+    let episodes = episodes.iter().map(|e| {
+        json!({
+            "channel": e.channel, "pattern": e.pattern, "severity": e.severity, "open": e.open,
+            "start": e.start.rfc3339(), "at": e.at.rfc3339(), "baseline": e.baseline, "peak": e.peak,
+            "limit": e.limit, "count": e.count, "unit": e.unit, "reason": e.reason,
+        })
+    });
+    Ok(json!({ "device": device.row.name, "episodes": episodes.collect::<Vec<_>>() }))
+}
