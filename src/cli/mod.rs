@@ -6,6 +6,8 @@
 //!
 //! Standard output carries what was asked for; everything else goes to standard error.
 
+#[cfg(feature = "aggregator")]
+mod aggregate;
 pub mod args;
 pub mod check;
 pub mod exit;
@@ -52,6 +54,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Help(topic) => print(&help::text(*topic, style)),
         Command::Version => print(&version::text(invocation.json)),
         Command::Check(args) => check::main(args, invocation.json, style),
+        #[cfg(feature = "aggregator")]
+        Command::Aggregate(args) => aggregate::main(args),
         #[cfg(feature = "gateway")]
         Command::Run(args) => run::main(args),
         #[cfg(feature = "gateway")]
