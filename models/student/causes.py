@@ -12,7 +12,7 @@ UP = {"high", "rise", "spike"}
 DOWN = {"low", "fall"}
 DEAD = {"stuck", "missing", "flapping"}
 
-# Causes that damage machines: two independent signs of one of these make it critical.
+# Causes that damage machines: two serious signs of one of these make it critical.
 MECHANICAL = {"bearing_wear", "cooling_failure", "blockage", "leak", "dry_running", "overload", "refrigeration_failure"}
 # What a cause can be seen by.
 EXPLAINED = {
@@ -149,27 +149,24 @@ def _hot(events, up, down):
     return "ambient_heat" if events[0]["asset"] is None else "cooling_failure"
 
 
-def is_corroborated(events, cause):
-    """Two different quantities speak for it, or the sensor sees the cause itself."""
-    return cause in DIRECT or len({e["quantity"] for e in events if explains(cause, e)}) >= 2
-
-
 def cause(facts):
     """The cause of the first group, which holds the most severe event."""
     events = facts["events"]
     return group_cause([events[i] for i in groups(events)[0]]) if events else "none"
 
 
+def is_corroborated(facts):
+    """The first group has a second sign, or the sensor sees the cause itself."""
+    return cause(facts) in DIRECT or len(groups(facts["events"])[0]) >= 2
+
+
 def verdict(facts):
-    """At least the highest severity; critical where one machine shows two serious signs of the same damage."""
+    """At least the highest severity; critical where the first machine shows two serious signs of damage, still going on."""
     events = facts["events"]
     rank = max((SEVERITY_RANK[e["severity"]] for e in events), default=0)
-    for members in groups(events):
-        group = [events[i] for i in members]
-        found = group_cause(group)
-        signs = [e for e in group if e["severity"] != "info" and explains(found, e)]
-        if found in MECHANICAL and len({e["quantity"] for e in signs}) >= 2 and any(e["ongoing"] for e in signs):
-            rank = 2
+    first = [events[i] for i in groups(events)[0]] if events else []
+    if len(first) >= 2 and first[1]["severity"] != "info" and first[0]["ongoing"] and cause(facts) in MECHANICAL:
+        rank = 2
     return VERDICTS[rank]
 
 

@@ -83,18 +83,31 @@ def prompt(facts, lang):
     out += ["flag:lost"] if facts["outage"] and facts["outage"]["lost"] else []
     out += ["flag:more"] if facts["more"] else []
     out += [f"normal:{causes.normal_class(facts)}"]
-    for members in causes.groups(facts["events"]):
+    groups = causes.groups(facts["events"])
+    follow = followers(groups)
+    for members in groups:
         named = facts["events"][members[0]]["asset"] is not None
         out += [f"<a{members[0] + 1}>" if named else "asset:none"]
         for i in members:
-            out += event_tokens(facts["events"][i], i + 1)
+            out += event_tokens(facts["events"][i], i + 1, follow[i])
     return [*out, "<sep>"]
 
 
-def event_tokens(event, i):
+def followers(groups):
+    """What comes after each event: the next of its group, the first of the next group, or nothing."""
+    found = {}
+    for n, members in enumerate(groups):
+        for i, j in zip(members, members[1:]):
+            found[i] = f"join{i + 1}:{j + 1}"
+        end = members[-1]
+        found[end] = f"then{end + 1}:{groups[n + 1][0] + 1}" if n + 1 < len(groups) else f"last{end + 1}"
+    return found
+
+
+def event_tokens(event, i, follower):
     """One event of the prompt: what it is, then a slot for each value that it has."""
-    out = [f"<c{i}>", f"q:{event['quantity']}", f"pat:{event['pattern']}", f"sev:{event['severity']}"]
-    out += ["state:ongoing" if event["ongoing"] else "state:ended"]
+    out = [f"<c{i}>", f"q{i}:{event['quantity']}", f"pat{i}:{event['pattern']}", f"sev{i}:{event['severity']}"]
+    out += [f"state{i}:{'ongoing' if event['ongoing'] else 'ended'}", follower]
     roles = causes.optional_values(event["quantity"], event["pattern"])
     return out + [f"<{role}{i}>" for value, role in roles.items() if value in event["values"]]
 

@@ -62,7 +62,7 @@ class WantedAnswers(unittest.TestCase):
             facts = {"events": events, "outage": {"lost": True}, "more": True, "normal": 7}
             for lang in vocab.LANGS:
                 prompt, answer = scenarios.prompt(facts, lang), scenarios.answer(facts, lang)
-                self.assertLessEqual(len(prompt), 61)
+                self.assertLessEqual(len(prompt), 67)
                 self.assertLessEqual(len(answer), 150)
                 self.assertLessEqual(len(prompt) + len(answer), vocab.CONTEXT_TOKENS_MAX)
 

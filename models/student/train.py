@@ -41,7 +41,7 @@ class Run:
     teacher: str | None = None
     start: str | None = None
     level: float = 1.0
-    decay: float = 0.5
+    decay: float = 0.6
     weight_seed: int = 11
 
     def rate(self, step):
@@ -52,28 +52,31 @@ class Run:
 # The plain student goes on twice from the same weights over the same scenarios: alone and with the teacher. What
 # distillation is worth is the difference of these two.
 RUNS = {
-    "teacher": Run(TEACHER, 1000, data_seed=1, weight_seed=12),
-    "plain": Run(STUDENT, 1200, data_seed=1),
-    "continued": Run(STUDENT, 1000, data_seed=4, start="plain", level=0.6, decay=1.0),
-    "distilled": Run(STUDENT, 1000, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
+    "teacher": Run(TEACHER, 1200, data_seed=1, weight_seed=12),
+    "plain": Run(STUDENT, 1500, data_seed=1),
+    "continued": Run(STUDENT, 800, data_seed=4, start="plain", level=0.6, decay=1.0),
+    "distilled": Run(STUDENT, 800, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
 }
 
 
 class Muon:
-    """Momentum whose update is orthogonalised by five Newton-Schulz steps (K. Jordan, 2024)."""
+    """Momentum whose update is orthogonalised by five Newton-Schulz steps (K. Jordan, 2024).
 
-    def __init__(self, parameters, rate, momentum=0.95):
+    `parts`: for each matrix the row counts of what is stacked in it (query, key, value; gate, up), taken one by one.
+    """
+
+    def __init__(self, parameters, parts, rate, momentum=0.95):
         self.parameters, self.rate, self.momentum = list(parameters), rate, momentum
         self.buffers = [torch.zeros_like(p) for p in self.parameters]
+        self.parts = parts
 
     @torch.no_grad()
     def step(self, scale):
         """One update at `scale` times the base rate."""
-        for p, buffer in zip(self.parameters, self.buffers):
+        for p, rows, buffer in zip(self.parameters, self.parts, self.buffers):
             buffer.lerp_(p.grad, 1 - self.momentum)
-            update = orthogonal(p.grad.lerp(buffer, self.momentum))
-            p.mul_(1 - self.rate * scale * 0.01)
-            p.add_(update, alpha=-self.rate * scale * max(1.0, p.shape[0] / p.shape[1]) ** 0.5)
+            update = torch.cat([orthogonal(part) for part in p.grad.lerp(buffer, self.momentum).split(rows)])
+            p.add_(update, alpha=-self.rate * scale)
 
 
 def orthogonal(g):
@@ -84,7 +87,14 @@ def orthogonal(g):
     for _ in range(5):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.T if tall else x).float()
+    return (x.T if tall else x).float() * max(1.0, g.shape[0] / g.shape[1]) ** 0.5
+
+
+def stacked_rows(name, parameter, shape):
+    """Row counts of the matrices that one parameter stacks."""
+    if "qkv" in name:
+        return [shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.kv_heads * shape.head_dim]
+    return [shape.inter, shape.inter] if "gate_up" in name else [parameter.shape[0]]
 
 
 def batches(seed, skip):
@@ -137,8 +147,9 @@ def train(name):
     model = load(run.start).train() if run.start else Glm(run.shape)
     teacher = load(run.teacher) if run.teacher else None
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    parts = [stacked_rows(n, p, run.shape) for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
     others = [p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
-    muon, adam = Muon(matrices, rate=0.02), torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0)
+    muon, adam = Muon(matrices, parts, rate=0.02), torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0)
     path, step, spent = CHECKPOINTS / f"{name}.part.pt", 0, 0.0
     if path.exists():
         saved = torch.load(path)

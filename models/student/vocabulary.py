@@ -44,9 +44,12 @@ def _groups():
     zh_words, zh_marks = _words("zh")
     attributes = [f"lang:{x}" for x in LANGS] + ["mode:online", "mode:offline", "flag:lost", "flag:more"]
     attributes += [f"normal:{x}" for x in ("none", "one", "many")]
-    attributes += ["asset:none"] + [f"q:{x}" for x in QUANTITIES]
-    attributes += [f"pat:{x}" for x in PATTERNS] + [f"sev:{x}" for x in SEVERITIES]
-    attributes += ["state:ongoing", "state:ended"]
+    attributes += ["asset:none"]
+    for i in range(1, EVENTS_MAX + 1):
+        attributes += [f"q{i}:{x}" for x in QUANTITIES] + [f"pat{i}:{x}" for x in PATTERNS]
+        attributes += [f"sev{i}:{x}" for x in SEVERITIES] + [f"state{i}:ongoing", f"state{i}:ended"]
+        attributes += [f"join{i}:{j}" for j in range(i + 1, EVENTS_MAX + 1)]
+        attributes += [f"then{i}:{j}" for j in range(2, EVENTS_MAX + 1) if j != i] + [f"last{i}"]
     slots = [f"<{role}{i}>" for i in range(1, EVENTS_MAX + 1) for role in EVENT_SLOTS]
     slots += [f"<{x}>" for x in GLOBAL_SLOTS]
     return {

@@ -146,9 +146,8 @@ EN = {
     "quiet.one": "From <from> to <to> , the only channel was normal . No action is needed .",
     "quiet.none": "From <from> to <to> , no channel reported .",
     "asset": "<a> :",
-    "likely": "{} is likely",
-    "possible": "{} is possible",
-    "also": "Also :",
+    "likely": "Likely cause : {} .",
+    "possible": "Possible cause : {} .",
     "stop": ".",
     "join": ";",
     "advice.now": "{} now .",
@@ -170,9 +169,8 @@ ZH = {
     "quiet.one": "<from> 至 <to> ， 唯一 的 通道 正常 。 无需 处理 。",
     "quiet.none": "<from> 至 <to> ， 没有 通道 上报 。",
     "asset": "<a> ：",
-    "likely": "很 可能 是 {}",
-    "possible": "可能 是 {}",
-    "also": "另外 ：",
+    "likely": "原因 很 可能 是 {} 。",
+    "possible": "原因 可能 是 {} 。",
     "stop": "。",
     "join": "；",
     "advice.now": "请 立即 {} 。",
@@ -219,22 +217,20 @@ def clause(table, event, i, brief):
 
 
 def group_sentence(table, facts, members):
-    """The sentences of one group: likely cause, then what was seen."""
+    """One sentence for the events of one group: what was seen."""
     events = facts["events"]
-    cause = causes.group_cause([events[i] for i in members])
-    name = table["causes"][cause][0]
-    certainty = "likely" if causes.is_corroborated([events[i] for i in members], cause) else "possible"
-    judged = table[certainty].format(name).split() if name else []
-    has_asset = events[members[0]]["asset"] is not None
-    out = fill(table["asset"], members[0] + 1, "a") if has_asset else []
-    if has_asset and judged:
-        out += judged + [table["stop"]]
+    out = fill(table["asset"], members[0] + 1, "a") if events[members[0]]["asset"] is not None else []
     for n, i in enumerate(members):
         out += [table["join"]] if n else []
         out += clause(table, events[i], i + 1, brief=i >= FULL_CLAUSES)
-    if judged and not has_asset:
-        out += [table["join"], *judged]
     return [*out, table["stop"]]
+
+
+def cause_sentence(table, facts):
+    """What the first group's events point to; nothing if that is unknown."""
+    name = table["causes"][causes.cause(facts)][0]
+    certainty = "likely" if causes.is_corroborated(facts) else "possible"
+    return table[certainty].replace("{}", name).split() if name else []
 
 
 def text(facts, lang):
@@ -246,17 +242,9 @@ def text(facts, lang):
         out += table["outage"].split() + table["lost.yes" if facts["outage"]["lost"] else "lost.no"].split()
     if not facts["events"]:
         return out + table[f"quiet.{normal}"].split()
-    groups = causes.groups(facts["events"])
-    late = [i for members in groups if members[0] >= FULL_CLAUSES for i in members]
-    for members in groups:
-        if members[0] < FULL_CLAUSES:
-            out += group_sentence(table, facts, members)
-    if late:
-        out += table["also"].split()
-        for n, i in enumerate(late):
-            out += [table["join"]] if n else []
-            out += clause(table, facts["events"][i], i + 1, brief=True)
-        out += [table["stop"]]
+    out += cause_sentence(table, facts)
+    for members in causes.groups(facts["events"]):
+        out += group_sentence(table, facts, members)
     urgency = causes.urgency(facts)
     advice = table["causes"][causes.cause(facts)][1]
     out += table[f"advice.{urgency}"].replace("{}", advice).split()
