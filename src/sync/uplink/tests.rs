@@ -1,3 +1,5 @@
+//! The uplink step by step: order, windows, resending, refusals.
+
 use super::*;
 use std::collections::BTreeMap;
 
