@@ -15,6 +15,31 @@ pub const CHANNELS_MAX: usize = 4096;
 /// Wall times before this (2025-01-01) mean that nobody has set the clock.
 pub const WALL_PLAUSIBLE_MIN: Wall = Wall::from_secs(1_735_689_600);
 
+// Judging: windows, detectors, episodes.
+
+/// Windows that one channel holds open; length, hop and lateness are cut to fit.
+pub const WINDOWS_OPEN_MAX: usize = 64;
+/// So many late readings of one channel in a row mean that its clock was set back.
+pub const LATE_RUN_MAX: u32 = 20;
+/// Longest lateness that is waited for, in seconds.
+pub const LATENESS_S_MAX: u32 = 3600;
+/// Shortest window and hop, in milliseconds.
+pub const WINDOW_MS_MIN: u32 = 100;
+/// Readings before a stream is judged by its past.
+pub const NOVELTY_LEARN_READINGS: u64 = 150;
+/// Steps of the past that a course remembers: at one step per 5 min, nearly three days.
+pub const COURSE_STEPS: usize = 800;
+/// Most bytes of learnt state per stream.
+pub const STREAM_BYTES_MAX: usize = 8 * 1024;
+/// Source clocks of the assembler, each with its own event time.
+pub const SOURCE_CLOCKS_MAX: usize = 64;
+/// Ended episodes that are remembered for the next digests; older ones are only counted.
+pub const ENDED_EPISODES_MAX: usize = 256;
+
+const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
+const _: () = assert!(SOURCES_MAX <= SOURCE_CLOCKS_MAX && SOURCE_CLOCKS_MAX <= 256);
+const _: () = assert!(ENDED_EPISODES_MAX >= FACT_EVENTS_MAX);
+
 // Facts and digests.
 
 /// Events that one digest names; further ones are counted.
@@ -58,7 +83,7 @@ pub const INTAKE_RANGES_MAX: usize = 4096;
 
 /// Largest PEM file that is read.
 pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Messages from the broker that wait for the seat; further ones are dropped unacknowledged and come again.
+/// Messages from the broker that wait for the seat; with more the socket is left unread.
 pub const LINK_MESSAGES_MAX: usize = 256;
 /// Publishes that wait for room in the broker's window; a fuller link takes no further commands.
 pub const LINK_QUEUE_MAX: usize = 64;
@@ -82,8 +107,8 @@ pub const FIGURE_MOMENT_MIN: Wall = Wall::from_secs(31_536_000);
 pub const VOCAB_TOKENS_MAX: usize = 16 * 1024;
 /// Most tokens of a prompt and its answer together.
 pub const CONTEXT_TOKENS_MAX: usize = 256;
-/// Most tokens of a prompt: the head and nine or fewer per event.
-pub const PROMPT_TOKENS_MAX: usize = 8 + 10 * FACT_EVENTS_MAX;
+/// Most tokens of a prompt: the head and nine per event.
+pub const PROMPT_TOKENS_MAX: usize = 8 + 9 * FACT_EVENTS_MAX;
 /// Tokens kept back to finish an answer properly: a name and a comma per event, the outage, what is not listed, the end.
 pub const ANSWER_RESERVE_TOKENS: usize = 2 * (FACT_EVENTS_MAX + 3) + 2;
 /// Most tokens of an answer, verdict, cause and end included: the longest that a student is taught (150), and the reserve.
@@ -155,7 +180,7 @@ pub const CONFIG_PROBLEMS_MAX: usize = 100;
 pub const CONFIG_LIST_MAX: usize = 64;
 /// Longest path in a configuration file (Linux: PATH_MAX).
 pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
-/// Most sources of one agent; each has a thread.
+/// Most sources of one agent; each has a thread and its own event time.
 pub const SOURCES_MAX: usize = 16;
 /// Most entries under `[channels]`; each new channel is held against all of them.
 pub const CHANNEL_RULES_MAX: usize = 1024;
@@ -202,6 +227,8 @@ const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
 pub const SENSOR_BATCH_READINGS_MAX: usize = 4096;
 /// Longest wait of a reading in a batch that is not full, in milliseconds.
 pub const SENSOR_BATCH_WAIT_MS_MAX: u64 = 10;
+/// Shortest interval of a polled source in milliseconds; a zero would burn a core.
+pub const POLL_INTERVAL_MS_MIN: u64 = 1;
 /// Longest line of JSON, line protocol or CSV; a longer one is skipped without being kept.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Members of one JSON object, or fields of one line of line protocol.
@@ -241,3 +268,10 @@ pub const CHECK_CERTIFICATE_DAYS_MIN: i64 = 30;
 pub const CHECK_DISK_BYTES_MIN: u64 = 64 << 20;
 /// Free disk that an aggregator's database should find.
 pub const CHECK_STORE_FREE_BYTES: u64 = 1 << 30;
+
+// The gateway seat.
+
+/// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
+pub const BATCHES_MAX: usize = 16;
+/// Time in which episodes that begin or end together are gathered into one digest.
+pub const DIGEST_SETTLE_MS: u64 = 2_000;

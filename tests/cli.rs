@@ -160,6 +160,47 @@ fn the_seat_is_told_by_the_name_of_the_file_or_by_option() {
     assert_eq!(seat("check --json --offline -c x.toml --seat aggregator"), "aggregator");
 }
 
+#[cfg(feature = "gateway")]
+#[test]
+fn a_stopped_spool_tells_its_books_its_blocks_and_its_records() {
+    use outpost::clock;
+    use outpost::reading::{ChannelId, Reading};
+    use outpost::spool::{Options, open_dir};
+    use outpost::wire::Record;
+
+    let shop = Shop::new();
+    let dir = shop.dir.path().join("outpost-data/spool");
+    let (mut spool, _) = open_dir(&dir, Options::default(), clock::stamp()).expect("a new spool");
+    for n in 0..3 {
+        let channel = ChannelId::new("pump1.temp").expect("a name");
+        spool.admit(vec![Record::Reading(Reading { channel, at: clock::wall(), value: Ok(f64::from(n)) })]);
+    }
+    spool.commit(clock::stamp()).expect("a commit");
+    let held = shop.run("spool stat --dir outpost-data/spool");
+    assert_eq!(held.code, 1);
+    assert!(held.err.contains("in use"), "{}", held.err);
+    drop(spool);
+
+    let stat = shop.run("spool stat --json --dir outpost-data/spool").json();
+    assert_eq!(stat["lanes"]["raw"]["admitted"], 3, "{stat:#}");
+    assert_eq!(
+        (&stat["lanes"]["raw"]["pending"], &stat["lanes"]["raw"]["balances"]),
+        (&3.into(), &true.into())
+    );
+    let configured = Shop::with(&[("outpost.toml", LONELY)]);
+    std::fs::rename(shop.dir.path().join("outpost-data"), configured.dir.path().join("outpost-data"))
+        .expect("moved");
+    assert!(configured.run("spool stat").out.contains("admitted ="), "by the configuration's data_dir");
+    assert!(configured.run("spool ls").out.starts_with("raw:1-3 "));
+    let exported = configured.run("spool export").out;
+    assert_eq!(exported.lines().count(), 3);
+    let first: Value = serde_json::from_str(exported.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&first["lane"], &first["seq"]), (&"raw".into(), &1.into()));
+
+    let none = configured.run("spool stat --dir nowhere --json");
+    assert_eq!((none.code, &none.json()["ok"]), (1, &false.into()));
+}
+
 #[test]
 fn the_version_names_the_build() {
     let version = Shop::new().run("version --json").json();

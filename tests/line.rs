@@ -1,15 +1,20 @@
 //! The link against a real broker: mutual TLS, order, cuts, wills, and errors that a person understands.
 
+#![cfg(feature = "demo")]
+
 mod support;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use outpost::demo::broker::{self, BrokerOptions};
 use outpost::demo::pki;
 use outpost::demo::proxy::Line;
 use outpost::link::{self, Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, Will};
 use smol::LocalExecutor;
+use smol::future::FutureExt as _;
+use smol::net::{TcpListener, TcpStream};
 use support::{down, message, next, publish, stop, up};
 
 /// A topic of this test alone.
@@ -120,11 +125,10 @@ fn wrong_certificates_are_explained_with_the_next_step() {
     let good = broker.options("gateway");
     let files = good.tls.clone().unwrap();
     let with = |tls| LinkOptions { tls: Some(tls), ..good.clone() };
-    let (foreign_cert, foreign_key) = foreign.pem("gateway");
     let cases = [
         (with(link::TlsFiles { ca: foreign.ca(), ..files.clone() }), "name the authority that issued it"),
         (
-            with(link::TlsFiles { cert: foreign_cert, key: foreign_key, ..files.clone() }),
+            with(link::TlsFiles { identity: Some(foreign.pem("gateway")), ..files.clone() }),
             "have it issued by an authority that the broker knows",
         ),
         (
@@ -244,4 +248,87 @@ fn a_topic_that_cannot_be_published_on_is_refused_and_the_line_stays_up() {
         assert_eq!(next(&link).await, LinkEvent::Done { token: 2, result: Ok(()) });
         stop(link).await;
     });
+}
+
+#[test]
+fn an_expired_client_certificate_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let day = |days: i64| time::OffsetDateTime::now_utc() + time::Duration::days(days);
+    let pki = pki::throwaway_valid(dir.path(), &["late"], day(-9), day(-2)).unwrap();
+    let broker = broker::start(&BrokerOptions { port: 0, pki: Some(pki.clone()) }).unwrap();
+    let options = LinkOptions {
+        tls: Some(pki.tls_files("late")),
+        ..LinkOptions::new("127.0.0.1", broker.addr.port(), "late")
+    };
+    smol::block_on(async {
+        let link = link::spawn(options).unwrap();
+        let reason = down(&link).await;
+        assert!(reason.contains("late.pem has expired; renew it"), "{reason}");
+        stop(link).await;
+    });
+}
+
+#[test]
+fn a_slow_seat_slows_the_broker_down_and_loses_nothing() {
+    let broker = support::broker();
+    let topic = topic("up");
+    smol::block_on(async {
+        let subscribed = LinkOptions { subscriptions: vec![topic.clone()], ..broker.options("aggregator") };
+        let sink = link::spawn(subscribed).unwrap();
+        let source = link::spawn(broker.options("gateway")).unwrap();
+        up(&sink).await;
+        up(&source).await;
+        for token in 0..1000 {
+            source.commands.send(publish(token, &topic, &token.to_string())).await.unwrap();
+            if token >= 200 {
+                next(&source).await;
+            }
+        }
+        smol::Timer::after(Duration::from_millis(500)).await;
+        assert!(sink.events.is_full(), "the seat has read nothing");
+        for i in 0..1000 {
+            assert_eq!(message(&sink).await.1, i.to_string());
+        }
+        stop(source).await;
+        stop(sink).await;
+    });
+}
+
+/// A firewall that forgets a connection: nothing arrives any more, nothing is refused either.
+#[test]
+fn a_half_open_connection_is_noticed_within_two_keep_alives() {
+    let broker = support::broker();
+    let executor = Rc::new(LocalExecutor::new());
+    smol::block_on(executor.clone().run(async {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = broker.addr;
+        let (freeze, frozen) = smol::channel::bounded::<()>(1);
+        let relay = executor.spawn(async move {
+            let (near, _) = listener.accept().await.unwrap();
+            let far = TcpStream::connect(target).await.unwrap();
+            let copying =
+                smol::io::copy(near.clone(), far.clone()).or(smol::io::copy(far.clone(), near.clone()));
+            let until_frozen = async {
+                let _ = frozen.recv().await;
+                Ok(0)
+            };
+            let _ = copying.or(until_frozen).await;
+            (near, far)
+        });
+        let link = link::spawn(LinkOptions {
+            port,
+            keep_alive: Duration::from_secs(5),
+            ..broker.options("gateway")
+        })
+        .unwrap();
+        up(&link).await;
+        freeze.send(()).await.unwrap();
+        let held_open = relay.await;
+        let begun = Instant::now();
+        down(&link).await;
+        assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+        drop(held_open);
+        stop(link).await;
+    }));
 }

@@ -34,7 +34,7 @@ EXPLAINED = {
 # Causes that the sensor sees directly, so that one sign is enough to call them likely.
 DIRECT = {"door_open", "disk_full", "network_link", "power_supply", "host_overload"}
 
-# Values that an event may carry, by pattern: attribute token -> slot role. Start and duration are always known.
+# Values that an event may carry, by pattern: value -> slot role. Start and duration are always known.
 OPTIONAL_VALUES = {
     "high": {"peak": "p", "limit": "l"},
     "low": {"peak": "p", "limit": "l"},
@@ -50,7 +50,7 @@ STATE_QUANTITIES = {"door", "link"}
 
 
 def optional_values(quantity, pattern):
-    """Attribute token -> slot role of the values that such an event may carry, in canonical order."""
+    """Value -> slot role of the values that such an event may carry, in canonical order."""
     table = OPTIONAL_VALUES[pattern]
     if quantity in STATE_QUANTITIES:
         return {k: v for k, v in table.items() if k in ("limit", "count")}

@@ -58,7 +58,7 @@ class Graph:
 
     def constant(self, name, array):
         """One initializer."""
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def weight(self, name, matrix, axis):

@@ -1,6 +1,6 @@
 """Plant scenarios: facts as the program would hand them over, the prompt for them and the wanted answer.
 
-Half of the groups are drawn from typical courses of a fault, half at random over all quantities and patterns, so that
+Two thirds of the groups are drawn from typical courses of a fault, one third at random over all quantities and patterns, so that
 the student also meets what nobody thought of. Scenarios of two and more events are split by a hash of their combination
 (what was measured and how it behaved, group by group): a combination is either trained on or held out, never both.
 """
@@ -51,7 +51,7 @@ def make_event(rng, quantity, pattern, asset, severity=None):
 def make_group(rng, asset, room):
     """The events of one asset, at most `room`."""
     size = min(room, rng.choices([1, 2, 3, 4], [45, 33, 16, 6])[0])
-    if rng.random() < 0.5:
+    if rng.random() < 0.65:
         course = rng.choice(list(COURSES.values()))
         picked = rng.sample(course, min(size, len(course)))
         kinds = [(q, rng.choice(patterns.split())) for q, patterns in picked]
@@ -63,7 +63,7 @@ def make_group(rng, asset, room):
 
 def make_facts(rng):
     """One scenario without names and numbers: those are the program's business."""
-    wanted = rng.choices([0, 1, 2, 3, 4, 5, 6], [4, 16, 26, 22, 14, 9, 9])[0]
+    wanted = rng.choices([0, 1, 2, 3, 4, 5, 6], [4, 18, 28, 22, 14, 8, 6])[0]
     events, asset = [], 0
     while len(events) < wanted:
         asset += 1
@@ -83,15 +83,20 @@ def prompt(facts, lang):
     out += ["flag:lost"] if facts["outage"] and facts["outage"]["lost"] else []
     out += ["flag:more"] if facts["more"] else []
     out += [f"normal:{causes.normal_class(facts)}"]
-    letters = {}
-    for i, event in enumerate(facts["events"], 1):
-        asset = event["asset"]
-        if asset is not None and asset not in letters:
-            letters[asset] = vocab.ASSETS[len(letters)]
-        out += [f"<c{i}>", f"asset:{'none' if asset is None else letters[asset]}", f"q:{event['quantity']}"]
-        out += [f"pat:{event['pattern']}", f"sev:{event['severity']}", "state:ongoing" if event["ongoing"] else "state:ended"]
-        out += [f"val:{v}" for v in causes.optional_values(event["quantity"], event["pattern"]) if v in event["values"]]
+    for members in causes.groups(facts["events"]):
+        named = facts["events"][members[0]]["asset"] is not None
+        out += [f"<a{members[0] + 1}>" if named else "asset:none"]
+        for i in members:
+            out += event_tokens(facts["events"][i], i + 1)
     return [*out, "<sep>"]
+
+
+def event_tokens(event, i):
+    """One event of the prompt: what it is, then a slot for each value that it has."""
+    out = [f"<c{i}>", f"q:{event['quantity']}", f"pat:{event['pattern']}", f"sev:{event['severity']}"]
+    out += ["state:ongoing" if event["ongoing"] else "state:ended"]
+    roles = causes.optional_values(event["quantity"], event["pattern"])
+    return out + [f"<{role}{i}>" for value, role in roles.items() if value in event["values"]]
 
 
 def answer(facts, lang):

@@ -14,15 +14,8 @@ CASES = list(scenarios.samples(77, 1500, held_out=False)) + list(scenarios.sampl
 
 def available_slots(prompt):
     """Slots by the table of FORMAT.md, from the prompt alone."""
-    found, event = {"<from>", "<to>"}, None
-    for token in prompt:
-        if re.fullmatch(r"<c\d>", token):
-            event = token[2]
-            found |= {f"<c{event}>", f"<s{event}>", f"<d{event}>"}
-        elif token.startswith("asset:") and token != "asset:none":
-            found.add(f"<a{event}>")
-        elif token.startswith("val:"):
-            found.add({"base": "<b", "peak": "<p", "limit": "<l", "count": "<k"}[token[4:]] + f"{event}>")
+    found = {t for t in prompt if t in vocab.GROUPS["slot"]} | {"<from>", "<to>"}
+    found |= {f"<{role}{t[2]}>" for t in prompt if t.startswith("<c") for role in "sd"}
     found |= {"<o_dur>", "<o_start>", "<o_kept>"} if "mode:offline" in prompt else set()
     found |= {"<o_lost>"} if "flag:lost" in prompt else set()
     found |= {"<more>"} if "flag:more" in prompt else set()

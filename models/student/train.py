@@ -52,10 +52,10 @@ class Run:
 # The plain student goes on twice from the same weights over the same scenarios: alone and with the teacher. What
 # distillation is worth is the difference of these two.
 RUNS = {
-    "teacher": Run(TEACHER, 1600, data_seed=1, weight_seed=12),
-    "plain": Run(STUDENT, 1600, data_seed=1),
-    "continued": Run(STUDENT, 1300, data_seed=4, start="plain", level=0.6, decay=1.0),
-    "distilled": Run(STUDENT, 1300, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
+    "teacher": Run(TEACHER, 1000, data_seed=1, weight_seed=12),
+    "plain": Run(STUDENT, 1200, data_seed=1),
+    "continued": Run(STUDENT, 1000, data_seed=4, start="plain", level=0.6, decay=1.0),
+    "distilled": Run(STUDENT, 1000, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
 }
 
 
@@ -161,7 +161,7 @@ def train(name):
         if step % 50 == 0:
             spent = time.time() - started
             print(f"{name} step {step} cross-entropy {hard.item():.4f} loss {loss.item():.4f} {spent:.0f} s", flush=True)
-        if step % 200 == 0 or step == run.steps:
+        if step % 100 == 0 or step == run.steps:
             saved = {"step": step, "spent_s": time.time() - started, "muon": muon.buffers}
             torch.save({"model": model.state_dict(), "adam": adam.state_dict(), **saved}, path)
         if step >= run.steps:

@@ -26,7 +26,6 @@ CAUSES = (
     "none bearing_wear cooling_failure blockage leak dry_running overload power_supply sensor_fault network_link "
     "door_open refrigeration_failure host_overload disk_full ambient_heat icing unknown"
 ).split()
-ASSETS = "A B C D E F".split()
 EVENT_SLOTS = "c a b p l s d k".split()
 GLOBAL_SLOTS = "o_dur o_start o_kept o_lost normal more from to".split()
 
@@ -45,9 +44,9 @@ def _groups():
     zh_words, zh_marks = _words("zh")
     attributes = [f"lang:{x}" for x in LANGS] + ["mode:online", "mode:offline", "flag:lost", "flag:more"]
     attributes += [f"normal:{x}" for x in ("none", "one", "many")]
-    attributes += [f"asset:{x}" for x in ["none", *ASSETS]] + [f"q:{x}" for x in QUANTITIES]
+    attributes += ["asset:none"] + [f"q:{x}" for x in QUANTITIES]
     attributes += [f"pat:{x}" for x in PATTERNS] + [f"sev:{x}" for x in SEVERITIES]
-    attributes += ["state:ongoing", "state:ended"] + [f"val:{x}" for x in ("base", "peak", "limit", "count")]
+    attributes += ["state:ongoing", "state:ended"]
     slots = [f"<{role}{i}>" for i in range(1, EVENTS_MAX + 1) for role in EVENT_SLOTS]
     slots += [f"<{x}>" for x in GLOBAL_SLOTS]
     return {

@@ -1,3 +1,232 @@
-//! The gateway seat.
+//! The gateway seat: wiring, tasks, and the order in which they start and stop.
+//!
+//! ```text
+//! sources --batches--> assemble --records--> store --tails--> line <--events-- link <--> broker
+//!                          |                   ^ |              ^ \--commands--^
+//!                          +--facts--> digests-+ +----blocks----+
+//! ```
+//!
+//! One `LocalExecutor` runs every task; each task's handle is kept and awaited. Start: spool, page, sources, line, so
+//! that a reading is taken before anything else can be slow. Stop: sources first, then what they left is judged and
+//! committed, then the line drains for a bounded time, the spool closes last.
 
+pub mod assemble;
+mod digests;
+mod heartbeat;
+mod intake;
+mod line;
+mod page;
+mod shared;
 pub mod status;
+mod tally;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::LocalExecutor;
+use smol::channel::{Receiver, Sender};
+use smol::future::FutureExt as _;
+
+use assemble::AssembleOptions;
+use shared::Shared;
+
+use crate::clock;
+use crate::digest::Lang;
+use crate::glm::{Glm, GlmOptions};
+use crate::http::{HttpError, HttpOptions, Server};
+use crate::link::{self, Announcement, Command, Link, LinkOptions, Will};
+use crate::observe::{self, agent as events};
+use crate::sensor::{self, SourceError, SourceOptions};
+use crate::spool::{self, Damage, StoreError, StoreHandle};
+use crate::sync::uplink::{Uplink, UplinkOptions};
+use crate::wire::{Notice, Record};
+
+/// Everything the seat needs to know; the configuration fills it.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// Device name: a level of every topic.
+    pub device: String,
+    /// First levels of every topic.
+    pub prefix: String,
+    /// Language of digests.
+    pub lang: Lang,
+    /// The line; the agent adds will, presence and subscription.
+    pub link: LinkOptions,
+    /// The protocol.
+    pub uplink: UplinkOptions,
+    /// Time between heartbeats.
+    pub heartbeat_every: Duration,
+    /// Folder of the spool.
+    pub spool_dir: PathBuf,
+    /// The spool.
+    pub spool: spool::Options,
+    /// Windows, detectors, limits.
+    pub assemble: AssembleOptions,
+    /// Name and kind of each source, at most [`crate::limits::SOURCES_MAX`].
+    pub sources: Vec<(String, SourceOptions)>,
+    /// Whether periods are worded; an outage always is.
+    pub digests: bool,
+    /// Longest time between two digests.
+    pub digest_every: Duration,
+    /// The shortest outage that gets a digest of its own.
+    pub offline_after: Duration,
+    /// The language model.
+    pub glm: GlmOptions,
+    /// The status page.
+    pub http: HttpOptions,
+}
+
+/// Why the agent could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The spool can't be used at all: the operator's to mend.
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    /// The status page can't be served: the configuration's fault.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A source can't be opened: the configuration's fault.
+    #[error("source {name}: {error}")]
+    Source {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: SourceError,
+    },
+    /// The system has no thread left.
+    #[error("cannot start a thread: {0}; raise the process limit")]
+    Thread(#[from] std::io::Error),
+    /// The store refuses or is gone.
+    #[error("the spool: {0}; restart the agent, what was promised is on disk")]
+    Store(#[from] StoreError),
+    /// The link's thread is gone.
+    #[error("the line's thread ended unexpectedly; restart the agent, what was promised is on disk")]
+    LinkGone,
+}
+
+/// Runs the seat until `stop` says something or closes, then ends it in good order. Blocks.
+pub fn run(options: AgentOptions, stop: Receiver<()>) -> Result<(), AgentError> {
+    let executor = LocalExecutor::new();
+    smol::block_on(executor.run(seat(&executor, options, stop)))
+}
+
+async fn seat(
+    executor: &LocalExecutor<'_>,
+    options: AgentOptions,
+    stop: Receiver<()>,
+) -> Result<(), AgentError> {
+    let begun = clock::mono();
+    let (store, tails, opened) = spool::start(&options.spool_dir, options.spool.clone())?;
+    let server = Server::bind(options.http.clone()).await?;
+    let http = server.addr();
+    let glm = Glm::start(options.glm.clone());
+    let shared = Rc::new(Shared::new(options, begun, store.clone(), &glm, opened.damage.is_some()).await?);
+    if let Some(damage) = &opened.damage {
+        store.admit_durable(vec![salvage_notice(damage)]).await?;
+    }
+    let page = executor.spawn(page::serve(shared.clone(), server));
+
+    let (stopper, told) = sensor::stopper();
+    let (batches, inbox) = smol::channel::bounded(crate::limits::BATCHES_MAX);
+    let sources = intake::start(&shared, &batches, &told)?;
+    drop(batches);
+    let intake = executor.spawn(intake::run(shared.clone(), inbox));
+
+    let Link { commands, events: line, join } = link::spawn(link_options(&shared.options))?;
+    let (outages, asked) = smol::channel::bounded(1);
+    let (first, firsts) = smol::channel::bounded(1);
+    let uplink = Uplink::new(shared.options.uplink.clone(), opened.epoch);
+    let ends =
+        line::Ends { store: store.clone(), tails, commands: commands.clone(), line, outages, first: firsts };
+    let line = executor.spawn(line::run(shared.clone(), uplink, ends));
+    let digests = executor.spawn(digests::run(shared.clone(), asked, first));
+    let heartbeat = executor.spawn(heartbeat::run(shared.clone(), commands.clone()));
+    observe::emit(&events::AgentStarted {
+        device: &shared.options.device,
+        http: &http,
+        start_ms: u64::try_from(clock::mono().since(begun).as_millis()).unwrap_or(u64::MAX),
+    });
+
+    // Until somebody asks, or a task that should not end ends.
+    let asked_to_stop = async {
+        let _ = stop.recv().await;
+        Ok(())
+    };
+    let (mut line, mut digests, mut heartbeat) = (line, digests, heartbeat);
+    let result = asked_to_stop.or(&mut line).or(&mut digests).or(&mut heartbeat).await;
+
+    // Sources first: what they left is judged and admitted.
+    drop(stopper);
+    sources.into_iter().for_each(sensor::SourceHandle::join);
+    let judged = intake.await;
+    digests.cancel().await;
+    heartbeat.cancel().await;
+    glm.stop();
+    // Then the line drains for as long as it is worth waiting.
+    let drained = drain(&shared, &store).or(patience(DRAIN_PATIENCE)).await;
+    stop_link(&commands, join).await;
+    line.cancel().await;
+    page.cancel().await;
+    // The spool closes last: everything admitted is committed.
+    let pending = store.status().await.map(|s| s.ledger.iter().map(|l| l.pending).sum()).unwrap_or(0);
+    store.close().await?;
+    observe::emit(&events::AgentStopped { pending });
+    result.and(judged).and(drained)
+}
+
+/// How long an orderly stop waits for acknowledgements.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+async fn patience(time: Duration) -> Result<(), AgentError> {
+    smol::Timer::after(time).await;
+    Ok(())
+}
+
+/// Commits what is there and waits until nothing is pending, if there is a line.
+async fn drain(shared: &Shared, store: &StoreHandle) -> Result<(), AgentError> {
+    store.admit_durable(Vec::new()).await?;
+    while shared.line.borrow().up && store.status().await?.ledger.iter().any(|lane| lane.pending > 0) {
+        smol::Timer::after(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn stop_link(commands: &Sender<Command>, join: std::thread::JoinHandle<()>) {
+    // A link that has ended already needs no telling.
+    let _ = commands.send(Command::Stop).await;
+    // Its panic, if there was one, has been logged by its own thread.
+    let _ = smol::unblock(move || join.join()).await;
+}
+
+fn link_options(options: &AgentOptions) -> LinkOptions {
+    let state = |text: &str| Announcement {
+        topic: format!("{}/{}/state", options.prefix, options.device),
+        payload: text.as_bytes().to_vec(),
+    };
+    LinkOptions {
+        will: Some(Will { say: state("offline"), delay: WILL_DELAY }),
+        on_up: Some(state("online")),
+        on_stop: Some(state("offline")),
+        subscriptions: vec![format!("{}/{}/ack", options.prefix, options.device)],
+        ..options.link.clone()
+    }
+}
+
+/// A line that comes back sooner was never away.
+const WILL_DELAY: Duration = Duration::from_secs(10);
+
+fn salvage_notice(damage: &Damage) -> Record {
+    let lost = damage.lost_records.map_or("an unknown number of".to_owned(), |n| n.to_string());
+    Record::Notice(Notice {
+        code: "spool_salvaged".into(),
+        text: format!(
+            "The spool was damaged ({}). {} records were salvaged, {lost} were lost. The damaged files are in {}; \
+             look at the disk's health.",
+            damage.cause,
+            damage.salvaged_records,
+            damage.moved_to.display()
+        ),
+        at: clock::wall(),
+    })
+}

@@ -116,3 +116,44 @@ pub struct SourceBrief {
     /// `running`, `ended` or `failed: why`.
     pub state: String,
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn example() -> Status {
+        Status {
+            device: "gw-1".into(),
+            version: "0".into(),
+            uptime_s: 5,
+            clock: "free".into(),
+            line: LineStatus::default(),
+            readings: 1,
+            malformed: 0,
+            windows: 0,
+            episodes_open: 0,
+            digests_glm: 0,
+            digests_template: 0,
+            last_digest: None,
+            spool: SpoolBrief::default(),
+            ledger: vec![row()],
+            sources: Vec::new(),
+        }
+    }
+
+    fn row() -> LedgerRow {
+        LedgerRow { lane: Lane::Raw, epoch: "0".into(), admitted: 6, acknowledged: 3, pending: 2, evicted: 1 }
+    }
+
+    #[test]
+    fn a_row_balances_only_if_every_record_is_somewhere() {
+        assert!(row().balances());
+        assert!(!LedgerRow { pending: 1, ..row() }.balances());
+    }
+
+    #[test]
+    fn a_status_survives_the_way_through_json() {
+        let text = serde_json::to_string(&example()).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), example());
+    }
+}

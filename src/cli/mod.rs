@@ -6,12 +6,20 @@
 //!
 //! Standard output carries what was asked for; everything else goes to standard error.
 
+#[cfg(feature = "aggregator")]
+mod aggregate;
 pub mod args;
 pub mod check;
 pub mod exit;
 mod help;
+mod link;
+#[cfg(feature = "gateway")]
+mod run;
+mod signals;
 mod sources;
 pub mod spec;
+#[cfg(feature = "gateway")]
+mod spool;
 mod style;
 mod version;
 
@@ -46,6 +54,12 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Help(topic) => print(&help::text(*topic, style)),
         Command::Version => print(&version::text(invocation.json)),
         Command::Check(args) => check::main(args, invocation.json, style),
+        #[cfg(feature = "aggregator")]
+        Command::Aggregate(args) => aggregate::main(args),
+        #[cfg(feature = "gateway")]
+        Command::Run(args) => run::main(args),
+        #[cfg(feature = "gateway")]
+        Command::Spool(args) => spool::main(args, invocation.json),
         #[allow(unreachable_patterns, reason = "with every feature each command has an arm of its own")]
         command => Err(Failure::NotBuilt(command.name())),
     }

@@ -81,8 +81,7 @@ impl Pki {
 
     /// What a client called `name` needs.
     pub fn tls_files(&self, name: &str) -> TlsFiles {
-        let (cert, key) = self.pem(name);
-        TlsFiles { ca: self.ca(), cert, key, server_name: None }
+        TlsFiles { ca: self.ca(), identity: Some(self.pem(name)), server_name: None }
     }
 }
 

@@ -48,13 +48,13 @@ pub struct Seat {
 impl Site {
     /// Starts the cloud seat and waits until it is ready.
     pub async fn start_aggregator(&self) -> io::Result<Seat> {
-        let http = free_port(PAGE_PORT)?;
+        let http = free_port(AGGREGATOR_PORT)?;
         self.start("aggregate", "aggregator", http, &self.aggregator_toml(http)).await
     }
 
     /// Starts the gateway seat and waits until it is ready.
     pub async fn start_agent(&self) -> io::Result<Seat> {
-        let http = free_port(PAGE_PORT - 1)?;
+        let http = free_port(AGENT_PORT)?;
         self.start("run", "outpost", http, &self.agent_toml(http)).await
     }
 
@@ -89,7 +89,7 @@ impl Site {
 
     fn agent_toml(&self, http: SocketAddr) -> String {
         format!(
-            "device = {device}\ndata_dir = {data}\nlanguage = \"{lang}\"\n\n{mqtt}\n[digest]\nevery = \"5 s\"\n\
+            "device = {device}\ndata_dir = {data}\nlanguage = \"{lang}\"\n\n{mqtt}heartbeat_every = \"5 s\"\n\n[digest]\nevery = \"5 s\"\n\
              offline_after = \"3 s\"\n\n[windows]\nlength = \"60 s\"\n\n[http]\nlisten = \"{http}\"\n\n\
              [[source]]\nname = \"host\"\nkind = \"host\"\ninterval = \"1 s\"\n\n\
              [[source]]\nname = \"plant\"\nkind = \"replay\"\npaths = [{recording}]\nspeed = {speed}\n\n{channels}",
@@ -178,8 +178,9 @@ impl Seat {
     }
 }
 
-/// The aggregator's usual port; the agent's is the one below.
-const PAGE_PORT: u16 = 9751;
+/// The ports that the configuration's defaults name, if nobody has them.
+const AGENT_PORT: u16 = 9750;
+const AGGREGATOR_PORT: u16 = 9760;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Ten seconds.
 const START_LOOKS: u32 = 200;

@@ -1,1 +1,273 @@
 //! Streaming detectors behind one enum; scores and named reasons.
+//!
+//! | detector | finds | learns |
+//! |---|---|---|
+//! | [`Limits`] | a configured limit crossed for long enough | nothing |
+//! | [`Novelty`] | what the stream never did before | range, drift, course |
+//! | [`Stuck`] | a value that no longer moves | the longest usual rest |
+//! | [`Flapping`] | a two-state channel that switches too often | the usual time between switches |
+//! | [`Silence`] | no value any more; asked by the clock, not by a reading | the usual interval |
+//!
+//! All are causal, bounded (together less than [`limits::STREAM_BYTES_MAX`] per stream) and take a microsecond or two
+//! per value at most. A [`Judge`] holds those of one channel.
+
+mod course;
+mod flapping;
+mod limit;
+mod novelty;
+mod silence;
+mod stuck;
+
+pub use flapping::Flapping;
+pub use limit::{LimitOptions, Limits};
+pub use novelty::Novelty;
+pub use silence::Silence;
+pub use stuck::Stuck;
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::reading::{Pattern, Quantity, Severity, Unit, Value, value_from_f64};
+use crate::time::{Wall, humane};
+
+/// What a detector says of one value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// How sure, 0 to 1; 0.5 is the threshold and nothing below it is told.
+    pub score: f32,
+    /// The shape of the deviation.
+    pub pattern: Pattern,
+    /// The least that it may be called.
+    pub severity: Severity,
+    /// Why.
+    pub reason: Reason,
+    /// Since when, if the deviation began before this value.
+    pub since: Option<Wall>,
+    /// The usual value before.
+    pub baseline: Option<f64>,
+    /// The most extreme value so far.
+    pub peak: Option<f64>,
+    /// The configured limit, if one was crossed.
+    pub limit: Option<f64>,
+    /// A new occurrence; the others say that the last one goes on.
+    pub fresh: bool,
+}
+
+/// Why a value was flagged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reason {
+    /// Beyond `edge`, the extreme of the last `span_s` seconds.
+    OutOfRange {
+        /// Above, not below.
+        up: bool,
+        /// What had been the extreme.
+        edge: f64,
+        /// Seconds of the past that were looked at.
+        span_s: u64,
+    },
+    /// The last steps resemble nothing in the past.
+    OddCourse {
+        /// Standard deviations beyond the usual distance to the past.
+        sigmas: f32,
+    },
+    /// A configured limit was crossed.
+    OverLimit {
+        /// Above a high limit, not below a low one.
+        up: bool,
+        /// The limit.
+        limit: f64,
+    },
+    /// The value did not move.
+    Flat {
+        /// For so many seconds.
+        for_s: u64,
+        /// Readings of the longest usual rest.
+        usual_readings: u32,
+    },
+    /// Too many switches.
+    Switching {
+        /// So many switches
+        switches: u32,
+        /// within so many seconds,
+        within_s: u64,
+        /// where so many seconds between two are usual.
+        usual_s: u64,
+    },
+    /// No value.
+    Silent {
+        /// For so many seconds.
+        for_s: u64,
+        /// Usual interval in milliseconds.
+        usual_ms: u64,
+    },
+}
+
+impl Reason {
+    /// One clause for a person, without line breaks; numbers with `unit`.
+    pub fn words(&self, unit: &Unit) -> String {
+        let symbol = unit.symbol();
+        let space = if symbol.is_empty() || symbol == "%" { "" } else { " " };
+        let value = |x: f64| format!("{}{space}{symbol}", plain(x));
+        let seconds = |s: u64| humane(Duration::from_secs(s.max(1)));
+        match *self {
+            Reason::OutOfRange { up: true, edge, span_s } => {
+                format!(
+                    "above every value of the last {} (until now at most {})",
+                    seconds(span_s),
+                    value(edge)
+                )
+            }
+            Reason::OutOfRange { up: false, edge, span_s } => {
+                format!(
+                    "below every value of the last {} (until now at least {})",
+                    seconds(span_s),
+                    value(edge)
+                )
+            }
+            Reason::OddCourse { sigmas } => {
+                format!("a course not seen before ({sigmas:.0} standard deviations from the usual)")
+            }
+            Reason::OverLimit { up: true, limit } => format!("above the limit of {}", value(limit)),
+            Reason::OverLimit { up: false, limit } => format!("below the limit of {}", value(limit)),
+            Reason::Flat { for_s, usual_readings } => {
+                format!("flat for {} (usually moves within {usual_readings} readings)", seconds(for_s))
+            }
+            Reason::Switching { switches, within_s, usual_s } => format!(
+                "{switches} switches in {} (usually {} between two)",
+                seconds(within_s),
+                seconds(usual_s)
+            ),
+            Reason::Silent { for_s, usual_ms } => format!(
+                "no value for {} (usually every {})",
+                seconds(for_s),
+                humane(Duration::from_millis(usual_ms))
+            ),
+        }
+    }
+}
+
+/// A number with about four significant digits, as people write it.
+fn plain(x: f64) -> String {
+    let magnitude = x.abs();
+    if magnitude != 0.0 && !(1e-3..1e7).contains(&magnitude) {
+        return format!("{x:.3e}");
+    }
+    let decimals = match magnitude {
+        1000.0.. => 0,
+        100.0.. => 1,
+        1.0.. => 2,
+        _ => 4,
+    };
+    let text = format!("{x:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// One detector of one stream.
+#[derive(Debug, Clone)]
+pub enum Detector {
+    /// Configured limits.
+    Limits(Limits),
+    /// Leaving one's own past.
+    Novelty(Box<Novelty>),
+    /// No longer moving.
+    Stuck(Stuck),
+    /// Switching too often.
+    Flapping(Flapping),
+}
+
+impl Detector {
+    /// Judges one finite value; readings come in order of event time.
+    pub fn step(&mut self, at: Wall, x: f64) -> Option<Verdict> {
+        match self {
+            Detector::Limits(d) => d.step(at, x),
+            Detector::Novelty(d) => d.step(at, x),
+            Detector::Stuck(d) => d.step(at, x),
+            Detector::Flapping(d) => d.step(at, x),
+        }
+    }
+
+    /// Drops what depends on event time: the channel's clock was set back.
+    pub fn clock_set_back(&mut self) {
+        match self {
+            Detector::Limits(d) => d.release(),
+            Detector::Novelty(d) => d.release(),
+            Detector::Stuck(d) => d.release(),
+            Detector::Flapping(d) => d.release(),
+        }
+    }
+}
+
+/// All detectors of one channel.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    detectors: Vec<Detector>,
+    states: States,
+}
+
+impl Judge {
+    /// `learning` switches the detectors that learn; limits are watched regardless.
+    pub fn new(quantity: Quantity, limit: Option<LimitOptions>, learning: bool) -> Self {
+        let two_state = matches!(quantity, Quantity::Door | Quantity::Link);
+        let mut detectors = Vec::with_capacity(4);
+        detectors.extend(limit.map(|options| Detector::Limits(Limits::new(options))));
+        if learning {
+            detectors.push(Detector::Flapping(Flapping::new()));
+            if !two_state {
+                detectors.push(Detector::Novelty(Box::default()));
+                detectors.push(Detector::Stuck(Stuck::new()));
+            }
+        }
+        Self { detectors, states: States { two_state, ..States::default() } }
+    }
+
+    /// Judges one reading and hands each verdict to `tell`; a missing value says nothing here (see [`Silence`]).
+    pub fn step(&mut self, at: Wall, value: Value, tell: &mut impl FnMut(Verdict)) {
+        let Ok(x) = value.and_then(value_from_f64) else { return };
+        let two_state = self.states.step(x);
+        for detector in &mut self.detectors {
+            let applies = match detector {
+                Detector::Limits(_) => true,
+                Detector::Flapping(_) => two_state,
+                // Two states have no range, no course, and may rest for years.
+                Detector::Novelty(_) | Detector::Stuck(_) => !two_state,
+            };
+            if applies && let Some(verdict) = detector.step(at, x) {
+                tell(verdict);
+            }
+        }
+    }
+
+    /// The channel's clock was set back.
+    pub fn clock_set_back(&mut self) {
+        self.detectors.iter_mut().for_each(Detector::clock_set_back);
+    }
+}
+
+/// Whether a channel has two states: nought and one other value, and both were seen.
+#[derive(Debug, Clone, Default)]
+struct States {
+    /// Known from the channel's quantity.
+    two_state: bool,
+    zero: bool,
+    other: Option<f64>,
+    many: bool,
+}
+
+impl States {
+    fn step(&mut self, x: f64) -> bool {
+        if self.two_state || self.many {
+            return self.two_state;
+        }
+        match self.other {
+            _ if x == 0.0 => self.zero = true,
+            None => self.other = Some(x),
+            Some(other) => self.many = other != x,
+        }
+        self.zero && self.other.is_some() && !self.many
+    }
+}
+
+const _: () = assert!(size_of::<Novelty>() + limits::COURSE_STEPS * 8 + 512 < limits::STREAM_BYTES_MAX);
+
+#[cfg(test)]
+mod tests;

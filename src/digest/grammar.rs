@@ -2,7 +2,8 @@
 //!
 //! Verdict (never below the rules' floor), then cause, then text in one language, then the end. In the text a slot is open
 //! only if these facts fill it; a figure of an event only while that event's channel is the last one named in the sentence,
-//! so a sibling's figure can't be picked. The end opens when a sentence is complete and everything that must be said has been
+//! so a sibling's figure can't be picked; after an asset only a
+//! channel of that asset. The end opens when a sentence is complete and everything that must be said has been
 //! said. [`limits::ANSWER_RESERVE_TOKENS`] before the length bound the grammar closes the text itself, so it always ends.
 
 use crate::digest::slots::{Role, Slot};
@@ -70,6 +71,10 @@ pub struct Grammar<'v> {
     pending: Vec<Slot>,
     /// The event whose channel was named last in this sentence.
     subject: Option<usize>,
+    /// Which events belong together.
+    groups: Vec<Vec<usize>>,
+    /// The first event of the asset that was named while none of its channels has been named since.
+    asset: Option<usize>,
     previous: Option<TokenId>,
     at_sentence_start: bool,
     closing: bool,
@@ -106,6 +111,8 @@ impl<'v> Grammar<'v> {
             open_slots,
             pending: must_be_said(facts),
             subject: None,
+            groups: prompt::groups(facts),
+            asset: None,
             previous: None,
             at_sentence_start: true,
             closing: false,
@@ -140,7 +147,7 @@ impl<'v> Grammar<'v> {
         }
         self.previous = Some(token);
         let room = limits::ANSWER_TOKENS_MAX.saturating_sub(self.length);
-        self.closing |= room <= limits::ANSWER_RESERVE_TOKENS;
+        self.closing |= self.stage != Stage::Done && room <= limits::ANSWER_RESERVE_TOKENS;
         self.refresh();
         Ok(())
     }
@@ -167,8 +174,10 @@ impl<'v> Grammar<'v> {
 
     fn say(&mut self, slot: Slot) {
         self.pending.retain(|&other| other != slot);
-        if let Slot::Event(index, Role::Channel) = slot {
-            self.subject = Some(index);
+        match slot {
+            Slot::Event(index, Role::Channel) => (self.subject, self.asset) = (Some(index), None),
+            Slot::Event(index, Role::Asset) => self.asset = Some(index),
+            _ => {}
         }
         self.at_sentence_start = false;
     }
@@ -231,7 +240,12 @@ impl<'v> Grammar<'v> {
 
     fn may_say(&self, slot: Slot) -> bool {
         match slot {
-            Slot::Event(_, Role::Channel | Role::Asset) => true,
+            Slot::Event(index, Role::Asset) => {
+                self.groups.iter().any(|members| members.first() == Some(&index))
+            }
+            Slot::Event(index, Role::Channel) => self.asset.is_none_or(|asset| {
+                self.groups.iter().any(|members| members.contains(&asset) && members.contains(&index))
+            }),
             Slot::Event(index, _) => self.subject == Some(index),
             _ => true,
         }
@@ -262,6 +276,7 @@ fn must_be_said(facts: &Facts) -> Vec<Slot> {
 mod tests {
     use super::*;
     use crate::digest::{render, testing, verify};
+    use crate::facts::EventFact;
 
     /// Writes an answer by `logits`, which is told the step.
     fn write(
@@ -319,11 +334,14 @@ mod tests {
         let vocab = testing::vocab();
         let mut facts = testing::hot_bearing();
         facts.events.push(facts.events[0].clone());
+        facts.events.push(EventFact { asset: None, ..facts.events[0].clone() });
         let mut grammar = Grammar::new(&vocab, &facts, Lang::En);
         let mut take = |text: &str| grammar.advance(vocab.id(text).unwrap());
-        for token in ["verdict:critical", "cause:unknown", "<a1>", ":", "<c1>"] {
+        for token in ["verdict:critical", "cause:unknown", "<a1>", ":"] {
             take(token).unwrap();
         }
+        assert!(take("<c3>").is_err(), "the third belongs to no asset");
+        take("<c1>").unwrap();
         assert!(take("<p2>").is_err());
         take("<p1>").unwrap();
         take(";").unwrap();
@@ -332,6 +350,9 @@ mod tests {
         take("<p2>").unwrap();
         take(".").unwrap();
         assert!(take("<p2>").is_err(), "a new sentence names its channel anew");
+        assert!(take("<a2>").is_err(), "an asset goes by its first event");
+        take("<c3>").unwrap();
+        take(".").unwrap();
         take("<eos>").unwrap();
     }
 

@@ -7,7 +7,7 @@ pub mod render;
 pub mod slots;
 pub mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod verify;
 pub mod vocab;
 

@@ -1,8 +1,8 @@
 //! Facts into the one prompt that stands for them: attributes and slots, no names, no figures.
 //!
-//! `<bos> lang:en mode:offline flag:lost normal:many`, then per event `<c1> asset:A q:temperature pat:rise sev:critical
-//! state:ongoing val:base val:peak`, then `<sep>`. Assets are lettered in order of first appearance, which is how the
-//! model sees what belongs together. The format is the model's, written down beside it in `FORMAT.md`.
+//! `<bos> lang:en mode:offline flag:lost normal:many`, then group by group `<a1>` (or `asset:none`) and the group's events, each
+//! `<c1> q:temperature pat:rise sev:critical state:ongoing <b1> <p1> <l1>`, then `<sep>`. A group holds the events of one asset,
+//! which is how the model sees what belongs together. The format is the model's, written down beside it in `FORMAT.md`.
 
 use crate::digest::slots::Role;
 use crate::digest::vocab::{TokenId, Vocab};
@@ -35,35 +35,45 @@ pub fn encode(vocab: &Vocab, facts: &Facts, lang: Lang) -> Result<Vec<TokenId>, 
         1 => "normal:one",
         _ => "normal:many",
     })?;
-    let mut assets: Vec<String> = Vec::new();
-    for (index, event) in facts.events.iter().take(limits::FACT_EVENTS_MAX).enumerate() {
-        prompt.push(&format!("<c{}>", index + 1))?;
-        prompt.push_event(event, &mut assets)?;
+    for members in groups(facts) {
+        match members.first().filter(|&&first| asset(&facts.events[first]).is_some()) {
+            Some(&first) => prompt.push_slot(first, Role::Asset)?,
+            None => prompt.push("asset:none")?,
+        }
+        for index in members {
+            prompt.push_event(&facts.events[index], index)?;
+        }
     }
     prompt.ids.push(vocab.sep());
     Ok(prompt.ids)
 }
 
-/// The values that the model is told an event carries: token and role, in canonical order.
+/// The events that belong together, in order of first appearance; an event without an asset stands alone.
+pub fn groups(facts: &Facts) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(Option<String>, Vec<usize>)> = Vec::new();
+    for (index, event) in facts.events.iter().take(limits::FACT_EVENTS_MAX).enumerate() {
+        let asset = asset(event);
+        match groups.iter_mut().find(|(name, _)| name.is_some() && *name == asset) {
+            Some((_, members)) => members.push(index),
+            None => groups.push((asset, vec![index])),
+        }
+    }
+    groups.into_iter().map(|(_, members)| members).collect()
+}
+
+/// Whether the model is told that an event fills `role`.
 ///
-/// A count of one is not told: no language counts one spike.
-pub fn values(event: &EventFact) -> impl Iterator<Item = (&'static str, Role)> + '_ {
+/// A count of one is not told: no language counts one spike. Doors and lines have states, not values.
+pub fn tells(event: &EventFact, role: Role) -> bool {
     let is_state = matches!(event.quantity, Quantity::Door | Quantity::Link);
-    values_of(event.pattern).iter().copied().filter(move |&(_, role)| match role {
+    match role {
+        Role::Channel | Role::Start | Role::Duration => true,
+        Role::Asset => asset(event).is_some(),
+        _ if !values_of(event.pattern).contains(&role) => false,
         Role::Baseline => !is_state && event.baseline.is_some_and(f64::is_finite),
         Role::Peak => !is_state && event.peak.is_some_and(f64::is_finite),
         Role::Limit => event.limit.is_some_and(f64::is_finite),
         Role::Count => event.count.is_some_and(|n| n > 1),
-        _ => false,
-    })
-}
-
-/// Whether the model is told that event `event` fills `role`.
-pub fn tells(event: &EventFact, role: Role) -> bool {
-    match role {
-        Role::Channel | Role::Start | Role::Duration => true,
-        Role::Asset => asset(event).is_some(),
-        _ => values(event).any(|(_, told)| told == role),
     }
 }
 
@@ -79,23 +89,19 @@ impl Prompt<'_> {
         Ok(())
     }
 
-    fn push_event(&mut self, event: &EventFact, assets: &mut Vec<String>) -> Result<(), NoSuchToken> {
-        match asset(event) {
-            None => self.push("asset:none")?,
-            Some(name) => {
-                let known = assets.iter().position(|a| *a == name);
-                let index = known.unwrap_or_else(|| {
-                    assets.push(name);
-                    assets.len() - 1
-                });
-                self.push(&format!("asset:{}", char::from(b'A' + (index % 26) as u8)))?;
-            }
-        }
+    fn push_slot(&mut self, index: usize, role: Role) -> Result<(), NoSuchToken> {
+        let letter = Role::ALL.into_iter().find(|&(r, _)| r == role).map_or('?', |(_, letter)| letter);
+        self.push(&format!("<{letter}{}>", index + 1))
+    }
+
+    fn push_event(&mut self, event: &EventFact, index: usize) -> Result<(), NoSuchToken> {
+        self.push_slot(index, Role::Channel)?;
         self.push(&format!("q:{}", event.quantity))?;
         self.push(&format!("pat:{}", event.pattern))?;
         self.push(&format!("sev:{}", event.severity))?;
         self.push(if event.ongoing { "state:ongoing" } else { "state:ended" })?;
-        values(event).try_for_each(|(token, _)| self.push(token))
+        let told = values_of(event.pattern).iter().filter(|&&role| tells(event, role));
+        told.into_iter().try_for_each(|&role| self.push_slot(index, role))
     }
 }
 
@@ -103,17 +109,14 @@ fn asset(event: &EventFact) -> Option<String> {
     event.asset.as_deref().map(figures::plain).filter(|name| !name.is_empty())
 }
 
-fn values_of(pattern: Pattern) -> &'static [(&'static str, Role)] {
-    const BASE: (&str, Role) = ("val:base", Role::Baseline);
-    const PEAK: (&str, Role) = ("val:peak", Role::Peak);
-    const LIMIT: (&str, Role) = ("val:limit", Role::Limit);
-    const COUNT: (&str, Role) = ("val:count", Role::Count);
+/// The values that an event of this pattern may carry, in the order of the prompt.
+fn values_of(pattern: Pattern) -> &'static [Role] {
     match pattern {
-        Pattern::High | Pattern::Low => &[PEAK, LIMIT],
-        Pattern::Rise | Pattern::Fall => &[BASE, PEAK, LIMIT],
-        Pattern::Spike => &[PEAK, LIMIT, COUNT],
-        Pattern::Stuck => &[PEAK],
+        Pattern::High | Pattern::Low => &[Role::Peak, Role::Limit],
+        Pattern::Rise | Pattern::Fall => &[Role::Baseline, Role::Peak, Role::Limit],
+        Pattern::Spike => &[Role::Peak, Role::Limit, Role::Count],
+        Pattern::Stuck => &[Role::Peak],
         Pattern::Missing => &[],
-        Pattern::Flapping => &[COUNT],
+        Pattern::Flapping => &[Role::Count],
     }
 }

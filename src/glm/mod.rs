@@ -4,6 +4,9 @@
 //! queue. Whatever goes wrong here, the template words the digest and the digest says why.
 
 mod bundle;
+#[cfg(test)]
+mod golden;
+mod memory;
 mod model;
 mod worker;
 mod writer;

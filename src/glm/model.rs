@@ -9,6 +9,7 @@ use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
 use crate::digest::vocab::{BadVocab, TokenId, Vocab};
 use crate::glm::bundle::{BadBundle, Bundle, Shape};
+use crate::glm::memory;
 use crate::limits;
 
 /// A loaded student.
@@ -69,6 +70,7 @@ impl Model {
         let prompt = [model.vocab.bos(), model.vocab.sep()];
         model.prompt(&prompt)?;
         model.step(model.vocab.sep())?;
+        memory::trim();
         Ok(model)
     }
 

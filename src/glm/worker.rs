@@ -171,3 +171,95 @@ fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 const PANICKED: &str = "the engine panicked";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{Engine, testing, verify};
+    use crate::reading::Severity;
+
+    fn word(handle: &GlmHandle, facts: Facts, lang: Lang) -> Digest {
+        let digest = smol::block_on(handle.word(facts, lang, 7));
+        verify::complete(digest.verdict, &digest.text, &digest.facts, lang).unwrap();
+        verify::figures_are_facts(&digest.text, &digest.facts, lang).unwrap();
+        assert_eq!((digest.id, digest.lang), (7, lang));
+        digest
+    }
+
+    #[test]
+    fn a_model_that_can_not_be_loaded_leaves_the_words_to_the_template() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("student.onnx"), b"not a graph").unwrap();
+        let glm = Glm::start(GlmOptions { dir: Some(dir.path().into()), ..GlmOptions::default() });
+        let digest = word(&glm.handle(), testing::hot_bearing(), Lang::En);
+        assert_eq!((digest.engine, digest.verdict), (Engine::Template, Severity::Critical));
+        assert!(digest.fallback_reason.contains("can't be read"), "{}", digest.fallback_reason);
+        glm.stop();
+    }
+
+    #[test]
+    fn a_graph_that_is_garbage_gives_the_template_and_no_panic() {
+        let bundle = Bundle::embedded().unwrap();
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..6 {
+            let mut onnx = bundle.onnx.to_vec();
+            let from = rng.usize(0..onnx.len());
+            onnx[from..].iter_mut().step_by(97).for_each(|b| *b ^= rng.u8(1..));
+            let damaged = Bundle {
+                onnx: onnx.into(),
+                vocab_txt: bundle.vocab_txt.clone(),
+                vocab_json: bundle.vocab_json.clone(),
+                id: String::new(),
+                shape: bundle.shape,
+            };
+            // Weights may be damaged and the graph still run; then the words are checked like any others.
+            if let Ok(Ok(model)) = caught(|| Model::load(damaged)) {
+                let deadline = Mono(u64::MAX);
+                if let Ok(digest) = Writer::new(model).word(&testing::hot_bearing(), Lang::En, 1, deadline) {
+                    verify::complete(digest.verdict, &digest.text, &digest.facts, Lang::En).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_facts_get_words_in_both_languages() {
+        let glm = Glm::start(GlmOptions { budget: Duration::from_secs(60), ..GlmOptions::default() });
+        for seed in 0..8 {
+            for &lang in Lang::ALL {
+                word(&glm.handle(), testing::facts(seed), lang);
+            }
+        }
+        glm.stop();
+    }
+
+    #[test]
+    fn a_budget_that_is_up_gives_the_template_at_once() {
+        let glm = Glm::start(GlmOptions { budget: Duration::ZERO, ..GlmOptions::default() });
+        let digest = word(&glm.handle(), testing::hot_bearing(), Lang::Zh);
+        assert_eq!(
+            (digest.engine, digest.fallback_reason.as_str()),
+            (Engine::Template, "the time budget was exceeded")
+        );
+        glm.stop();
+    }
+
+    #[test]
+    fn a_full_queue_and_a_stopped_thread_say_so() {
+        let (requests, queue) = bounded(1);
+        let handle = GlmHandle { requests, budget: Duration::from_millis(20) };
+        let first = word(&handle, testing::hot_bearing(), Lang::En);
+        assert_eq!(first.fallback_reason, "the time budget was exceeded");
+        assert_eq!(word(&handle, testing::hot_bearing(), Lang::En).fallback_reason, "busy");
+        drop(queue);
+        assert_eq!(word(&handle, testing::hot_bearing(), Lang::En).fallback_reason, "off");
+        let off = Glm::start(GlmOptions { enabled: false, ..GlmOptions::default() });
+        assert_eq!(word(&off.handle(), testing::hot_bearing(), Lang::En).fallback_reason, "off");
+    }
+
+    #[test]
+    fn a_panic_costs_one_digest_its_words() {
+        assert_eq!(caught(|| -> u8 { panic!("an engine's bug") }), Err(PANICKED.to_owned()));
+        assert_eq!(caught(|| 1), Ok(1));
+    }
+}

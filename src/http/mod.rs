@@ -7,9 +7,11 @@
 //! header must name this machine (DNS rebinding), a request that changes something must come from a page of this
 //! server (`Origin`), and the content security policy lets a page load nothing that this server did not send.
 
+mod escape;
 mod guard;
 mod message;
 
+pub use escape::Escaped;
 pub use message::{Request, Response};
 
 use std::convert::Infallible;

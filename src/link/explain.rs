@@ -53,10 +53,12 @@ fn io_error(error: &io::Error, at: &str) -> String {
 
 fn tls_error(error: &rustls::Error, options: &LinkOptions) -> String {
     let host = &options.host;
-    let file = |pick: fn(&super::TlsFiles) -> &std::path::Path| {
-        options.tls.as_ref().map_or_else(String::new, |files| pick(files).display().to_string())
+    let named = |path: Option<&std::path::PathBuf>| {
+        path.map_or_else(|| "nothing".to_owned(), |path| path.display().to_string())
     };
-    let (ca, cert) = (file(|f| &f.ca), file(|f| &f.cert));
+    let files = options.tls.as_ref();
+    let ca = named(files.map(|f| &f.ca));
+    let cert = named(files.and_then(|f| f.identity.as_ref()).map(|(cert, _)| cert));
     match error {
         rustls::Error::InvalidCertificate(bad) => match bad {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {

@@ -7,10 +7,11 @@
 //! the seat sends it again.
 //!
 //! Every publish with a token gets exactly one `Done` within its session, with the broker's reason code, or none at all
-//! and a `Down`. Messages from the broker are acknowledged when they enter the event channel: a slow seat slows the
-//! broker down to [`LINK_RECEIVE_MAX`] messages under way, and what goes beyond [`LINK_MESSAGES_MAX`] (QoS 0, or a
-//! broker that ignores our receive maximum) is dropped.
+//! and a `Down`. Messages from the broker are acknowledged when they enter the event channel, so that a slow seat slows
+//! the broker down: to [`LINK_RECEIVE_MAX`] messages under way, or, where a broker does not heed that, by leaving the
+//! socket unread once [`LINK_MESSAGES_MAX`] wait. Only a seat that takes nothing for half a keep-alive loses messages.
 
+mod connect;
 mod explain;
 mod session;
 pub mod tls;

@@ -9,18 +9,17 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, Filter, LastWill, LastWillProperties, Packet, Publish as Incoming,
-    PublishProperties, SubAck, SubscribeReasonCode,
+    ConnAck, Filter, Packet, Publish as Incoming, PublishProperties, SubAck, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions};
-use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
+use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop};
 use smol::channel::{Receiver, Send, Sender};
 use smol::future::FutureExt as _;
 
-use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, explain};
-use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX, LINK_RECEIVE_MAX};
+use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, connect, explain};
+use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::{self, link::LineUp, metrics};
 
 /// Why a session is over.
@@ -52,6 +51,8 @@ pub(super) struct Session<'a> {
     /// Told to the seat as soon as it takes it; a message is acknowledged then.
     outbox: VecDeque<(LinkEvent, Option<Incoming>)>,
     messages: usize,
+    /// The seat did not take a message for too long; what comes is dropped until it does.
+    overrun: bool,
     last_progress: Instant,
     last_answer: Instant,
 }
@@ -108,6 +109,7 @@ impl<'a> Session<'a> {
             inflight: HashMap::new(),
             outbox: VecDeque::new(),
             messages: 0,
+            overrun: false,
             last_progress: Instant::now(),
             last_answer: Instant::now(),
         }
@@ -120,7 +122,7 @@ impl<'a> Session<'a> {
 
     /// Lives until the first error or an order to end.
     pub(super) async fn live(&mut self) -> End {
-        let (client, mut eventloop) = match self.connect() {
+        let (client, mut eventloop) = match connect::client(self.options) {
             Ok(pair) => pair,
             Err(reason) => return End::Failed(reason),
         };
@@ -139,8 +141,14 @@ impl<'a> Session<'a> {
 
     async fn turn(&mut self, client: &AsyncClient, eventloop: &mut EventLoop) -> End {
         let events = self.events;
-        let mut telling: Option<Telling<'_>> = None;
+        let mut telling: Option<Telling<'a>> = None;
         loop {
+            if self.messages >= LINK_MESSAGES_MAX
+                && !self.overrun
+                && let Err(end) = self.wait_for_seat(client, &mut telling).await
+            {
+                return end;
+            }
             let mut poll = pin!(eventloop.poll());
             let polled = loop {
                 if telling.is_none() {
@@ -161,13 +169,7 @@ impl<'a> Session<'a> {
                         self.stage = Stage::Draining { since: Instant::now() };
                     }
                     Wake::Told(false) => return End::Stopped,
-                    Wake::Told(true) => {
-                        if let Some((_, Some(message))) = telling.take() {
-                            self.messages -= 1;
-                            // A full request channel delays the PUBACK until the broker sends the message again.
-                            let _ = client.try_ack(&message);
-                        }
-                    }
+                    Wake::Told(true) => self.told(client, telling.take()),
                     Wake::Timer => {
                         if let Some(reason) = self.stalled() {
                             return End::Failed(reason);
@@ -187,6 +189,47 @@ impl<'a> Session<'a> {
             if let Err(end) = handled.and_then(|()| self.advance(client)) {
                 return end;
             }
+        }
+    }
+
+    /// Reads nothing from the broker until the seat has taken a message, so that TCP slows it down: not every broker
+    /// heeds our receive maximum. Half a keep-alive at most, since pings rest meanwhile; then messages are dropped.
+    async fn wait_for_seat(
+        &mut self,
+        client: &AsyncClient,
+        telling: &mut Option<Telling<'a>>,
+    ) -> Result<(), End> {
+        let begun = Instant::now();
+        let events = self.events;
+        while self.messages >= LINK_MESSAGES_MAX {
+            let left = (self.options.keep_alive / 2).saturating_sub(begun.elapsed());
+            let first = || self.outbox.pop_front().map(|(event, ack)| (Box::pin(events.send(event)), ack));
+            let Some((mut send, ack)) = telling.take().or_else(first) else { break };
+            let late = async {
+                tokio::time::sleep(left).await;
+                None
+            };
+            match async { Some(send.as_mut().await) }.or(late).await {
+                Some(Ok(())) => self.told(client, Some((send, ack))),
+                Some(Err(_)) => return Err(End::Stopped),
+                None => {
+                    *telling = Some((send, ack));
+                    self.overrun = true;
+                    break;
+                }
+            }
+        }
+        self.last_progress = Instant::now();
+        Ok(())
+    }
+
+    /// The seat has an event; a message is acknowledged now.
+    fn told(&mut self, client: &AsyncClient, told: Option<Telling<'_>>) {
+        if let Some((_, Some(message))) = told {
+            self.messages -= 1;
+            self.overrun = false;
+            // Where the request channel is full the PUBACK is left out; the session's end frees the broker's slot.
+            let _ = client.try_ack(&message);
         }
     }
 
@@ -217,45 +260,6 @@ impl<'a> Session<'a> {
         polled.or(told).or(command).or(timer).await
     }
 
-    fn connect(&mut self) -> Result<(AsyncClient, EventLoop), String> {
-        let o = self.options;
-        let mut mqtt = MqttOptions::new(&o.client_id, &o.host, o.port);
-        mqtt.set_clean_start(true);
-        mqtt.set_keep_alive(o.keep_alive.clamp(Duration::from_secs(5), Duration::from_secs(65_535)));
-        mqtt.set_manual_acks(true);
-        mqtt.set_connection_timeout(CONNECT_TIMEOUT_S);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT_TIMEOUT_S);
-        mqtt.set_network_options(network);
-        let window = o.window.max(1);
-        mqtt.set_outgoing_inflight_upper_limit(window);
-        let mut properties = ConnectProperties::new();
-        properties.receive_maximum = Some(LINK_RECEIVE_MAX);
-        properties.max_packet_size = Some(o.packet_bytes_max);
-        if let Some(will) = &o.will {
-            let delay_s = u32::try_from(will.delay.as_secs()).unwrap_or(u32::MAX);
-            properties.session_expiry_interval = Some(delay_s);
-            let say = &will.say;
-            let delay = LastWillProperties { delay_interval: Some(delay_s), ..no_will_properties() };
-            mqtt.set_last_will(LastWill::new(
-                &say.topic,
-                say.payload.clone(),
-                QoS::AtLeastOnce,
-                true,
-                Some(delay),
-            ));
-        }
-        mqtt.set_connect_properties(properties);
-        if let Some(files) = &o.tls {
-            let config = files.load().map_err(|e| e.to_string())?;
-            mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
-        }
-        // Publishes, acknowledgements of messages, and the odd subscription.
-        let requests = usize::from(window) + LINK_MESSAGES_MAX + 16;
-        Ok(AsyncClient::new(mqtt, requests))
-    }
-
     fn handle(&mut self, client: &AsyncClient, event: Event) -> Result<(), End> {
         match event {
             Event::Outgoing(Outgoing::Publish(pkid)) => self.announced(pkid),
@@ -279,6 +283,7 @@ impl<'a> Session<'a> {
         self.window = usize::from(self.options.window.clamp(1, receive_max));
         self.packet_bytes_max = told.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
         self.stage = Stage::Subscribing;
+        self.last_answer = Instant::now();
         if self.options.subscriptions.is_empty() {
             return self.announce(client);
         }
@@ -434,6 +439,9 @@ impl<'a> Session<'a> {
             return Some(format!("nothing moved for {} s; half-open connection", silent.as_secs()));
         }
         let unanswered = self.last_answer.elapsed();
+        if self.stage == Stage::Subscribing && unanswered >= SUBSCRIBE_TIMEOUT {
+            return Some("broker does not answer the subscription".to_owned());
+        }
         let waiting = self.handed_qos1 + self.inflight.len() > 0;
         (waiting && unanswered >= self.options.keep_alive * 4)
             .then(|| format!("broker acknowledges nothing for {} s", unanswered.as_secs()))
@@ -452,24 +460,12 @@ fn retained(say: Announcement) -> Publish {
     }
 }
 
-const fn no_will_properties() -> LastWillProperties {
-    LastWillProperties {
-        delay_interval: None,
-        payload_format_indicator: None,
-        message_expiry_interval: None,
-        content_type: None,
-        response_topic: None,
-        correlation_data: None,
-        user_properties: Vec::new(),
-    }
-}
-
 /// User property of blocks that were sealed before the line came up.
 const HISTORICAL: &str = "historical";
 /// How often stalls and the end's deadlines are looked at.
 const TIMER: Duration = Duration::from_millis(500);
-/// TCP, TLS and MQTT handshakes over a slow line.
-const CONNECT_TIMEOUT_S: u64 = 20;
+/// How long the broker may take to grant the subscriptions.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long each step of an orderly end may take.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Fixed header, packet id, lengths and our properties.

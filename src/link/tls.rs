@@ -25,10 +25,9 @@ use crate::time::Wall;
 pub struct TlsFiles {
     /// Certificates of the authorities that may vouch for the broker.
     pub ca: PathBuf,
-    /// Our certificate, followed by any intermediate ones.
-    pub cert: PathBuf,
-    /// Its private key (PKCS#8, PKCS#1 or SEC1); keep it readable by the agent alone.
-    pub key: PathBuf,
+    /// Our certificate, followed by any intermediate ones, and its private key (PKCS#8, PKCS#1 or SEC1), which should be
+    /// readable by the agent alone. `None` for a broker that asks for none.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that the broker's certificate must carry where it differs from the host, such as when connecting by
     /// address. `None`: the host.
     pub server_name: Option<String>,
@@ -92,8 +91,8 @@ pub struct CertInfo {
 pub struct TlsReport {
     /// The authorities.
     pub authorities: Vec<CertInfo>,
-    /// Our own certificate.
-    pub own: CertInfo,
+    /// Our own certificate, if there is one.
+    pub own: Option<CertInfo>,
     /// Whether others than the owner may read the private key.
     pub key_exposed: bool,
 }
@@ -103,14 +102,19 @@ impl TlsFiles {
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = self.verifier(&provider)?;
-        let identity = SingleCertAndKey::from(self.identity(&provider)?);
+        let identity = match &self.identity {
+            Some((cert, key)) => Some(SingleCertAndKey::from(certified(cert, key, &provider)?)),
+            None => None,
+        };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .map_err(|e| TlsError::Unusable { path: self.ca.clone(), why: e.to_string() })?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_cert_resolver(Arc::new(identity));
-        Ok(Arc::new(config))
+            .with_custom_certificate_verifier(verifier);
+        Ok(Arc::new(match identity {
+            Some(identity) => config.with_client_cert_resolver(Arc::new(identity)),
+            None => config.with_no_client_auth(),
+        }))
     }
 
     /// Reads and checks everything and says what is in it. Reads files; blocks shortly.
@@ -118,11 +122,12 @@ impl TlsFiles {
         self.load()?;
         let authorities =
             certificates(&self.ca)?.iter().map(|der| describe(&self.ca, der)).collect::<Result<_, _>>()?;
-        let own = certificates(&self.cert)?;
-        let own = own.first().map(|der| describe(&self.cert, der));
-        let own =
-            own.unwrap_or_else(|| Err(TlsError::Empty { path: self.cert.clone(), what: CERTIFICATE }))?;
-        Ok(TlsReport { authorities, own, key_exposed: is_exposed(&self.key) })
+        let own = match &self.identity {
+            Some((cert, _)) => certificates(cert)?.first().map(|der| describe(cert, der)).transpose()?,
+            None => None,
+        };
+        let key_exposed = self.identity.as_ref().is_some_and(|(_, key)| is_exposed(key));
+        Ok(TlsReport { authorities, own, key_exposed })
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
@@ -137,22 +142,22 @@ impl TlsFiles {
         let name = ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))?;
         Ok(Arc::new(Named { inner, name }))
     }
+}
 
-    fn identity(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-        let chain = certificates(&self.cert)?;
-        let pem = read(&self.key)?;
-        let key = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| TlsError::Empty { path: self.key.clone(), what: "private key" })?;
-        CertifiedKey::from_der(chain, key, provider).map_err(|e| match e {
-            rustls::Error::InconsistentKeys(_) => {
-                TlsError::KeyMismatch { cert: self.cert.clone(), key: self.key.clone() }
-            }
-            rustls::Error::InvalidCertificate(e) => {
-                TlsError::Unusable { path: self.cert.clone(), why: format!("{e:?}") }
-            }
-            e => TlsError::Unusable { path: self.key.clone(), why: e.to_string() },
-        })
-    }
+fn certified(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(cert)?;
+    let pem = read(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| TlsError::Empty { path: key.to_owned(), what: "private key" })?;
+    CertifiedKey::from_der(chain, private, provider).map_err(|e| match e {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::KeyMismatch { cert: cert.to_owned(), key: key.to_owned() }
+        }
+        rustls::Error::InvalidCertificate(e) => {
+            TlsError::Unusable { path: cert.to_owned(), why: format!("{e:?}") }
+        }
+        e => TlsError::Unusable { path: key.to_owned(), why: e.to_string() },
+    })
 }
 
 /// Checks the broker's certificate against one configured name instead of the host that was connected to. Everything
@@ -263,13 +268,17 @@ mod tests {
         good.load().unwrap();
         let missing = TlsFiles { ca: dir.path().join("none.pem"), ..good.clone() };
         assert!(said(&missing).contains("none.pem") && said(&missing).contains("check the path"));
-        let swapped = TlsFiles { key: dir.path().join("b.key"), ..good.clone() };
+        let (cert, key) = good.identity.clone().unwrap();
+        let with =
+            |cert: &Path, key: &Path| TlsFiles { identity: Some((cert.into(), key.into())), ..good.clone() };
+        TlsFiles { identity: None, ..good.clone() }.load().unwrap();
+        let swapped = with(&cert, &dir.path().join("b.key"));
         assert!(said(&swapped).contains("does not belong to"), "{}", said(&swapped));
-        let no_key = TlsFiles { key: good.cert.clone(), ..good.clone() };
+        let no_key = with(&cert, &cert);
         assert!(said(&no_key).contains("holds no PEM private key"));
-        let no_cert = TlsFiles { cert: good.key.clone(), ..good.clone() };
+        let no_cert = with(&key, &key);
         assert!(said(&no_cert).contains("holds no PEM certificate"));
-        let bad_name = TlsFiles { server_name: Some("not a name".into()), ..good };
+        let bad_name = TlsFiles { server_name: Some("not a name".into()), ..good.clone() };
         assert!(said(&bad_name).contains("neither a DNS name nor an address"));
     }
 
@@ -277,13 +286,14 @@ mod tests {
     fn garbage_in_a_file_never_panics() {
         let dir = tempfile::tempdir().unwrap();
         let good = files(dir.path());
-        let pem = std::fs::read(&good.cert).unwrap();
+        let (cert, key) = good.identity.clone().unwrap();
+        let pem = std::fs::read(&cert).unwrap();
         let bad = dir.path().join("bad.pem");
         for at in (0..pem.len()).step_by(7) {
             let mut bytes = pem.clone();
             bytes[at] ^= 0x11;
             std::fs::write(&bad, &bytes).unwrap();
-            let _ = TlsFiles { cert: bad.clone(), ..good.clone() }.inspect();
+            let _ = TlsFiles { identity: Some((bad.clone(), key.clone())), ..good.clone() }.inspect();
             let _ = TlsFiles { ca: bad.clone(), ..good.clone() }.inspect();
         }
     }
@@ -293,11 +303,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
         let report = files.inspect().unwrap();
-        assert!(report.own.subject.contains("CN=a") && report.own.issuer == report.authorities[0].subject);
-        assert!(report.own.not_before < crate::clock::wall() && crate::clock::wall() < report.own.not_after);
+        let own = report.own.unwrap();
+        assert!(own.subject.contains("CN=a") && own.issuer == report.authorities[0].subject);
+        assert!(own.not_before < crate::clock::wall() && crate::clock::wall() < own.not_after);
         assert!(!report.key_exposed);
         use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let (_, key) = files.identity.as_ref().unwrap();
+        std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(files.inspect().unwrap().key_exposed);
     }
 }

@@ -1,1 +1,154 @@
-//! Events of the `agent` room.
+//! Events of the gateway seat.
+
+use std::fmt::Display;
+
+use super::metrics;
+use super::{Event, Fields, Level};
+use crate::episode::{EpisodeUpdate, Phase};
+use crate::wire::{BlockId, Lane};
+
+/// The agent is ready to take readings.
+pub struct AgentStarted<'a> {
+    /// Device name.
+    pub device: &'a str,
+    /// Address of the status page.
+    pub http: &'a dyn Display,
+    /// How long the start took, in milliseconds.
+    pub start_ms: u64,
+}
+
+impl Event for AgentStarted<'_> {
+    const NAME: &'static str = "agent_started";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("device", self.device).put("http", self.http).put("start_ms", self.start_ms);
+    }
+}
+
+/// The agent stops in good order.
+pub struct AgentStopped {
+    /// Records that stay in the spool for the next start.
+    pub pending: u64,
+}
+
+impl Event for AgentStopped {
+    const NAME: &'static str = "agent_stopped";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("pending_records", self.pending);
+    }
+}
+
+/// A packet from the broker was dropped.
+pub struct PacketMalformed<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// What is wrong with it.
+    pub why: &'a dyn Display,
+}
+
+impl Event for PacketMalformed<'_> {
+    const NAME: &'static str = "packet_malformed";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("topic", self.topic).put("why", self.why);
+    }
+    fn count(&self) {
+        metrics::PACKETS_MALFORMED.inc();
+    }
+}
+
+/// The broker refused a block; it stays in the spool.
+pub struct BlockRefused {
+    /// The block.
+    pub id: BlockId,
+    /// MQTT 5 reason code.
+    pub code: u8,
+    /// Whether it waits for the next connection.
+    pub set_aside: bool,
+}
+
+impl Event for BlockRefused {
+    const NAME: &'static str = "block_refused";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields
+            .put("lane", self.id.lane)
+            .put("first", self.id.first)
+            .put("last", self.id.last)
+            .put("code", format_args!("{:#04x}", self.code))
+            .put("set_aside", self.set_aside);
+    }
+}
+
+/// An acknowledgement names records that were never stored: this spool's disk was rolled back, or the sender errs.
+pub struct AckBeyondTail {
+    /// The lane.
+    pub lane: Lane,
+    /// What was acknowledged.
+    pub through: u64,
+}
+
+impl Event for AckBeyondTail {
+    const NAME: &'static str = "ack_beyond_tail";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("lane", self.lane).put("through", self.through);
+    }
+}
+
+/// The wall clock was set while the agent ran.
+pub struct ClockStepped {
+    /// By how much, in milliseconds; negative is back.
+    pub step_ms: i64,
+}
+
+impl Event for ClockStepped {
+    const NAME: &'static str = "clock_stepped";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("step_ms", self.step_ms);
+    }
+}
+
+/// A task of the agent ended with an error.
+pub struct TaskFailed<'a> {
+    /// Which.
+    pub task: &'static str,
+    /// Why.
+    pub why: &'a dyn Display,
+}
+
+impl Event for TaskFailed<'_> {
+    const NAME: &'static str = "task_failed";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("task", self.task).put("why", self.why);
+    }
+}
+
+/// An episode began or ended.
+pub struct EpisodeStep<'a> {
+    /// The step.
+    pub step: &'a EpisodeUpdate,
+}
+
+impl Event for EpisodeStep<'_> {
+    const NAME: &'static str = "episode";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let step = self.step;
+        fields
+            .put("id", step.id)
+            .put("phase", step.phase)
+            .put("severity", step.severity)
+            .put("channel", &step.channel)
+            .put("pattern", step.pattern)
+            .put("reason", &step.reason);
+    }
+    fn count(&self) {
+        if self.step.phase == Phase::Opened {
+            metrics::EPISODES.inc();
+        }
+    }
+}

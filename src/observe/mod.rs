@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod agent;
 pub mod aggregator;
 pub mod glm;
+pub mod judge;
 pub mod link;
 pub mod sensor;
 pub mod spool;

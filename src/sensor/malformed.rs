@@ -48,3 +48,18 @@ impl MalformedLog {
         self.total
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_whole_and_logged_once() {
+        let mut log = MalformedLog::new(&Arc::from("feed"));
+        for _ in 0..1000 {
+            log.note(&"nonsense", &[0xff; 500]);
+        }
+        log.note_many(5, &"nonsense", b"");
+        assert_eq!((log.total(), log.unreported), (1005, 1004));
+    }
+}

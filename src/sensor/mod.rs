@@ -10,7 +10,7 @@
 //! | [`LinesOptions`] | stops reading its socket, so that the sender feels it |
 //!
 //! A read that fails is a reading with `Err(NoData::ReadFailed)`, never silence. What can't be understood is counted,
-//! and sampled in the log.
+//! and sampled in the log. This room counts what it hands over (`READINGS` and its kin); nobody above does it again.
 
 mod csv;
 mod host;
@@ -36,6 +36,7 @@ use std::time::Duration;
 use smol::channel::{Receiver, Sender};
 
 use crate::clock;
+use crate::limits;
 use crate::observe::{emit, sensor as events};
 use crate::reading::{ChannelId, ChannelInfo, Reading};
 use crate::time::Stamp;
@@ -63,7 +64,10 @@ pub trait Sensor: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The configuration's fault.
-    #[error("source name {name:?} is not usable: use up to 96 characters of A-Z a-z 0-9 _ - . / :")]
+    #[error(
+        "source name {name:?} is not usable: use 1 to {} characters of A-Z a-z 0-9 _ - . / :",
+        limits::CHANNEL_NAME_BYTES_MAX
+    )]
     Name {
         /// The name.
         name: String,
@@ -234,6 +238,7 @@ where
 
 /// Polls at a steady pace; a poll that takes longer than the interval delays the next, and none is made up for.
 async fn polled(mut sensor: impl Sensor, interval: Duration, outlet: Outlet) -> Result<(), SourceError> {
+    let interval = interval.max(Duration::from_millis(limits::POLL_INTERVAL_MS_MIN));
     let mut due = clock::mono();
     let mut infos = Vec::new();
     loop {
@@ -246,5 +251,75 @@ async fn polled(mut sensor: impl Sensor, interval: Duration, outlet: Outlet) -> 
         let now = clock::mono();
         due = (due + interval).max(now);
         smol::Timer::after(due.since(now)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::NoData;
+
+    /// Every poll reads one channel more than the one before.
+    struct Growing(usize);
+
+    impl Sensor for Growing {
+        fn poll(&mut self, now: Stamp, out: &mut Vec<Reading>) -> Vec<ChannelInfo> {
+            self.0 += 1;
+            let channel = |n: usize| ChannelId::new(&format!("c{n}")).unwrap();
+            out.extend((1..=self.0).map(|n| Reading {
+                channel: channel(n),
+                at: now.wall,
+                value: Err(NoData::ReadFailed),
+            }));
+            vec![ChannelInfo::guess(&channel(self.0))]
+        }
+    }
+
+    #[test]
+    fn a_polled_source_drops_what_nobody_takes_and_keeps_its_descriptions() {
+        let (sender, receiver) = smol::channel::bounded(1);
+        let (stopper, stop) = stopper();
+        let handle = spawn_polled("fake", Growing(0), Duration::from_millis(2), sender, stop).unwrap();
+        while handle.stats().dropped < 20 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut described = Vec::new();
+        for _ in 0..3 {
+            described.extend(receiver.recv_blocking().unwrap().infos.into_iter().map(|i| i.id.to_string()));
+        }
+        let expected: Vec<_> = (1..=described.len()).map(|n| format!("c{n}")).collect();
+        assert_eq!(described, expected, "each channel once, none left out");
+        assert!(described.len() > 3);
+        drop(stopper);
+        handle.join();
+    }
+
+    #[test]
+    fn host_vitals_come_at_their_pace_until_they_are_stopped() {
+        let (sender, receiver) = smol::channel::bounded(8);
+        let (stopper, stop) = stopper();
+        let options = HostOptions { interval: Duration::from_millis(5), ..HostOptions::default() };
+        let handle = spawn("vitals", SourceOptions::Host(options), sender, stop).unwrap();
+        let batch = receiver.recv_blocking().unwrap();
+        assert!(batch.readings.iter().any(|r| r.channel.as_str() == "host.memory"));
+        drop(stopper);
+        handle.join();
+    }
+
+    #[test]
+    fn a_source_ends_when_the_pipeline_is_gone() {
+        let (sender, receiver) = smol::channel::bounded(1);
+        let (_stopper, stop) = stopper();
+        let handle = spawn_polled("fake", Growing(0), Duration::from_millis(1), sender, stop).unwrap();
+        drop(receiver);
+        handle.join();
+    }
+
+    #[test]
+    fn a_name_that_no_thread_could_bear_is_refused() {
+        let (sender, _receiver) = smol::channel::bounded(1);
+        let (_stopper, stop) = stopper();
+        let error = spawn("a\0b", SourceOptions::Host(HostOptions::default()), sender, stop).unwrap_err();
+        assert!(matches!(error, SourceError::Name { .. }));
     }
 }

@@ -12,6 +12,7 @@
 //! | file | role |
 //! |---|---|
 //! | `queue` | [`Spool`]: single-threaded, no clock |
+//! | `seal` | records into blocks that fit |
 //! | `room` | what is given up when the quota is reached |
 //! | `entry`, `meta` | keys and books |
 //! | `journal`, `sled` | the seam and what stands behind it |
@@ -29,6 +30,7 @@ mod open;
 mod queue;
 mod room;
 mod salvage;
+mod seal;
 mod sled;
 mod store;
 

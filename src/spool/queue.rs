@@ -11,21 +11,19 @@ use std::hash::{BuildHasher, Hasher};
 use crate::facts::Citation;
 use crate::limits;
 use crate::time::{Stamp, Wall};
-use crate::wire::block::estimate_bytes;
-use crate::wire::{
-    BlockEncoder, BlockHeader, BlockId, Body, GapReason, Lane, PerLane, Record, WireError, json,
-};
+use crate::wire::{BlockEncoder, BlockId, GapReason, Lane, PerLane, Record};
 
+use super::Options;
 use super::entry::{Entry, KEY_BYTES, cost_bytes, lane_key};
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::{LaneLedger, META_KEY, Meta};
-use super::{Options, Payload};
+use super::seal::Sealed;
 
 /// Ordered, bounded lanes over a journal.
 pub struct Spool<J> {
     pub(super) journal: J,
     pub(super) options: Options,
-    encoder: BlockEncoder,
+    pub(super) encoder: BlockEncoder,
     pub(super) meta: Meta,
     open: PerLane<OpenLane>,
     stuck: Option<Plan>,
@@ -38,6 +36,8 @@ pub struct Spool<J> {
     /// The last block of a lane if that is a gap, to let the next one melt into it.
     pub(super) tail_gap: PerLane<Option<TailGap>>,
     pub(super) disk_low: bool,
+    /// New raw and metric blocks are being refused, see [`super::WhenFull::RefuseNewest`].
+    pub(super) refusing: bool,
 }
 
 /// Records without a block yet.
@@ -58,12 +58,6 @@ pub(super) struct Plan {
 
 /// A gap and what it costs of the quota.
 pub(super) type TailGap = (Entry, u64);
-
-/// A block about to be written.
-pub(super) struct Sealed {
-    pub entry: Entry,
-    pub bytes: Vec<u8>,
-}
 
 /// What a commit did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +103,7 @@ impl<J: Journal> Spool<J> {
             handed: [0; 4],
             tail_gap: [None; 4],
             disk_low: false,
+            refusing: false,
         })
     }
 
@@ -193,6 +188,11 @@ impl<J: Journal> Spool<J> {
         };
         self.handed[lane.index()] = self.handed[lane.index()].max(entry.id.last);
         Ok(Some(StoredBlock { id: entry.id, bytes, sealed: entry.sealed, gap: entry.gap.is_some() }))
+    }
+
+    /// Everything of `lane` up to here has been released.
+    pub fn released_through(&self, lane: Lane) -> u64 {
+        self.meta.lanes[lane.index()].through
     }
 
     /// The far side has everything of `lane` up to `through` and the ranges in `also`: forget those blocks.
@@ -340,78 +340,6 @@ impl<J: Journal> Spool<J> {
         Ok(plan.done)
     }
 
-    /// Cuts `records` into blocks that fit.
-    fn seal(&mut self, lane: Lane, mut first: u64, records: &[Record], stamp: Stamp, out: &mut Vec<Sealed>) {
-        let factor = if self.options.payload == Payload::Wire { 1 } else { JSON_SIZE_FACTOR };
-        let mut rest = records;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take(limits::BLOCK_RECORDS_MAX).take_while(|record| {
-                bytes += estimate_bytes(record) * factor;
-                bytes <= SEAL_BYTES
-            });
-            let (head, tail) = rest.split_at(fits.count().max(1));
-            self.seal_fitting(lane, first, head, stamp, out);
-            first += head.len() as u64;
-            rest = tail;
-        }
-    }
-
-    /// Seals `records` as one block, or as halves where the estimate was too low.
-    fn seal_fitting(
-        &mut self,
-        lane: Lane,
-        first: u64,
-        records: &[Record],
-        stamp: Stamp,
-        out: &mut Vec<Sealed>,
-    ) {
-        let header = BlockHeader {
-            lane,
-            epoch: self.meta.epoch,
-            first,
-            count: records.len() as u32,
-            sealed: stamp,
-            body: Body::Records,
-        };
-        match self.payload(&header, records) {
-            Ok(bytes) => out.push(sealed(&header, bytes)),
-            Err(_) if records.len() > 1 => {
-                let (head, tail) = records.split_at(records.len() / 2);
-                self.seal_fitting(lane, first, head, stamp, out);
-                self.seal_fitting(lane, first + head.len() as u64, tail, stamp, out);
-            }
-            Err(_) => {
-                let gone = BlockId { lane, first, last: first };
-                out.push(self.seal_gap(gone, GapReason::Oversize, stamp));
-            }
-        }
-    }
-
-    /// A gap in the place of `id`.
-    pub(super) fn seal_gap(&mut self, id: BlockId, reason: GapReason, stamp: Stamp) -> Sealed {
-        let header = BlockHeader {
-            lane: id.lane,
-            epoch: self.meta.epoch,
-            first: id.first,
-            count: 0,
-            sealed: stamp,
-            body: Body::Gap { reason, last: id.last },
-        };
-        let bytes = self.payload(&header, &[]);
-        debug_assert!(bytes.is_ok(), "a gap always encodes: {bytes:?}");
-        sealed(&header, bytes.unwrap_or_default())
-    }
-
-    fn payload(&mut self, header: &BlockHeader, records: &[Record]) -> Result<Vec<u8>, WireError> {
-        let bytes = match &self.options.payload {
-            Payload::Wire => self.encoder.encode(header, records)?,
-            Payload::Json { device } => json::encode_document(device, header, records),
-        };
-        let max = limits::SPOOL_BLOCK_BYTES_MAX;
-        if bytes.len() <= max { Ok(bytes) } else { Err(WireError::TooLarge { bytes: bytes.len(), max }) }
-    }
-
     /// The first stored block whose last record is `from` or later, with its value.
     fn find(&self, lane: Lane, from: u64) -> Result<Option<(Entry, Vec<u8>)>, JournalError> {
         let next = self.meta.lanes[lane.index()].next;
@@ -514,23 +442,9 @@ pub(super) fn forget(tail: &mut Option<TailGap>, gone: &Entry) {
     }
 }
 
-fn sealed(header: &BlockHeader, bytes: Vec<u8>) -> Sealed {
-    let gap = match header.body {
-        Body::Records => None,
-        Body::Gap { reason, .. } => Some(reason),
-    };
-    let crc = crc32fast::hash(&bytes);
-    Sealed { entry: Entry { id: header.id(), gap, sealed: header.sealed.wall, crc }, bytes }
-}
-
 /// A number that no spool had before: the standard library seeds its hashers from the system's randomness.
 fn mint_epoch() -> u64 {
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write_u64(u64::from(std::process::id()));
     hasher.finish().max(1)
 }
-
-/// Estimated size at which a block is closed; leaves room for estimates that are half too low.
-const SEAL_BYTES: usize = limits::SPOOL_BLOCK_BYTES_MAX * 2 / 3;
-/// How much larger a record is in JSON than in a block.
-const JSON_SIZE_FACTOR: usize = 16;

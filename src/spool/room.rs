@@ -11,7 +11,8 @@ use super::WhenFull;
 use super::entry::{Entry, cost_bytes, lane_key};
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::Meta;
-use super::queue::{Sealed, Spool, forget};
+use super::queue::{Spool, TailGap, forget};
+use super::seal::Sealed;
 
 /// A run of neighbouring victims.
 struct Run {
@@ -27,6 +28,8 @@ struct Run {
 struct Progress {
     /// Per lane: stored blocks up to here are already victims of this plan.
     seen: PerLane<u64>,
+    /// Per lane: the last gap that this plan made of stored blocks; the next one melts into it.
+    last_gap: PerLane<Option<TailGap>>,
     /// Per lane: nothing more to gain.
     exhausted: PerLane<bool>,
     evicted: u64,
@@ -43,8 +46,9 @@ impl<J: Journal> Spool<J> {
     ) -> u64 {
         let (quota, reason) = self.quota();
         let mut progress = Progress::default();
+        self.keep_refusing(quota, reason, meta, sealed, stamp, &mut progress);
         loop {
-            let excess = (meta.bytes() + new_bytes(sealed)).saturating_sub(quota);
+            let excess = self.excess_bytes(quota, meta, sealed);
             let Some(lane) = self.victim_lane(meta, sealed, &progress.exhausted).filter(|_| excess > 0)
             else {
                 break;
@@ -62,6 +66,37 @@ impl<J: Journal> Spool<J> {
         }
         self.melt(meta, sealed, ops, stamp);
         progress.evicted
+    }
+
+    fn excess_bytes(&self, quota: u64, meta: &Meta, sealed: &[Sealed]) -> u64 {
+        let cost = |s: &Sealed| cost_bytes(s.bytes.len());
+        let excess = (meta.bytes() + sealed.iter().map(cost).sum::<u64>()).saturating_sub(quota);
+        match self.options.when_full {
+            WhenFull::EvictOldest => excess,
+            // Old blocks make room for new records, not for the gaps in which newer ones ended.
+            WhenFull::RefuseNewest => {
+                excess.min(sealed.iter().filter(|s| s.entry.gap.is_none()).map(cost).sum::<u64>())
+            }
+        }
+    }
+
+    /// Once new blocks are refused, they are until an eighth is free: or every second block would fit by chance, and
+    /// the history would be full of holes.
+    fn keep_refusing(
+        &mut self,
+        quota: u64,
+        reason: GapReason,
+        meta: &mut Meta,
+        sealed: &mut [Sealed],
+        stamp: Stamp,
+        progress: &mut Progress,
+    ) {
+        self.refusing &= meta.bytes() > quota / 8 * 7;
+        for lane in [Lane::Raw, Lane::Metric] {
+            let percent = u64::from(self.options.reserved_percent[lane.index()]);
+            let over = meta.lanes[lane.index()].bytes > self.options.bytes_max / 100 * percent;
+            while self.refusing && over && self.refuse_new(lane, reason, meta, sealed, stamp, progress) {}
+        }
     }
 
     fn quota(&self) -> (u64, GapReason) {
@@ -99,7 +134,7 @@ impl<J: Journal> Spool<J> {
         progress: &mut Progress,
     ) -> Result<u64, JournalError> {
         let i = lane.index();
-        let runs = self.victims(lane, progress.seen[i], excess, reason)?;
+        let runs = self.victims(lane, progress, excess, reason)?;
         let mut won = 0;
         for run in runs {
             let freed: u64 = run.gone.iter().map(|(_, cost)| cost).sum();
@@ -111,6 +146,10 @@ impl<J: Journal> Spool<J> {
             let cost = cost_bytes(gap.bytes.len());
             meta.lanes[i].evict(reason, run.records);
             meta.lanes[i].bytes = meta.lanes[i].bytes.saturating_sub(freed) + cost;
+            if run.id.last + 1 == self.meta.lanes[i].next {
+                self.tail_gap[i] = Some((gap.entry, cost));
+            }
+            progress.last_gap[i] = Some((gap.entry, cost));
             ops.push(Op::Put { key: gap.entry.key().to_vec(), value: gap.bytes });
             progress.evicted += run.records;
             progress.seen[i] = progress.seen[i].max(run.id.last);
@@ -119,28 +158,36 @@ impl<J: Journal> Spool<J> {
         Ok(won)
     }
 
-    /// The oldest blocks of `lane` after `seen`, as runs of neighbours, worth `excess` bytes.
+    /// The oldest blocks of `lane` that `progress` has not seen, as runs of neighbours, worth `excess` bytes.
     fn victims(
         &self,
         lane: Lane,
-        seen: u64,
+        progress: &Progress,
         excess: u64,
         reason: GapReason,
     ) -> Result<Vec<Run>, JournalError> {
         let mut runs: Vec<Run> = Vec::new();
-        let mut gap_before: Option<(Entry, u64)> = None;
+        let mut gap_before = progress.last_gap[lane.index()];
+        let from = lane_key(lane, progress.seen[lane.index()] + 1);
         let mut won = 0;
         let handed = self.handed[lane.index()];
         let to = lane_key(lane, self.meta.lanes[lane.index()].next);
-        self.journal.scan(&lane_key(lane, seen + 1), &to, Order::Up, &mut |key, value| {
+        self.journal.scan(&from, &to, Order::Up, &mut |key, value| {
             let Some(entry) = Entry::from_key(key).filter(|e| !self.is_released(e)) else { return true };
             let cost = cost_bytes(value.len());
-            if entry.gap.is_some() {
-                gap_before =
-                    Some((entry, cost)).filter(|_| entry.gap == Some(reason) && entry.id.first > handed);
-                return true;
-            }
             let begins_at = entry.id.first;
+            let enough = won >= excess || runs.len() >= RUNS_MAX;
+            if entry.gap.is_some() {
+                let melts = entry.gap == Some(reason) && begins_at > handed;
+                match runs.last_mut().filter(|run| melts && run.id.last + 1 == begins_at) {
+                    Some(run) => run.extend(entry, cost),
+                    None => gap_before = Some((entry, cost)).filter(|_| melts),
+                }
+                return !enough;
+            }
+            if enough {
+                return false;
+            }
             match runs.last_mut().filter(|run| run.id.last + 1 == begins_at) {
                 Some(run) => run.extend(entry, cost),
                 None => {
@@ -154,7 +201,7 @@ impl<J: Journal> Spool<J> {
                 }
             }
             won += cost;
-            won < excess && runs.len() < RUNS_MAX
+            true
         })?;
         Ok(runs)
     }
@@ -216,10 +263,6 @@ impl Run {
         self.records += entry.records();
         self.gone.push((entry, cost));
     }
-}
-
-fn new_bytes(sealed: &[Sealed]) -> u64 {
-    sealed.iter().map(|s| cost_bytes(s.bytes.len())).sum()
 }
 
 /// Runs given up in one go: bounds the memory of a plan.

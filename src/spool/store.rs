@@ -31,6 +31,8 @@ pub struct StoreHandle {
 /// News of the last commit; of several unread ones only the newest is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail {
+    /// Per lane the first number that is not released yet; `next` when nothing waits.
+    pub oldest: PerLane<u64>,
     /// Per lane the number that the next promised record will get.
     pub next: PerLane<u64>,
 }
@@ -42,6 +44,8 @@ pub struct SpoolStatus {
     pub epoch: u64,
     /// The books per lane.
     pub ledger: PerLane<LaneLedger>,
+    /// Where each lane begins and ends.
+    pub tail: Tail,
     /// Bytes of blocks and gaps.
     pub bytes: u64,
     /// Bytes that the database takes.
@@ -284,7 +288,7 @@ impl Store {
         let pending = ledger.iter().map(|l| l.pending).sum();
         observe::emit(&events::Committed { evicted, bytes: self.spool.bytes(), pending });
         self.note_evicting(evicted > 0, ledger.iter().map(LaneLedger::evicted_total).sum());
-        let _ = self.tail.force_send(Tail { next: ledger.map(|l| l.admitted + 1) });
+        let _ = self.tail.force_send(self.tail_now());
     }
 
     /// A line in the log when giving up begins and when it ends, not for every block.
@@ -321,10 +325,18 @@ impl Store {
         SpoolStatus {
             epoch: self.spool.epoch(),
             ledger: self.spool.ledger(),
+            tail: self.tail_now(),
             bytes: self.spool.bytes(),
             bytes_on_disk: self.spool.bytes_on_disk(),
             oldest: oldest.min(),
             last_error: self.last_error.clone(),
+        }
+    }
+
+    fn tail_now(&self) -> Tail {
+        Tail {
+            oldest: std::array::from_fn(|i| self.spool.released_through(Lane::ALL[i]) + 1),
+            next: self.spool.ledger().map(|books| books.admitted + 1),
         }
     }
 

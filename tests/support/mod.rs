@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 /// A broker that is up, with the certificates that it accepts.
 pub struct TestBroker {
+    /// As its certificate names it.
+    host: String,
     pub addr: SocketAddr,
     pub pki: Pki,
     /// Whether it is rumqttd, whose wills are simpler.
@@ -27,13 +29,20 @@ pub struct TestBroker {
 pub fn broker() -> TestBroker {
     let named = std::env::var("OUTPOST_TEST_BROKER").ok().zip(std::env::var("OUTPOST_TEST_PKI").ok());
     if let Some((addr, dir)) = named {
+        let host = addr.rsplit_once(':').unwrap().0.to_owned();
         let addr = addr.to_socket_addrs().unwrap().next().unwrap();
-        return TestBroker { addr, pki: Pki::at(Path::new(&dir)), in_process: false, _dir: None };
+        return TestBroker { host, addr, pki: Pki::at(Path::new(&dir)), in_process: false, _dir: None };
     }
     let dir = tempfile::tempdir().unwrap();
     let pki = pki::throwaway(dir.path(), &["gateway", "aggregator", "watcher"]).unwrap();
     let started = broker::start(&BrokerOptions { port: 0, pki: Some(pki.clone()) }).unwrap();
-    TestBroker { addr: started.addr, pki, in_process: true, _dir: Some(dir) }
+    TestBroker {
+        host: started.addr.ip().to_string(),
+        addr: started.addr,
+        pki,
+        in_process: true,
+        _dir: Some(dir),
+    }
 }
 
 impl TestBroker {
@@ -48,7 +57,7 @@ impl TestBroker {
                 cap: Duration::from_millis(200),
                 ..BackoffOptions::default()
             },
-            ..LinkOptions::new(self.addr.ip().to_string(), self.addr.port(), id)
+            ..LinkOptions::new(self.host.clone(), self.addr.port(), id)
         }
     }
 }

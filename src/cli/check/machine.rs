@@ -20,7 +20,9 @@ pub fn agent(config: &AgentConfig) -> Vec<Finding> {
         folder("data", &config.data_dir),
         disk(&config.data_dir, config.spool.bytes_max),
     ];
-    findings.extend(model(&config.digest.model));
+    if config.digest.enabled {
+        findings.extend(model(&config.digest.model));
+    }
     findings.extend(config.sources.iter().flat_map(source));
     findings.push(page("page", config.http.listen));
     findings
@@ -93,13 +95,28 @@ fn disk(dir: &Path, bytes_wanted: u64) -> Finding {
     }
 }
 
+/// Reads the model as the agent would: every file against the manifest, then through the runtime.
+#[cfg(feature = "gateway")]
 fn model(choice: &ModelChoice) -> Option<Finding> {
-    let ModelChoice::Folder(dir) = choice else { return None };
-    if dir.is_dir() {
-        return None;
-    }
-    let what = format!("{} is not a folder; digests would be worded by the template", dir.display());
-    Some(Finding::error("model", what, "name the folder of a model, or set digest.model = \"builtin\""))
+    use crate::glm::{Bundle, Model};
+    let (name, bundle) = match choice {
+        ModelChoice::Builtin => ("builtin".into(), Bundle::embedded()),
+        ModelChoice::Folder(dir) => (dir.display().to_string(), Bundle::from_dir(dir)),
+    };
+    let loaded = bundle.map_err(|e| e.to_string()).and_then(|b| Model::load(b).map_err(|e| e.to_string()));
+    Some(match loaded {
+        Ok(model) => Finding::ok("model", format!("{name} reads and runs, sha256 {}", model.id())),
+        Err(e) => {
+            let next = "name the folder of a model, or set digest.model = \"builtin\"";
+            Finding::error("model", format!("{name}: {e}; digests would be worded by the template"), next)
+        }
+    })
+}
+
+/// A build without the gateway seat has no model to read.
+#[cfg(not(feature = "gateway"))]
+fn model(_: &ModelChoice) -> Option<Finding> {
+    None
 }
 
 fn source(source: &SourceConfig) -> Vec<Finding> {

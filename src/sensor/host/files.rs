@@ -46,9 +46,9 @@ impl Root {
     }
 }
 
-/// Whether a network interface is worth watching: neither loopback nor a container's end.
+/// Whether a network interface is worth watching: neither loopback nor one that only software knows.
 pub(super) fn is_interface(name: &str) -> bool {
-    name != "lo" && !name.starts_with("veth")
+    name != "lo" && !["veth", "ifb", "dummy", "docker", "br-"].iter().any(|p| name.starts_with(p))
 }
 
 /// Busy and total time of all cores since boot, in ticks.

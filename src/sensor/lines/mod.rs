@@ -112,3 +112,6 @@ pub enum Malformed {
     #[error("longer than {} bytes", limits::LINE_BYTES_MAX)]
     TooLong,
 }
+
+#[cfg(test)]
+mod tests;

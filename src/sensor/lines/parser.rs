@@ -205,8 +205,9 @@ impl Scalar<'_> {
 
 /// The reason that a text such as `NaN` or `-inf` stands for.
 fn no_number(text: &str) -> Option<NoData> {
-    let is_letters = text.bytes().any(|b| b.is_ascii_alphabetic()) && !text.contains(['e', 'E', '.']);
-    text.parse().ok().filter(|_| is_letters).and_then(|x| value_from_f64(x).err())
+    // All words for it have this letter and no numeral has; a numeral that overflows is a text like any other.
+    let is_word = text.contains(['n', 'N']);
+    text.parse().ok().filter(|_| is_word).and_then(|x| value_from_f64(x).err())
 }
 
 fn is_time_key(key: &str) -> bool {

@@ -10,32 +10,13 @@
 //! acknowledged, in flight, waiting or set aside are skipped.
 
 use std::collections::VecDeque;
-use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
-use super::{Block, Output, UplinkOptions};
+use super::{Block, Output};
 use crate::limits::{UPLINK_RANGES_MAX, UPLINK_REFUSED_MAX};
 use crate::sync::ranges::RangeSet;
 use crate::time::Mono;
-use crate::wire::{BlockId, Lane, PerLane};
-
-/// All lanes and the token counter.
-#[derive(Debug, Clone)]
-pub(super) struct Lanes {
-    lanes: PerLane<LaneUp>,
-    next_token: u64,
-}
-
-/// What a lane did with its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Published one block; ask again.
-    Sent,
-    /// Nothing to send; the next lane may.
-    Idle,
-    /// Has something to send and can't now; lower lanes must wait with it.
-    Wait,
-}
+use crate::wire::{BlockId, Lane};
 
 /// Whether blocks are due to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +61,7 @@ struct Stream {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Backfill,
     Live,
     First,
@@ -114,126 +95,8 @@ struct Flight {
     on_broker: Option<Mono>,
 }
 
-impl Index<Lane> for Lanes {
-    type Output = LaneUp;
-    fn index(&self, lane: Lane) -> &LaneUp {
-        &self.lanes[lane.index()]
-    }
-}
-
-impl IndexMut<Lane> for Lanes {
-    fn index_mut(&mut self, lane: Lane) -> &mut LaneUp {
-        &mut self.lanes[lane.index()]
-    }
-}
-
-impl Lanes {
-    pub(super) fn new(options: &UplinkOptions) -> Self {
-        let lane = |i: usize| LaneUp::new(Lane::ALL[i], options.ack_timeout);
-        Self { lanes: std::array::from_fn(lane), next_token: 1 }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &LaneUp> {
-        self.lanes.iter()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LaneUp> {
-        self.lanes.iter_mut()
-    }
-
-    /// One lane's turn: a due retry, else the stream whose turn it is.
-    pub(super) fn turn(
-        &mut self,
-        lane: Lane,
-        now: Mono,
-        window: usize,
-        options: &UplinkOptions,
-        out: &mut Vec<Output>,
-    ) -> Turn {
-        let it = &mut self[lane];
-        let choked = it.retries.len() >= UPLINK_REFUSED_MAX || it.aside.ranges().len() >= UPLINK_RANGES_MAX;
-        let (purpose, from) = if it.special.is_some() {
-            (Purpose::Retry, 0)
-        } else if let Some(retry) = it.retries.iter().find(|r| r.due <= now) {
-            (Purpose::Retry, retry.id.first)
-        } else if choked {
-            return Turn::Idle;
-        } else if let Some(next) = it.next_in_stream(options.backfill_share_percent) {
-            next
-        } else {
-            return Turn::Idle;
-        };
-        self.send(lane, purpose, from, window, options, out)
-    }
-
-    /// The first block's turn.
-    pub(super) fn turn_first(
-        &mut self,
-        id: BlockId,
-        window: usize,
-        options: &UplinkOptions,
-        out: &mut Vec<Output>,
-    ) -> Turn {
-        if self[id.lane].is_acknowledged(id) {
-            return Turn::Idle;
-        }
-        if self[id.lane].special.as_ref().is_some_and(|(b, _)| b.id.last < id.first || id.first < b.id.first)
-        {
-            // A retry that was fetched before the first block was named holds the slot.
-            match self.send(id.lane, Purpose::Retry, 0, window, options, out) {
-                Turn::Sent => {}
-                other => return other,
-            }
-        }
-        self.send(id.lane, Purpose::First, id.first, window, options, out)
-    }
-
-    /// Publishes the block of `purpose` if it is here and there is room, else sees to it that it comes.
-    fn send(
-        &mut self,
-        lane: Lane,
-        purpose: Purpose,
-        from: u64,
-        window: usize,
-        options: &UplinkOptions,
-        out: &mut Vec<Output>,
-    ) -> Turn {
-        let Some(bytes) = self[lane].slot(purpose).map(|block| block.payload.len()) else {
-            self[lane].ask(purpose, from, out);
-            return Turn::Wait;
-        };
-        if !self.has_room(lane, purpose, bytes, window, options) {
-            return Turn::Wait;
-        }
-        let token = self.next_token;
-        self.next_token += 1;
-        out.extend(self[lane].publish(purpose, token));
-        Turn::Sent
-    }
-
-    /// Whether one more block may go. An eighth of every window is kept for alarms and the first block.
-    fn has_room(
-        &self,
-        lane: Lane,
-        purpose: Purpose,
-        bytes: usize,
-        window: usize,
-        options: &UplinkOptions,
-    ) -> bool {
-        let urgent = lane == Lane::Alarm || purpose == Purpose::First;
-        let bound = |max: usize| if urgent { max } else { max - max / 8 };
-        let sum = |of: fn(&LaneUp) -> usize| self.iter().map(of).sum::<usize>();
-        let (wire, wire_bytes) = (sum(LaneUp::wire_blocks), sum(LaneUp::wire_bytes));
-        let (unacked, unacked_bytes) = (sum(|l| l.flights.len()), sum(LaneUp::unacked_bytes));
-        wire < bound(window)
-            && (wire == 0 || wire_bytes + bytes <= bound(options.window_bytes))
-            && unacked < bound(options.window_blocks.saturating_mul(UNACKED_WINDOWS).max(UNACKED_WINDOWS))
-            && (unacked == 0 || unacked_bytes + bytes <= bound(options.unacked_bytes_max))
-    }
-}
-
 impl LaneUp {
-    fn new(lane: Lane, ack_timeout: Duration) -> Self {
+    pub(super) fn new(lane: Lane, ack_timeout: Duration) -> Self {
         let stream = || Stream { cursor: 1, ..Stream::default() };
         Self {
             lane,
@@ -417,7 +280,7 @@ impl LaneUp {
         self.flights.iter().filter(|f| f.on_broker.is_none()).count()
     }
 
-    fn wire_bytes(&self) -> usize {
+    pub(super) fn wire_bytes(&self) -> usize {
         self.flights.iter().filter(|f| f.on_broker.is_none()).map(|f| f.bytes).sum()
     }
 
@@ -428,6 +291,30 @@ impl LaneUp {
     fn find(&self, token: u64) -> Option<usize> {
         let at = self.flights.binary_search_by_key(&token, |f| f.token).ok()?;
         self.flights[at].on_broker.is_none().then_some(at)
+    }
+
+    /// What goes before the streams: a retry that is here or due. The streams wait while too much waits already.
+    pub(super) fn next(&mut self, now: Mono, share_percent: u8) -> Option<(Purpose, u64)> {
+        let choked =
+            self.retries.len() >= UPLINK_REFUSED_MAX || self.aside.ranges().len() >= UPLINK_RANGES_MAX;
+        if self.special.is_some() {
+            return Some((Purpose::Retry, 0));
+        }
+        match self.retries.iter().find(|r| r.due <= now) {
+            Some(retry) => Some((Purpose::Retry, retry.id.first)),
+            None if choked => None,
+            None => self.next_in_stream(share_percent),
+        }
+    }
+
+    /// Whether a block other than the one of `id` holds the slot of blocks out of their stream.
+    pub(super) fn holds_other(&self, id: BlockId) -> bool {
+        self.special.as_ref().is_some_and(|(b, _)| b.id.last < id.first || id.first < b.id.first)
+    }
+
+    /// Blocks without acknowledgement.
+    pub(super) fn unacked_blocks(&self) -> usize {
+        self.flights.len()
     }
 
     /// Lets `base` rise to `through` and on over what is acknowledged already.
@@ -503,7 +390,7 @@ impl LaneUp {
         end
     }
 
-    fn slot(&self, purpose: Purpose) -> Option<&Block> {
+    pub(super) fn slot(&self, purpose: Purpose) -> Option<&Block> {
         match purpose {
             Purpose::Backfill => self.backfill.ready.as_ref(),
             Purpose::Live => self.live.ready.as_ref(),
@@ -511,14 +398,14 @@ impl LaneUp {
         }
     }
 
-    fn ask(&mut self, purpose: Purpose, from: u64, out: &mut Vec<Output>) {
+    pub(super) fn ask(&mut self, purpose: Purpose, from: u64, out: &mut Vec<Output>) {
         if self.fetch.is_none() {
             self.fetch = Some(Fetch { purpose, from, end: self.next_seq, stale: false });
             out.push(Output::Fetch { lane: self.lane, from });
         }
     }
 
-    fn publish(&mut self, purpose: Purpose, token: u64) -> Option<Output> {
+    pub(super) fn publish(&mut self, purpose: Purpose, token: u64) -> Option<Output> {
         let (block, attempts) = match purpose {
             Purpose::Backfill => (self.backfill.ready.take()?, 0),
             Purpose::Live => (self.live.ready.take()?, 0),
@@ -545,6 +432,3 @@ impl LaneUp {
         at.map_or(0, |at| self.retries.remove(at).attempts)
     }
 }
-
-/// Blocks without acknowledgement, in windows without PUBACK.
-const UNACKED_WINDOWS: usize = 8;

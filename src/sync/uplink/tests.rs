@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::ack::LaneAck;
 use std::collections::BTreeMap;
 
 /// A spool that answers at once: first number to (last number, size).

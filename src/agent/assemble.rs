@@ -1,0 +1,458 @@
+//! Readings into records: windows, verdicts, episodes, and the facts of a period.
+//!
+//! The assembler is pure: it asks no clock. Each [`Source`] has its own time, since a recording that is replayed at
+//! sixty times its speed lives beside the vitals of the host: readings carry event time, [`Assembler::tick`] carries
+//! the time of that source's clock, and what is silent or idle is measured between two ticks of one source. A
+//! channel's own event time may be off by decades (a sensor that booted in 1970); it is compared with itself only.
+//!
+//! A period is asked for by a [`Mark`], not by a date: [`Assembler::mark`] when a digest is made, [`Assembler::facts`]
+//! with that mark for the next one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::tally::{Heard, Period, Tally};
+use crate::detect::{Judge, LimitOptions, Silence, Verdict};
+use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
+use crate::facts::{Citation, Facts};
+use crate::limits;
+use crate::observe::{self, judge as events, metrics};
+use crate::reading::{ChannelId, ChannelInfo, Quantity, Reading, Unit};
+use crate::time::{Wall, humane};
+use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
+use crate::wire::{Notice, Record};
+
+pub use super::tally::Mark;
+
+/// How readings are judged.
+#[derive(Debug, Clone, Default)]
+pub struct AssembleOptions {
+    /// How windows are cut.
+    pub windows: WindowOptions,
+    /// When episodes are updated and closed.
+    pub episodes: EpisodeOptions,
+    /// Keep every reading in lane `raw`.
+    pub raw: bool,
+    /// Switch off the detectors that learn; limits are watched regardless.
+    pub learning_off: bool,
+    /// Id of the first episode; one more than the last one of the run before.
+    pub first_episode_id: u64,
+    /// What differs for single channels.
+    pub channels: ChannelBook,
+}
+
+/// What the configuration says of each channel. Asked once, when a channel is first seen.
+#[derive(Clone)]
+pub struct ChannelBook(Arc<dyn Fn(&ChannelId) -> ChannelOptions + Send + Sync>);
+
+impl ChannelBook {
+    /// A book that is looked up with `of`.
+    pub fn new(of: impl Fn(&ChannelId) -> ChannelOptions + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+
+    fn of(&self, channel: &ChannelId) -> ChannelOptions {
+        (self.0)(channel)
+    }
+}
+
+impl Default for ChannelBook {
+    /// Says nothing of any channel.
+    fn default() -> Self {
+        Self::new(|_| ChannelOptions::default())
+    }
+}
+
+impl fmt::Debug for ChannelBook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChannelBook")
+    }
+}
+
+/// What the configuration says of one channel; `None` leaves it as described or guessed.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelOptions {
+    /// What a person calls it.
+    pub label: Option<String>,
+    /// The machine or room that it belongs to.
+    pub asset: Option<String>,
+    /// Unit of its values.
+    pub unit: Option<Unit>,
+    /// What it measures.
+    pub quantity: Option<Quantity>,
+    /// Limits to watch.
+    pub limits: Option<LimitOptions>,
+    /// Whether to keep its readings in lane `raw`.
+    pub raw: Option<bool>,
+    /// Whether detectors learn on it.
+    pub learning: Option<bool>,
+}
+
+/// A source of readings with its own clock: at most [`limits::SOURCE_CLOCKS_MAX`], numbered by the caller from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source(pub u8);
+
+/// All channels of one agent.
+#[derive(Debug)]
+pub struct Assembler {
+    options: AssembleOptions,
+    index: HashMap<ChannelId, usize>,
+    channels: Vec<Channel>,
+    /// Time of each source's clock, as last told.
+    clocks: Vec<Option<Wall>>,
+    next_episode_id: u64,
+    tally: Tally,
+    refused: u64,
+}
+
+#[derive(Debug)]
+struct Channel {
+    info: ChannelInfo,
+    source: Source,
+    raw: bool,
+    windows: Windows,
+    judge: Judge,
+    silence: Silence,
+    episodes: Episodes,
+    /// Event time and source time of the last value.
+    value_at: Option<Wall>,
+    arrived: Option<Wall>,
+    last: Option<f64>,
+    heard: Heard,
+}
+
+impl Assembler {
+    /// No channel yet.
+    pub fn new(options: AssembleOptions) -> Self {
+        Self {
+            next_episode_id: options.first_episode_id,
+            index: HashMap::new(),
+            channels: Vec::new(),
+            clocks: vec![None; limits::SOURCE_CLOCKS_MAX],
+            tally: Tally::new(),
+            refused: 0,
+            options,
+        }
+    }
+
+    /// Makes a channel known before its first reading, or corrects what was guessed of it. The configuration has the
+    /// last word. Returns false if the channel is one too many.
+    pub fn describe(&mut self, source: Source, info: ChannelInfo) -> bool {
+        let info = self.configured(info);
+        match self.index.get(&info.id) {
+            Some(&i) => {
+                let channel = &mut self.channels[i];
+                if channel.info.quantity != info.quantity {
+                    channel.judge = judge(&self.options, &info);
+                }
+                channel.info = info;
+                true
+            }
+            None => self.add(source, info).is_some(),
+        }
+    }
+
+    /// Takes one reading and appends what comes of it to `out`, in order.
+    pub fn push(&mut self, source: Source, reading: &Reading, out: &mut Vec<Record>) {
+        metrics::READINGS.inc();
+        let known = self.index.get(&reading.channel).copied();
+        let Some(i) = known.or_else(|| {
+            let info = self.configured(ChannelInfo::guess(&reading.channel));
+            self.add(source, info)
+        }) else {
+            return;
+        };
+        let clock = self.clocks[slot(source)];
+        self.tally.readings += 1;
+        let stamp = self.tally.readings;
+        let channel = &mut self.channels[i];
+        channel.source = source;
+        if channel.raw {
+            out.push(Record::Reading(reading.clone()));
+        }
+        let before = channel.windows.newest();
+        let taken = {
+            let Channel { windows, info, .. } = channel;
+            windows.push(reading.at, reading.value, &mut |w| tell_window(info, w, out))
+        };
+        let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+        match taken {
+            Taken::Late => metrics::LATE.inc(),
+            Taken::InTime => channel.heard.note(stamp, reading.at),
+            Taken::SetBack => {
+                channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
+                channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
+            }
+            Taken::Newest => channel.take(reading, clock, stamp, &mut ears, &mut self.tally),
+        }
+    }
+
+    /// Tells the time of a source's clock: closes windows that wait in vain, ends quiet episodes, finds silent channels.
+    ///
+    /// For a live source that is wall time now, for a replay the time in the recording. Call it about once a second.
+    pub fn tick(&mut self, source: Source, now: Wall, out: &mut Vec<Record>) {
+        self.clocks[slot(source)] = Some(now);
+        let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+        for channel in self.channels.iter_mut().filter(|c| c.source == source) {
+            channel.tick(now, &mut ears, &mut self.tally);
+        }
+    }
+
+    /// A source has ended: tells its open windows and ends its episodes. Its channels are not missed from now on.
+    pub fn end(&mut self, source: Source, out: &mut Vec<Record>) {
+        self.clocks[slot(source)] = None;
+        let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+        for channel in self.channels.iter_mut().filter(|c| c.source == source) {
+            channel.end(&mut ears, &mut self.tally);
+        }
+    }
+
+    /// Ends all sources, for an orderly shutdown.
+    pub fn flush(&mut self, out: &mut Vec<Record>) {
+        (0..limits::SOURCE_CLOCKS_MAX).for_each(|i| self.end(Source(i as u8), out));
+    }
+
+    /// This moment, to ask later what has happened since.
+    pub fn mark(&self) -> Mark {
+        self.tally.mark(self.channels.iter().map(|c| (c.source, c.heard)))
+    }
+
+    /// What has happened since `mark`: the episodes that were open at any moment of it, alike ones as one event.
+    pub fn facts(&self, mark: &Mark) -> Facts {
+        let mut period = Period::new(&self.tally, mark);
+        for channel in &self.channels {
+            period.channel(&channel.info, channel.source, &channel.heard, channel.episodes.open());
+        }
+        period.facts()
+    }
+
+    /// The record of episode `id` was admitted under `citation`: facts cite it from now on.
+    pub fn cite(&mut self, id: u64, citation: Citation) {
+        self.tally.cite(id, citation, |id| self.channels.iter().any(|c| c.episodes.has(id)));
+    }
+
+    /// Id that the next episode will have; to be kept over a restart.
+    pub const fn next_episode_id(&self) -> u64 {
+        self.next_episode_id
+    }
+
+    /// Channels known.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Episodes that are open now.
+    pub fn episodes_open(&self) -> usize {
+        self.channels.iter().map(|c| c.episodes.open().count()).sum()
+    }
+
+    /// What is known of `channel`.
+    pub fn info(&self, channel: &str) -> Option<&ChannelInfo> {
+        self.index.get(channel).map(|&i| &self.channels[i].info)
+    }
+
+    /// Readings of channels beyond [`limits::CHANNELS_MAX`].
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Readings that were left out because they were late.
+    pub fn late(&self) -> u64 {
+        self.channels.iter().map(|c| c.windows.late()).sum()
+    }
+
+    fn configured(&self, mut info: ChannelInfo) -> ChannelInfo {
+        let o = self.options.channels.of(&info.id);
+        info.label = o.label.unwrap_or(info.label);
+        info.asset = o.asset.or(info.asset);
+        info.unit = o.unit.unwrap_or(info.unit);
+        info.quantity = o.quantity.unwrap_or(info.quantity);
+        info
+    }
+
+    fn add(&mut self, source: Source, info: ChannelInfo) -> Option<usize> {
+        if self.channels.len() == limits::CHANNELS_MAX {
+            if self.refused == 0 {
+                observe::emit(&events::ChannelRefused { channel: &info.id });
+            }
+            self.refused += 1;
+            return None;
+        }
+        let raw = self.options.channels.of(&info.id).raw.unwrap_or(self.options.raw);
+        self.index.insert(info.id.clone(), self.channels.len());
+        self.channels.push(Channel {
+            source,
+            raw,
+            windows: Windows::new(self.options.windows),
+            judge: judge(&self.options, &info),
+            silence: Silence::default(),
+            episodes: Episodes::default(),
+            value_at: None,
+            arrived: None,
+            last: None,
+            heard: Heard::default(),
+            info,
+        });
+        Some(self.channels.len() - 1)
+    }
+}
+
+/// Where a channel's steps go.
+struct Ears<'a> {
+    options: &'a EpisodeOptions,
+    next_id: &'a mut u64,
+    out: &'a mut Vec<Record>,
+}
+
+impl Channel {
+    /// Judges a reading that is the newest of its channel.
+    fn take(
+        &mut self,
+        reading: &Reading,
+        clock: Option<Wall>,
+        stamp: u64,
+        ears: &mut Ears<'_>,
+        tally: &mut Tally,
+    ) {
+        self.heard.note(stamp, reading.at);
+        match reading.value {
+            Ok(x) => {
+                if let Some(before) = self.value_at.replace(reading.at) {
+                    self.silence.heard(reading.at.micros_since(before));
+                }
+                (self.arrived, self.last) = (clock, Some(x));
+                self.close(Some(Family::Missing), ears, tally);
+            }
+            Err(_) => {
+                metrics::READINGS_NO_DATA.inc();
+                if let Some(verdict) =
+                    self.value_at.and_then(|before| self.silence.tick(reading.at.micros_since(before)))
+                {
+                    self.flag(Verdict { since: self.value_at, ..verdict }, reading.at, ears);
+                }
+            }
+        }
+        let mut verdicts = Vec::new();
+        self.judge.step(reading.at, reading.value, &mut |verdict| verdicts.push(verdict));
+        for verdict in verdicts {
+            self.flag(verdict, reading.at, ears);
+        }
+        self.close_quiet(reading.at, ears, tally);
+    }
+
+    fn tick(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
+        let Some(newest) = self.windows.newest() else { return };
+        // Its own event time, carried on by the source's clock; a clock that was set back starts over.
+        let arrived = *self.arrived.get_or_insert(now);
+        let idle_us = now.micros_since(arrived);
+        if idle_us < 0 {
+            self.arrived = Some(now);
+            return;
+        }
+        let virtual_now = newest + Duration::from_micros(idle_us.unsigned_abs());
+        if idle_us > 2 * self.windows.lateness_us() + self.silence.interval_us() {
+            let watermark = Wall(virtual_now.0.saturating_sub(2 * self.windows.lateness_us()));
+            let Self { windows, info, .. } = self;
+            windows.close_idle(watermark, &mut |w| tell_window(info, w, ears.out));
+        }
+        let since = self.value_at;
+        let silent_us = since.map_or(0, |at| virtual_now.micros_since(at));
+        if let Some(verdict) = self.silence.tick(silent_us) {
+            self.flag(Verdict { since, ..verdict }, virtual_now, ears);
+        }
+        self.close_quiet(virtual_now, ears, tally);
+    }
+
+    fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {
+        let Self { windows, info, .. } = self;
+        windows.flush(&mut |w| tell_window(info, w, ears.out));
+        self.close(None, ears, tally);
+        self.arrived = None;
+    }
+
+    fn set_back(
+        &mut self,
+        before: Option<Wall>,
+        at: Wall,
+        clock: Option<Wall>,
+        ears: &mut Ears<'_>,
+        tally: &mut Tally,
+    ) {
+        self.close(None, ears, tally);
+        self.judge.clock_set_back();
+        self.value_at = None;
+        let by_us = before.map_or(0, |before| before.micros_since(at)).max(0);
+        observe::emit(&events::ClockSetBack { channel: &self.info.id, by_s: by_us / 1_000_000 });
+        ears.out.push(Record::Notice(Notice {
+            code: "clock_set_back".into(),
+            text: format!(
+                "The clock of {} was set back by {}; {} of its readings were left out of the windows. Check its time source.",
+                self.info.id,
+                humane(Duration::from_micros(by_us.unsigned_abs())),
+                limits::LATE_RUN_MAX - 1,
+            ),
+            at: clock.unwrap_or(at),
+        }));
+    }
+
+    fn flag(&mut self, verdict: Verdict, at: Wall, ears: &mut Ears<'_>) {
+        let subject = Subject { channel: &self.info.id, unit: &self.info.unit, last: self.last };
+        let Some(update) = self.episodes.flag(&verdict, at, subject, ears.options, ears.next_id) else {
+            return;
+        };
+        if update.phase == Phase::Opened {
+            observe::emit(&events::EpisodeOpened {
+                channel: &update.channel,
+                pattern: update.pattern,
+                severity: update.severity,
+                reason: &update.reason,
+            });
+        }
+        ears.out.push(Record::Episode(update));
+    }
+
+    fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
+        let Self { episodes, info, last, source, .. } = self;
+        let interval_us = self.silence.interval_us();
+        let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
+        let mut ended = |episode: Episode, update: EpisodeUpdate| {
+            tally.ended(info, *source, episode);
+            ears.out.push(Record::Episode(update));
+        };
+        episodes.close_quiet(now, interval_us, subject, ears.options, &mut ended);
+    }
+
+    /// Ends the episode of `family`, or all.
+    fn close(&mut self, family: Option<Family>, ears: &mut Ears<'_>, tally: &mut Tally) {
+        let Self { episodes, info, last, source, .. } = self;
+        let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
+        let mut ended = |episode: Episode, update: EpisodeUpdate| {
+            tally.ended(info, *source, episode);
+            ears.out.push(Record::Episode(update));
+        };
+        match family {
+            Some(family) => episodes.close(family, subject, &mut ended),
+            None => episodes.close_all(subject, &mut ended),
+        }
+    }
+}
+
+fn judge(options: &AssembleOptions, info: &ChannelInfo) -> Judge {
+    let own = options.channels.of(&info.id);
+    Judge::new(info.quantity, own.limits, own.learning.unwrap_or(!options.learning_off))
+}
+
+fn tell_window(info: &ChannelInfo, window: &crate::window::Window, out: &mut Vec<Record>) {
+    metrics::WINDOWS.inc();
+    out.push(Record::Window(WindowSummary::new(&info.id, &info.unit, window)));
+}
+
+fn slot(source: Source) -> usize {
+    usize::from(source.0) % limits::SOURCE_CLOCKS_MAX
+}
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

@@ -1,0 +1,215 @@
+//! What an assembler makes of whole streams.
+
+use super::*;
+use crate::reading::{NoData, Pattern, Severity, Value};
+
+const PLANT: Source = Source(0);
+const HOST: Source = Source(1);
+
+struct Bench {
+    assembler: Assembler,
+    out: Vec<Record>,
+}
+
+impl Bench {
+    fn new(options: AssembleOptions) -> Self {
+        Self { assembler: Assembler::new(options), out: Vec::new() }
+    }
+
+    fn with_limit(channel: &str, warn_high: f64) -> Self {
+        let limits = LimitOptions { warn_high: Some(warn_high), ..LimitOptions::default() };
+        let own = ChannelOptions { limits: Some(limits), ..ChannelOptions::default() };
+        let channels = [(ChannelId::new(channel).unwrap(), own)].into();
+        Self::new(AssembleOptions { channels, first_episode_id: 1, ..AssembleOptions::default() })
+    }
+
+    fn push(&mut self, channel: &str, s: i64, value: Value) {
+        let channel = ChannelId::new(channel).unwrap();
+        self.assembler.push(PLANT, &Reading { channel, at: Wall::from_secs(s), value }, &mut self.out);
+    }
+
+    fn tick(&mut self, s: i64) {
+        self.assembler.tick(PLANT, Wall::from_secs(s), &mut self.out);
+    }
+
+    fn steps(&self) -> Vec<(Phase, Pattern)> {
+        let step = |r: &Record| match r {
+            Record::Episode(u) => Some((u.phase, u.pattern)),
+            _ => None,
+        };
+        self.out.iter().filter_map(step).collect()
+    }
+
+    fn windows(&self) -> Vec<(i64, u32)> {
+        let window = |r: &Record| match r {
+            Record::Window(w) => Some((w.start.0 / 1_000_000, w.count)),
+            _ => None,
+        };
+        self.out.iter().filter_map(window).collect()
+    }
+}
+
+fn lively(s: i64) -> Value {
+    Ok((s * 7 % 11) as f64)
+}
+
+#[test]
+fn a_limit_crossed_for_an_hour_is_one_alarm_with_its_limit_in_the_facts() {
+    let mut bench = Bench::with_limit("pump1.bearing_temp", 80.0);
+    for s in 0..7200 {
+        let hot = (2000..5600).contains(&s);
+        bench.push("pump1.bearing_temp", s, Ok(if hot { 90.0 } else { 60.0 } + (s % 5) as f64));
+        bench.push("pump1.vibration", s, lively(s));
+    }
+    let steps = bench.steps();
+    assert_eq!(steps.first(), Some(&(Phase::Opened, Pattern::High)));
+    assert_eq!(steps.last(), Some(&(Phase::Closed, Pattern::High)));
+    assert!(steps.len() <= 5, "{steps:?}");
+    let facts = bench.assembler.facts(&Mark::default());
+    let event = &facts.events[0];
+    assert_eq!((event.severity, event.limit, event.peak), (Severity::Warning, Some(80.0), Some(94.0)));
+    assert_eq!((event.start, event.duration_s, event.ongoing), (Wall::from_secs(2000), 3599, false));
+    assert!((event.baseline.unwrap() - 62.0).abs() < 2.0);
+    assert_eq!((facts.channels_normal, facts.readings), (1, 14_400));
+    assert_eq!((facts.from, facts.to), (Wall::from_secs(0), Wall::from_secs(7199)));
+}
+
+#[test]
+fn facts_speak_of_the_time_since_the_mark_only() {
+    let mut bench = Bench::with_limit("a.x", 10.0);
+    let run = |bench: &mut Bench, from: i64, x: f64| {
+        (from..from + 10).for_each(|s| bench.push("a.x", s, Ok(x)));
+        (from + 10..from + 300).for_each(|s| bench.push("a.x", s, Ok(5.0)));
+    };
+    run(&mut bench, 0, 20.0);
+    let mark = bench.assembler.mark();
+    assert_eq!(bench.assembler.facts(&mark).events, []);
+    run(&mut bench, 300, 30.0);
+    let facts = bench.assembler.facts(&mark);
+    assert_eq!((facts.events.len(), facts.events[0].peak, facts.readings), (1, Some(30.0), 300));
+    assert_eq!((facts.from, facts.to), (Wall::from_secs(299), Wall::from_secs(599)));
+    let both = bench.assembler.facts(&Mark::default());
+    assert_eq!((both.events.len(), both.events[0].count), (1, Some(2)), "alike episodes are one event");
+}
+
+#[test]
+fn a_citation_reaches_the_facts_and_grows_with_each_record() {
+    let mut bench = Bench::with_limit("a.x", 10.0);
+    bench.push("a.x", 0, Ok(20.0));
+    let cite = |seq| Citation { lane: crate::wire::Lane::Alarm, first: seq, last: seq };
+    bench.assembler.cite(1, cite(41));
+    bench.assembler.cite(1, cite(44));
+    bench.assembler.cite(99, cite(7));
+    let facts = bench.assembler.facts(&Mark::default());
+    assert_eq!(facts.events[0].cites, Some(Citation { first: 41, ..cite(44) }));
+    assert!(facts.events[0].ongoing);
+}
+
+#[test]
+fn a_silent_channel_is_missing_until_it_speaks_again() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    (0..100).for_each(|s| {
+        bench.tick(s);
+        bench.push("a.x", s, lively(s));
+    });
+    (100..200).for_each(|s| bench.tick(s));
+    assert_eq!(bench.steps(), [(Phase::Opened, Pattern::Missing)]);
+    bench.push("a.x", 200, lively(200));
+    assert_eq!(bench.steps()[1..], [(Phase::Closed, Pattern::Missing)]);
+    let facts = bench.assembler.facts(&Mark::default());
+    assert_eq!(facts.events[0].start, Wall::from_secs(99));
+}
+
+#[test]
+fn a_sensor_that_answers_without_a_value_is_missing_too() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    (0..100).for_each(|s| bench.push("a.x", s, lively(s)));
+    (100..200).for_each(|s| bench.push("a.x", s, Err(NoData::ReadFailed)));
+    assert_eq!(bench.steps(), [(Phase::Opened, Pattern::Missing)]);
+}
+
+#[test]
+fn an_idle_channel_gets_its_last_window_by_the_clock_even_if_its_own_time_is_1970() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    let wall = 1_790_000_000;
+    for s in 0..90 {
+        bench.tick(wall + s);
+        bench.push("a.x", s, lively(s));
+    }
+    (90..200).for_each(|s| bench.tick(wall + s));
+    assert_eq!(bench.windows(), [(0, 60), (60, 30)]);
+    assert_eq!(bench.assembler.late(), 0);
+}
+
+#[test]
+fn a_clock_set_right_and_set_back_is_declared_and_judging_goes_on() {
+    let mut bench = Bench::with_limit("a.x", 100.0);
+    (0..200).for_each(|s| bench.push("a.x", s, lively(s)));
+    let set_right = 1_790_000_000;
+    (0..200).for_each(|s| bench.push("a.x", set_right + s, lively(s)));
+    assert_eq!(bench.assembler.late(), 0);
+    (0..200).for_each(|s| bench.push("a.x", 500 + s, lively(s)));
+    let notices = bench.out.iter().filter(|r| matches!(r, Record::Notice(n) if n.code == "clock_set_back"));
+    assert_eq!(notices.count(), 1);
+    bench.push("a.x", 700, Ok(150.0));
+    assert_eq!(bench.steps().last(), Some(&(Phase::Opened, Pattern::High)));
+}
+
+#[test]
+fn a_replay_and_the_host_do_not_share_a_clock() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    let host = ChannelId::new("host.cpu").unwrap();
+    for s in 0..100 {
+        bench.push("plant.x", s * 60, lively(s));
+        bench.tick(s * 60);
+        let at = Wall::from_secs(1_790_000_000 + s);
+        bench.assembler.tick(HOST, at, &mut bench.out);
+        let reading = Reading { channel: host.clone(), at, value: lively(s) };
+        bench.assembler.push(HOST, &reading, &mut bench.out);
+    }
+    assert_eq!(bench.steps(), []);
+    let facts = bench.assembler.facts(&Mark::default());
+    assert_eq!(facts.channels_normal, 2);
+    assert!(facts.to.micros_since(facts.from) < 6_000_000_000, "a period is told in the time of one source");
+    bench.assembler.end(PLANT, &mut bench.out);
+    (0..1000).for_each(|s| bench.assembler.tick(HOST, Wall::from_secs(1_790_000_100 + s), &mut bench.out));
+    assert_eq!(bench.steps(), [(Phase::Opened, Pattern::Missing)], "only the host's channel is missed");
+}
+
+#[test]
+fn channels_beyond_the_bound_are_counted_and_refused() {
+    let mut bench = Bench::new(AssembleOptions { learning_off: true, ..AssembleOptions::default() });
+    (0..limits::CHANNELS_MAX + 5).for_each(|i| bench.push(&format!("a.x{i}"), 0, Ok(1.0)));
+    assert_eq!((bench.assembler.channels(), bench.assembler.refused()), (limits::CHANNELS_MAX, 5));
+}
+
+#[test]
+fn the_configuration_has_the_last_word_on_a_description() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    let id = ChannelId::new("a.temp").unwrap();
+    let own = ChannelOptions { label: Some("Bearing".into()), ..ChannelOptions::default() };
+    bench.assembler.options.channels = ChannelBook::new(move |_| own.clone());
+    let described =
+        ChannelInfo { label: "sensor 7".into(), unit: Unit("[degF]".into()), ..ChannelInfo::guess(&id) };
+    assert!(bench.assembler.describe(PLANT, described));
+    let info = bench.assembler.info("a.temp").unwrap();
+    assert_eq!((info.label.as_str(), info.unit.symbol()), ("Bearing", "°F"));
+}
+
+#[test]
+fn no_times_values_or_ticks_break_the_assembler() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let mut bench = Bench::with_limit("a.x", 1.0);
+    for _ in 0..20_000 {
+        let at = if rng.bool() { Wall(rng.i64(..)) } else { Wall(rng.i64(0..1_000_000_000)) };
+        let value = crate::reading::value_from_f64(f64::from_bits(rng.u64(..)));
+        let reading = Reading { channel: ChannelId::new("a.x").unwrap(), at, value };
+        match rng.u8(0..10) {
+            0 => bench.assembler.tick(PLANT, Wall(rng.i64(..)), &mut bench.out),
+            1 => drop(bench.assembler.facts(&Mark::default())),
+            _ => bench.assembler.push(PLANT, &reading, &mut bench.out),
+        }
+        bench.out.clear();
+    }
+    bench.assembler.flush(&mut bench.out);
+}

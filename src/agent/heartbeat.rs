@@ -1,0 +1,79 @@
+//! The heartbeat: the newest one is the only one that matters, so it is sent at QoS 0 and never spooled.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::channel::Sender;
+
+use super::shared::{evicted, oldest_age_s};
+use super::{AgentError, Shared};
+use crate::clock;
+use crate::link::{Command, Publish, Qos};
+use crate::observe::metrics;
+use crate::spool::SpoolStatus;
+use crate::time::ClockState;
+use crate::wire::heartbeat::{Health, Heartbeat, LaneBeat};
+
+/// Sends one as soon as the line is up and then one every [`super::AgentOptions::heartbeat_every`].
+pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result<(), AgentError> {
+    let mut next = clock::mono();
+    loop {
+        smol::Timer::after(LOOK_EVERY).await;
+        if !shared.line.borrow().up {
+            next = clock::mono();
+        } else if clock::mono() >= next {
+            next = clock::mono() + shared.options.heartbeat_every;
+            let publish = Publish {
+                token: None,
+                topic: shared.topic("hb"),
+                payload: heartbeat(&shared).await?.encode(),
+                qos: Qos::AtMostOnce,
+                retain: false,
+                historical: false,
+                content_type: None,
+            };
+            // A full channel means that newer things are on their way; the next heartbeat tells more.
+            if commands.try_send(Command::Publish(publish)).is_err_and(|e| e.is_closed()) {
+                return Err(AgentError::LinkGone);
+            }
+        }
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {
+    let spool = shared.store.status().await?;
+    let at = clock::stamp();
+    let beat = |lane: usize| LaneBeat {
+        epoch: spool.ledger[lane].epoch.to_be_bytes(),
+        admitted: spool.ledger[lane].admitted,
+        acknowledged: spool.ledger[lane].acknowledged,
+        pending: spool.ledger[lane].pending,
+        evicted: spool.ledger[lane].evicted_total(),
+    };
+    Ok(Heartbeat {
+        at,
+        uptime_s: u32::try_from(shared.uptime().as_secs()).unwrap_or(u32::MAX),
+        version: env!("CARGO_PKG_VERSION").into(),
+        model_hash_prefix: shared.model.get().hash_prefix,
+        health: health(shared, &spool, at.state),
+        lanes: std::array::from_fn(beat),
+        oldest_age_s: u32::try_from(oldest_age_s(&spool, at.wall).unwrap_or(0)).unwrap_or(u32::MAX),
+        spool_bytes: spool.bytes,
+        episodes_open: u16::try_from(shared.assembler.borrow().episodes_open()).unwrap_or(u16::MAX),
+    })
+}
+
+fn health(shared: &Shared, spool: &SpoolStatus, clock: ClockState) -> Health {
+    let trouble = [
+        (spool.last_error.is_some(), Health::SPOOL_FAILING),
+        (evicted(spool) > 0, Health::SPOOL_FULL),
+        (shared.salvaged, Health::SPOOL_SALVAGED),
+        (shared.model.get().out, Health::MODEL_OUT),
+        (shared.sources.borrow().iter().any(|s| s.state.starts_with("failed")), Health::SENSOR_SILENT),
+        (clock == ClockState::Unset, Health::CLOCK_UNSURE),
+        (metrics::READINGS_DROPPED.value() > 0, Health::OVERLOAD),
+    ];
+    trouble.into_iter().filter(|(is, _)| *is).fold(Health::default(), |all, (_, bit)| all.with(bit))
+}

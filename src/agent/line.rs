@@ -1,0 +1,218 @@
+//! The loop between spool and line: it carries out what [`Uplink`] decides and tells it what came of it.
+//!
+//! The protocol has no socket and no clock inside; this file has nothing else. One input at a time goes in, outputs
+//! come out, a fetched block goes back in at once, so at most one block per lane is held here.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use smol::channel::{Receiver, Sender};
+use smol::future::FutureExt as _;
+
+use super::assemble::Mark;
+use super::{AgentError, Shared};
+use crate::clock;
+use crate::link::{Command, LinkEvent, Publish, Qos};
+use crate::observe::{self, agent as events, metrics};
+use crate::spool::{StoreHandle, Tail};
+use crate::sync::uplink::{Block, Input, Output, Uplink};
+use crate::time::Stamp;
+use crate::wire::ack::AckMessage;
+use crate::wire::{BlockId, Lane};
+
+/// What the loop is connected to.
+pub(super) struct Ends {
+    /// The spool.
+    pub store: StoreHandle,
+    /// Where each lane ends, after every commit.
+    pub tails: Receiver<Tail>,
+    /// To the broker.
+    pub commands: Sender<Command>,
+    /// From the broker.
+    pub line: Receiver<LinkEvent>,
+    /// Asks for an offline digest.
+    pub outages: Sender<OutageOver>,
+    /// Offline digests that are durable and go first.
+    pub first: Receiver<BlockId>,
+}
+
+/// The line is back after long enough to report it.
+#[derive(Debug, Clone)]
+pub(super) struct OutageOver {
+    /// When it was lost.
+    pub from: Stamp,
+    /// When it came back.
+    pub to: Stamp,
+    /// The moment of the assembler when it was lost.
+    pub mark: Mark,
+    /// Records that had been given up when it was lost.
+    pub evicted_before: u64,
+}
+
+enum Heard {
+    Line(LinkEvent),
+    Tail(Tail),
+    First(BlockId),
+    Deadline,
+}
+
+/// Runs until the link's thread or the store's thread is gone; both end only in an orderly stop.
+pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> Result<(), AgentError> {
+    let mut lost = Lost::now(&shared).await?;
+    tell_tail(&shared, &mut uplink, &ends, ends.store.status().await?.tail).await?;
+    while let Some(heard) = hear(&ends, &uplink).await {
+        let input = match heard {
+            Heard::Tail(tail) => {
+                tell_tail(&shared, &mut uplink, &ends, tail).await?;
+                continue;
+            }
+            Heard::Deadline => Input::Tick,
+            Heard::First(id) => Input::First(id),
+            Heard::Line(event) => match line_input(&shared, &mut lost, event).await? {
+                Some(input) => input,
+                None => continue,
+            },
+        };
+        if matches!(input, Input::LineUp { .. }) && report_outage(&shared, &ends, &lost) {
+            carry_out(&shared, &mut uplink, &ends, Input::ExpectFirst).await?;
+        }
+        carry_out(&shared, &mut uplink, &ends, input).await?;
+    }
+    Ok(())
+}
+
+/// Since when the line is down, and what had been given up by then.
+struct Lost {
+    at: Stamp,
+    mark: Mark,
+    evicted: u64,
+}
+
+impl Lost {
+    async fn now(shared: &Shared) -> Result<Self, AgentError> {
+        let evicted = shared.evicted().await?;
+        Ok(Self { at: clock::stamp(), mark: shared.assembler.borrow().mark(), evicted })
+    }
+}
+
+async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
+    let line = async { ends.line.recv().await.ok().map(Heard::Line) };
+    let tail = async { ends.tails.recv().await.ok().map(Heard::Tail) };
+    let first = async {
+        match ends.first.recv().await {
+            Ok(id) => Some(Heard::First(id)),
+            // The digests' task has ended; nothing more goes first.
+            Err(_) => smol::future::pending().await,
+        }
+    };
+    let deadline = async {
+        match uplink.deadline() {
+            Some(at) => {
+                smol::Timer::after(at.since(clock::mono())).await;
+                Some(Heard::Deadline)
+            }
+            None => smol::future::pending().await,
+        }
+    };
+    line.or(first).or(tail).or(deadline).await
+}
+
+async fn tell_tail(shared: &Shared, uplink: &mut Uplink, ends: &Ends, tail: Tail) -> Result<(), AgentError> {
+    for lane in Lane::ALL {
+        let (oldest, next_seq) = (tail.oldest[lane.index()], tail.next[lane.index()]);
+        carry_out(shared, uplink, ends, Input::Tail { lane: *lane, oldest, next_seq }).await?;
+    }
+    Ok(())
+}
+
+async fn line_input(shared: &Shared, lost: &mut Lost, event: LinkEvent) -> Result<Option<Input>, AgentError> {
+    Ok(match event {
+        LinkEvent::Up { receive_max, packet_bytes_max } => {
+            shared.line_is_up();
+            Some(Input::LineUp { receive_max, packet_bytes_max })
+        }
+        LinkEvent::Down { reason, .. } => {
+            if shared.line_is_down(reason) {
+                *lost = Lost::now(shared).await?;
+            }
+            Some(Input::LineDown)
+        }
+        LinkEvent::Done { token, result } => {
+            Some(Input::PubAck { token, result: result.map_err(|refusal| refusal.code) })
+        }
+        LinkEvent::Message { topic, payload, .. } => acknowledgement(shared, &topic, &payload),
+    })
+}
+
+/// Whether an offline digest has been asked for. One that is still being worded answers for this outage as well.
+fn report_outage(shared: &Shared, ends: &Ends, lost: &Lost) -> bool {
+    let to = clock::stamp();
+    let over = OutageOver { from: lost.at, to, mark: lost.mark.clone(), evicted_before: lost.evicted };
+    to.mono.since(lost.at.mono) >= shared.options.offline_after && ends.outages.try_send(over).is_ok()
+}
+
+/// The only topic subscribed to is the acknowledgements'.
+fn acknowledgement(shared: &Shared, topic: &str, payload: &[u8]) -> Option<Input> {
+    if topic != shared.topic("ack") {
+        observe::emit(&events::PacketMalformed { topic, why: &"nobody subscribed to this topic" });
+        return None;
+    }
+    match AckMessage::decode(payload) {
+        Ok(ack) => Some(Input::Ack(ack)),
+        Err(why) => {
+            observe::emit(&events::PacketMalformed { topic, why: &why });
+            None
+        }
+    }
+}
+
+async fn carry_out(
+    shared: &Shared,
+    uplink: &mut Uplink,
+    ends: &Ends,
+    input: Input,
+) -> Result<(), AgentError> {
+    let mut todo = VecDeque::from(uplink.step(clock::mono(), input));
+    while let Some(output) = todo.pop_front() {
+        match output {
+            Output::Fetch { lane, from } => {
+                let stored = ends.store.fetch(lane, from).await?;
+                let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
+                todo.extend(uplink.step(clock::mono(), Input::Fetched { lane, block }));
+            }
+            Output::Publish { token, id, payload, historical } => {
+                publish(shared, ends, token, id, payload, historical).await?;
+            }
+            Output::Release { lane, through, also } => ends.store.release(lane, through, also).await?,
+            Output::Refused { id, code, set_aside } => {
+                observe::emit(&events::BlockRefused { id, code, set_aside });
+            }
+            Output::AckBeyondTail { ack } => {
+                observe::emit(&events::AckBeyondTail { lane: ack.lane, through: ack.through });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn publish(
+    shared: &Shared,
+    ends: &Ends,
+    token: u64,
+    id: BlockId,
+    payload: Vec<u8>,
+    historical: bool,
+) -> Result<(), AgentError> {
+    metrics::LINK_PUBLISHED.inc();
+    metrics::LINK_PUBLISHED_BYTES.add(payload.len() as u64);
+    let publish = Publish {
+        token: Some(token),
+        topic: shared.up_topics[id.lane.index()].clone(),
+        payload,
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        historical,
+        content_type: shared.content_type(),
+    };
+    ends.commands.send(Command::Publish(publish)).await.map_err(|_| AgentError::LinkGone)
+}

@@ -1,0 +1,148 @@
+//! The agent's own page: the status for people, refreshed by the browser, without script.
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+use super::Shared;
+use super::status::Status;
+use crate::http::{self, Escaped, Request, Response, Server};
+use crate::time::humane;
+
+/// Answers until dropped.
+pub(super) async fn serve(shared: Rc<Shared>, server: Server) {
+    server.serve(async |request| answer(&shared, &request).await).await;
+}
+
+async fn answer(shared: &Rc<Shared>, request: &Request) -> Response {
+    if let Some(common) = http::common(request, || ready(shared)) {
+        return common;
+    }
+    match request.path.as_str() {
+        "/" => with_status(shared, |status| Response::html(html(status))).await,
+        "/api/status" => {
+            with_status(shared, |status| match serde_json::to_value(status) {
+                Ok(value) => Response::json(&value),
+                Err(e) => Response::text(500, e.to_string()),
+            })
+            .await
+        }
+        "/style.css" => Response::new(200, "text/css; charset=utf-8", STYLE),
+        _ => Response::not_found(),
+    }
+}
+
+async fn with_status(shared: &Rc<Shared>, show: impl FnOnce(&Status) -> Response) -> Response {
+    match shared.status().await {
+        Ok(status) => show(&status),
+        Err(e) => Response::text(503, e.to_string()),
+    }
+}
+
+/// Ready means: what a source sends now will be kept. The line may be down, that is what the spool is for.
+fn ready(shared: &Shared) -> Result<(), String> {
+    let failed = shared.sources.borrow().iter().find(|s| s.state.starts_with("failed")).cloned();
+    failed.map_or(Ok(()), |s| Err(format!("source {}: {}", s.name, s.state)))
+}
+
+fn html(status: &Status) -> String {
+    let mut out = String::with_capacity(4096);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
+         <meta http-equiv=refresh content=5><title>{device} · Outpost</title><link rel=stylesheet href=/style.css>\
+         <main><h1>{device}</h1><p>Outpost {version}, up for {uptime}, clock {clock}",
+        device = Escaped(&status.device),
+        version = Escaped(&status.version),
+        uptime = humane(std::time::Duration::from_secs(status.uptime_s)),
+        clock = Escaped(&status.clock),
+    );
+    line(&mut out, status);
+    digest(&mut out, status);
+    counts(&mut out, status);
+    ledger(&mut out, status);
+    out.push_str("<p><a href=/api/status>JSON</a> · <a href=/metrics>metrics</a></main></html>");
+    out
+}
+
+fn line(out: &mut String, status: &Status) {
+    let since = humane(std::time::Duration::from_secs(status.line.since_s));
+    let (class, text) = if status.line.up { ("ok", "up") } else { ("bad", "down, buffering") };
+    let _ = write!(out, "<h2>Line</h2><p class={class}>{text} for {since}");
+    if let (false, Some(reason)) = (status.line.up, &status.line.reason) {
+        let _ = write!(out, "<p>{}", Escaped(reason));
+    }
+}
+
+fn digest(out: &mut String, status: &Status) {
+    let Some(digest) = &status.last_digest else { return };
+    let _ = write!(
+        out,
+        "<h2>Latest digest</h2><p class={class}>{verdict}, cause {cause}, worded by {engine}<p>{text}",
+        class = if digest.verdict == crate::reading::Severity::Critical { "bad" } else { "ok" },
+        verdict = digest.verdict,
+        cause = Escaped(&digest.cause),
+        engine = digest.engine,
+        text = Escaped(&digest.text),
+    );
+}
+
+fn counts(out: &mut String, status: &Status) {
+    let rows = [
+        ("readings", status.readings.to_string()),
+        ("not understood", status.malformed.to_string()),
+        ("windows judged", status.windows.to_string()),
+        ("episodes open", status.episodes_open.to_string()),
+        ("digests by the model", status.digests_glm.to_string()),
+        ("digests by the template", status.digests_template.to_string()),
+    ];
+    out.push_str("<h2>Work</h2><table>");
+    for (name, value) in rows {
+        let _ = write!(out, "<tr><th>{name}<td>{value}");
+    }
+    for source in &status.sources {
+        let _ = write!(out, "<tr><th>source {}<td>{}", Escaped(&source.name), Escaped(&source.state));
+    }
+    out.push_str("</table>");
+}
+
+fn ledger(out: &mut String, status: &Status) {
+    out.push_str(
+        "<h2>Ledger</h2><table><tr><th>lane<th>admitted<th>= acknowledged<th>+ pending<th>+ evicted",
+    );
+    for row in &status.ledger {
+        let _ = write!(
+            out,
+            "<tr><th>{}<td>{}<td>{}<td>{}<td>{}",
+            row.lane, row.admitted, row.acknowledged, row.pending, row.evicted
+        );
+    }
+    out.push_str("</table>");
+    if let Some(error) = &status.spool.error {
+        let _ = write!(out, "<p class=bad>The disk refuses: {}", Escaped(error));
+    }
+}
+
+/// The page's only style sheet, at `/style.css`.
+pub(super) const STYLE: &str = "\
+:root{color-scheme:light dark;--line:#8884;--ok:#18794e;--bad:#c62a2f}\
+@media(prefers-color-scheme:dark){:root{--ok:#4cc38a;--bad:#ff6369}}\
+body{font:16px/1.5 system-ui,sans-serif;margin:0}main{max-width:44rem;margin:2rem auto;padding:0 1rem}\
+h1{margin:0}h2{font-size:1rem;margin:1.5rem 0 .3rem}p{margin:.3rem 0}\
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+th,td{padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--line);text-align:right}\
+th{text-align:left;font-weight:400}.ok{color:var(--ok)}.bad{color:var(--bad);font-weight:600}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_become_markup() {
+        let status =
+            Status { device: "<script>alert(1)</script>".into(), ..super::super::status::tests::example() };
+        let page = html(&status);
+        assert!(!page.contains("<script>"), "{page}");
+        assert!(page.contains("&lt;script&gt;"));
+    }
+}

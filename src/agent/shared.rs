@@ -1,0 +1,201 @@
+//! What the tasks of the seat share. They run on one thread, so cells do.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::assemble::{AssembleOptions, Assembler};
+use super::status::{DigestBrief, LedgerRow, LineStatus, SourceBrief, SpoolBrief, Status};
+use super::{AgentError, AgentOptions};
+use crate::clock;
+use crate::digest::{Digest, Engine};
+use crate::glm::{Glm, GlmHandle};
+use crate::observe::metrics;
+use crate::spool::{Payload, SpoolStatus, StoreHandle};
+use crate::time::Mono;
+use crate::wire::{Lane, PerLane, epoch_text};
+
+pub(super) struct Shared {
+    pub options: AgentOptions,
+    pub started: Mono,
+    /// Topic of each lane.
+    pub up_topics: PerLane<String>,
+    pub store: StoreHandle,
+    pub glm: GlmHandle,
+    pub assembler: RefCell<Assembler>,
+    pub line: RefCell<Line>,
+    pub last_digest: RefCell<Option<DigestBrief>>,
+    digest_id: Cell<u64>,
+    pub model: Cell<ModelState>,
+    /// Episodes that began or ended; a digest is due when it moves.
+    pub news: Cell<u64>,
+    pub sources: RefCell<Vec<SourceBrief>>,
+    /// The spool was found damaged at this start.
+    pub salvaged: bool,
+}
+
+/// The language model as its latest digest shows it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ModelState {
+    /// First bytes of the SHA-256 of the one in use; zero before the first digest.
+    pub hash_prefix: [u8; 8],
+    /// The template had to do it.
+    pub out: bool,
+}
+
+/// The line as the seat sees it.
+pub(super) struct Line {
+    pub up: bool,
+    pub since: Mono,
+    pub downs: u64,
+    pub reason: Option<String>,
+}
+
+impl Shared {
+    pub async fn new(
+        options: AgentOptions,
+        started: Mono,
+        store: StoreHandle,
+        glm: &Glm,
+        salvaged: bool,
+    ) -> Result<Self, AgentError> {
+        let books = store.status().await?.ledger;
+        // Every episode and every digest of an earlier run took a number of its lane: beyond them all ids are free.
+        let first_episode_id = books[Lane::Alarm.index()].admitted + 1;
+        let assemble = AssembleOptions { first_episode_id, ..options.assemble.clone() };
+        let topic = |lane: usize| format!("{}/{}/up/{}", options.prefix, options.device, Lane::ALL[lane]);
+        Ok(Self {
+            started,
+            up_topics: std::array::from_fn(topic),
+            store,
+            glm: glm.handle(),
+            assembler: RefCell::new(Assembler::new(assemble)),
+            line: RefCell::new(Line { up: false, since: clock::mono(), downs: 0, reason: None }),
+            last_digest: RefCell::new(None),
+            digest_id: Cell::new(books[Lane::Digest.index()].admitted + 1),
+            model: Cell::default(),
+            news: Cell::new(0),
+            sources: RefCell::new(Vec::new()),
+            salvaged,
+            options,
+        })
+    }
+
+    /// `<prefix>/<device>/<leaf>`.
+    pub fn topic(&self, leaf: &str) -> String {
+        format!("{}/{}/{leaf}", self.options.prefix, self.options.device)
+    }
+
+    pub fn content_type(&self) -> Option<&'static str> {
+        matches!(self.options.spool.payload, Payload::Json { .. }).then_some("application/json")
+    }
+
+    pub fn uptime(&self) -> Duration {
+        clock::mono().since(self.started)
+    }
+
+    pub fn next_digest_id(&self) -> u64 {
+        self.digest_id.replace(self.digest_id.get() + 1)
+    }
+
+    pub fn line_is_up(&self) {
+        let mut line = self.line.borrow_mut();
+        *line = Line { up: true, since: clock::mono(), downs: line.downs, reason: line.reason.take() };
+    }
+
+    /// Takes note of a failed attempt or a lost line; true if it was up before.
+    pub fn line_is_down(&self, reason: String) -> bool {
+        let mut line = self.line.borrow_mut();
+        let was_up = line.up;
+        if was_up {
+            line.since = clock::mono();
+            line.downs += 1;
+        }
+        line.up = false;
+        line.reason = Some(reason);
+        was_up
+    }
+
+    /// Records given up so far in this epoch.
+    pub async fn evicted(&self) -> Result<u64, AgentError> {
+        Ok(evicted(&self.store.status().await?))
+    }
+
+    pub fn keep_brief(&self, digest: &Digest) {
+        let mut model = self.model.get();
+        model.out = digest.engine == Engine::Template && self.options.glm.enabled;
+        if let Ok(hash) = u64::from_str_radix(&digest.model, 16) {
+            model.hash_prefix = hash.to_be_bytes();
+        }
+        self.model.set(model);
+        *self.last_digest.borrow_mut() = Some(DigestBrief {
+            engine: digest.engine,
+            verdict: digest.verdict,
+            cause: digest.cause.clone(),
+            text: digest.text.clone(),
+            fallback_reason: digest.fallback_reason.clone(),
+            stage_us: [digest.timing.encode_us, digest.timing.prefill_us, digest.timing.decode_us],
+        });
+    }
+
+    pub fn set_source_state(&self, name: &str, state: &str) {
+        if let Some(source) = self.sources.borrow_mut().iter_mut().find(|source| source.name == name) {
+            source.state = state.to_owned();
+        }
+    }
+
+    /// Everything at once, for the page.
+    pub async fn status(self: &Rc<Self>) -> Result<Status, AgentError> {
+        let spool = self.store.status().await?;
+        let now = clock::stamp();
+        let line = self.line.borrow();
+        Ok(Status {
+            device: self.options.device.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.uptime().as_secs(),
+            clock: now.state.name().into(),
+            line: LineStatus {
+                up: line.up,
+                since_s: now.mono.since(line.since).as_secs(),
+                downs: line.downs,
+                reason: line.reason.clone(),
+            },
+            readings: metrics::READINGS.value(),
+            malformed: metrics::MALFORMED.value(),
+            windows: metrics::WINDOWS.value(),
+            episodes_open: self.assembler.borrow().episodes_open(),
+            digests_glm: metrics::DIGESTS_GLM.value(),
+            digests_template: metrics::DIGESTS_TEMPLATE.value(),
+            last_digest: self.last_digest.borrow().clone(),
+            spool: SpoolBrief {
+                pending_records: spool.ledger.iter().map(|lane| lane.pending).sum(),
+                pending_bytes: spool.bytes,
+                oldest_age_s: oldest_age_s(&spool, now.wall),
+                error: spool.last_error.clone(),
+            },
+            ledger: ledger(&spool),
+            sources: self.sources.borrow().clone(),
+        })
+    }
+}
+
+pub(super) fn evicted(spool: &SpoolStatus) -> u64 {
+    spool.ledger.iter().map(|lane| lane.evicted_total()).sum()
+}
+
+/// Age of the oldest pending block in seconds; 0 for one sealed in the future by a clock that was set back.
+pub(super) fn oldest_age_s(spool: &SpoolStatus, now: crate::time::Wall) -> Option<u64> {
+    spool.oldest.map(|sealed| u64::try_from(now.micros_since(sealed) / 1_000_000).unwrap_or(0))
+}
+
+fn ledger(spool: &SpoolStatus) -> Vec<LedgerRow> {
+    let rows = Lane::ALL.iter().zip(&spool.ledger).map(|(lane, books)| LedgerRow {
+        lane: *lane,
+        epoch: epoch_text(books.epoch),
+        admitted: books.admitted,
+        acknowledged: books.acknowledged,
+        pending: books.pending,
+        evicted: books.evicted_total(),
+    });
+    rows.collect()
+}

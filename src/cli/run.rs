@@ -1,0 +1,161 @@
+//! `outpost run`: the configuration into the options of the gateway seat's rooms.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::args::RunArgs;
+use super::exit::Failure;
+use super::{link, signals, sources};
+use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
+use crate::agent::{self, AgentOptions};
+use crate::config::{Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind};
+use crate::detect::LimitOptions;
+use crate::glm::GlmOptions;
+use crate::http::HttpOptions;
+use crate::observe;
+use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
+use crate::spool;
+use crate::sync::uplink::{AckMode, UplinkOptions};
+use crate::window::WindowOptions;
+
+/// Runs the seat until a signal.
+pub(super) fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let loaded = sources::agent_config(args.config.as_deref())?;
+    observe::init(loaded.config.log.format, loaded.config.log.level);
+    loaded.warnings.iter().for_each(|w| eprintln!("{w}"));
+    let stop = signals::stop().map_err(|e| Failure::Failed(e.into()))?;
+    agent::run(options(loaded.config), stop).map_err(|e| Failure::Failed(e.into()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the configuration means for the seat.
+pub(super) fn options(config: AgentConfig) -> AgentOptions {
+    let link = link::options(&config.mqtt);
+    AgentOptions {
+        prefix: config.mqtt.prefix.clone(),
+        lang: config.language,
+        uplink: UplinkOptions {
+            ack: match config.ack {
+                Ack::Aggregator => AckMode::Aggregator,
+                Ack::Broker => AckMode::Broker,
+            },
+            window_blocks: usize::from(config.mqtt.window),
+            ..UplinkOptions::default()
+        },
+        link,
+        heartbeat_every: config.heartbeat_every,
+        spool_dir: config.data_dir.join("spool"),
+        spool: spool::Options {
+            bytes_max: config.spool.bytes_max,
+            commit_interval: config.spool.commit_interval,
+            payload: match config.payload {
+                Payload::Blocks => spool::Payload::Wire,
+                Payload::Json => spool::Payload::Json { device: config.device.clone() },
+            },
+            ..spool::Options::default()
+        },
+        sources: config.sources.iter().flat_map(source).collect(),
+        digests: config.digest.enabled,
+        digest_every: config.digest.every,
+        offline_after: config.digest.offline_after,
+        glm: glm(&config),
+        http: HttpOptions {
+            addr: config.http.listen,
+            allow_remote: config.http.allow_remote,
+            ..HttpOptions::default()
+        },
+        assemble: assemble(&config),
+        device: config.device,
+    }
+}
+
+/// Windows, limits and names for the assembler; `replay` judges by the same.
+pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
+    let length_ms = millis(config.windows.length);
+    let windows = WindowOptions { length_ms, hop_ms: length_ms, lateness_ms: millis(config.windows.lateness) };
+    let rules = config.clone();
+    AssembleOptions {
+        windows,
+        raw: config.raw_keep,
+        channels: ChannelBook::new(move |channel| channel_options(rules.channel(channel.as_str()))),
+        ..AssembleOptions::default()
+    }
+}
+
+/// The language model as configured; the one inside the program if nothing is said.
+pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
+    let dir = match &config.digest.model {
+        ModelChoice::Builtin => None,
+        ModelChoice::Folder(dir) => Some(dir.clone()),
+    };
+    GlmOptions { dir, ..GlmOptions::default() }
+}
+
+fn channel_options(rule: ChannelRule) -> ChannelOptions {
+    let limits = LimitOptions {
+        warn_high: rule.limit_high_warn,
+        alarm_high: rule.limit_high_critical,
+        warn_low: rule.limit_low_warn,
+        alarm_low: rule.limit_low_critical,
+        hysteresis: rule.hysteresis.unwrap_or(0.0),
+        dwell_s: rule.dwell.map_or(0, |d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+    };
+    let any = limits.warn_high.or(limits.alarm_high).or(limits.warn_low).or(limits.alarm_low).is_some();
+    ChannelOptions {
+        label: rule.label,
+        asset: rule.asset,
+        unit: rule.unit,
+        quantity: rule.quantity,
+        limits: any.then_some(limits),
+        raw: None,
+        learning: rule.detect,
+    }
+}
+
+/// A source of several recordings is one source per recording.
+fn source(source: &SourceConfig) -> Vec<(String, SourceOptions)> {
+    let one = |options| vec![(source.name.clone(), options)];
+    match &source.kind {
+        SourceKind::Host { interval, mounts } => one(SourceOptions::Host(HostOptions {
+            interval: *interval,
+            mounts: mounts.clone(),
+            ..HostOptions::default()
+        })),
+        SourceKind::Replay { paths, speed, repeat, channel_prefix } => paths
+            .iter()
+            .enumerate()
+            .map(|(index, path)| {
+                let name = if index == 0 { source.name.clone() } else { format!("{}-{}", source.name, index + 1) };
+                let options = ReplayOptions {
+                    path: path.clone(),
+                    csv: CsvOptions { channel_prefix: channel_prefix.clone() },
+                    speed: *speed,
+                    repeat: *repeat,
+                    shift_to: None,
+                };
+                (name, SourceOptions::Replay(options))
+            })
+            .collect(),
+        SourceKind::Lines { input, precision_ns } => {
+            let (input, allow_remote) = match input {
+                LinesInput::Stdin => (Input::Stdin, false),
+                LinesInput::Unix(path) => (Input::Unix(path.clone()), false),
+                LinesInput::Tcp { listen, allow_remote } => (Input::Tcp(*listen), *allow_remote),
+            };
+            one(SourceOptions::Lines(LinesOptions { input, precision: precision(*precision_ns), allow_remote }))
+        }
+    }
+}
+
+fn precision(ns: u64) -> Precision {
+    match ns {
+        1_000_000_000 => Precision::Seconds,
+        1_000_000 => Precision::Millis,
+        1_000 => Precision::Micros,
+        _ => Precision::Nanos,
+    }
+}
+
+fn millis(d: Duration) -> u32 {
+    u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
+}

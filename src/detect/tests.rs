@@ -1,0 +1,158 @@
+//! Streams on which the detectors must speak, and streams on which they must hold their peace.
+
+use std::f64::consts::TAU;
+
+use super::*;
+
+/// A day of one reading each `step_s`, value by second and noise.
+struct Stream {
+    rng: fastrand::Rng,
+    step_s: i64,
+}
+
+impl Stream {
+    fn new(seed: u64, step_s: i64) -> Self {
+        Self { rng: fastrand::Rng::with_seed(seed), step_s }
+    }
+
+    fn gauss(&mut self) -> f64 {
+        (-2.0 * (1.0 - self.rng.f64()).ln()).sqrt() * (TAU * self.rng.f64()).cos()
+    }
+
+    /// Fresh verdicts of a judge over `seconds` of `signal(second, noise)`, with their second.
+    fn judge(
+        &mut self,
+        quantity: Quantity,
+        seconds: i64,
+        signal: impl Fn(i64, f64) -> f64,
+    ) -> Vec<(i64, Verdict)> {
+        let mut judge = Judge::new(quantity, None, true);
+        let mut out = Vec::new();
+        for s in (0..seconds).step_by(self.step_s as usize) {
+            let x = signal(s, self.gauss());
+            judge.step(Wall::from_secs(s), Ok(x), &mut |v| out.extend(v.fresh.then_some((s, v))));
+        }
+        out
+    }
+}
+
+const DAY_S: i64 = 86_400;
+
+fn daily(s: i64) -> f64 {
+    (TAU * s as f64 / DAY_S as f64).sin()
+}
+
+#[test]
+fn a_calm_noisy_plant_is_calm_for_days() {
+    let mut flags = Vec::new();
+    for seed in 0..4 {
+        flags.extend(Stream::new(seed, 10).judge(Quantity::Temperature, 5 * DAY_S, |s, noise| {
+            let x = 20.0 + 3.0 * daily(s) + 0.3 * noise;
+            (x * 100.0).round() / 100.0
+        }));
+        flags.extend(Stream::new(seed, 60).judge(Quantity::Current, 14 * DAY_S, |s, noise| {
+            11.0 + 0.1 * noise + if s % 1800 < 900 { 2.0 } else { 0.0 }
+        }));
+        flags.extend(Stream::new(seed, 5).judge(Quantity::Other, DAY_S, |_, noise| 1e6 + noise));
+    }
+    // Twelve channels, eighty days: a handful.
+    assert!(flags.len() <= 8, "{} flags: {flags:#?}", flags.len());
+}
+
+#[test]
+fn a_step_out_of_the_past_is_told_at_once_with_its_peak_and_the_usual_value() {
+    let flags = Stream::new(3, 10).judge(Quantity::Temperature, 20_000, |s, noise| {
+        50.0 + 0.3 * noise + if s >= 15_000 { 12.0 } else { 0.0 }
+    });
+    let (s, first) = &flags[0];
+    assert_eq!(*s, 15_000, "{flags:?}");
+    assert!(first.score >= 0.5 && (first.baseline.unwrap() - 50.0).abs() < 0.5);
+    assert!(first.reason.words(&Unit("Cel".into())).starts_with("above every value of the last 4 h"));
+    assert!(flags.len() <= 2, "one step is one finding: {flags:?}");
+}
+
+#[test]
+fn a_slow_climb_out_of_the_past_is_told_while_it_climbs() {
+    let climb = |s: i64| (s - 10_000).max(0) as f64 * 20.0 / 3000.0;
+    let flags =
+        Stream::new(4, 5).judge(Quantity::Temperature, 13_000, |s, noise| 50.0 + 0.25 * noise + climb(s));
+    let (s, first) = &flags[0];
+    assert!((10_001..11_500).contains(s), "{flags:?}");
+    assert!(matches!(first.pattern, Pattern::Rise | Pattern::Spike | Pattern::High));
+}
+
+#[test]
+fn a_short_excursion_is_a_spike_and_a_lasting_one_is_not() {
+    let mut judge = Judge::new(Quantity::Pressure, None, true);
+    let mut noise = Stream::new(5, 1);
+    let mut patterns = Vec::new();
+    for s in 0..3000 {
+        let burst = (1000..1002).contains(&s) || s >= 2000;
+        let x = 5.0 + 0.05 * noise.gauss() + if burst { 3.0 + s as f64 / 1000.0 } else { 0.0 };
+        judge.step(Wall::from_secs(s), Ok(x), &mut |v| patterns.push((s, v.pattern)));
+    }
+    assert_eq!(patterns[..2], [(1000, Pattern::Spike), (1001, Pattern::Spike)]);
+    assert!(patterns.iter().any(|&(s, p)| (2005..2100).contains(&s) && p == Pattern::High), "{patterns:?}");
+}
+
+#[test]
+fn a_course_never_seen_is_told_although_no_value_is_out_of_range() {
+    let flags = Stream::new(6, 300).judge(Quantity::Load, 14 * DAY_S, |s, noise| {
+        let steady = (10 * DAY_S..10 * DAY_S + 40_000).contains(&s);
+        0.02 * noise + if steady { 0.1 } else { (TAU * s as f64 / 7200.0).sin() }
+    });
+    let in_time = |s: i64| (10 * DAY_S..10 * DAY_S + 50_000).contains(&s);
+    assert!(
+        flags.iter().any(|(s, v)| in_time(*s) && matches!(v.reason, Reason::OddCourse { .. })),
+        "{flags:?}"
+    );
+}
+
+#[test]
+fn no_finite_value_and_no_order_of_times_breaks_a_detector() {
+    let mut rng = fastrand::Rng::with_seed(9);
+    let mut judge = Judge::new(Quantity::Other, Some(LimitOptions::default()), true);
+    let extremes = [f64::MAX, f64::MIN, 5e-324, -0.0, 0.0, 1e15, -1e-300];
+    for _ in 0..20_000 {
+        let x = if rng.bool() { extremes[rng.usize(..extremes.len())] } else { f64::from_bits(rng.u64(..)) };
+        judge.step(Wall(rng.i64(..)), Ok(x), &mut |v| {
+            assert!((0.5..=1.0).contains(&v.score), "{v:?}");
+            assert!(v.baseline.is_none_or(f64::is_finite) && v.peak.is_none_or(f64::is_finite), "{v:?}");
+            assert!(!v.reason.words(&Unit::default()).contains('\n'));
+        });
+    }
+}
+
+#[test]
+fn a_fast_stream_is_known_by_its_days_in_the_end() {
+    let mut course = course::Course::new();
+    let mut sum = 0.0;
+    let mut strides = vec![1];
+    for s in 0..3 * DAY_S {
+        sum += f64::from(u8::from(s % 2 == 0));
+        if s % i64::from(course.stride()) == 0 {
+            course.step(Wall::from_secs(s), sum / f64::from(course.stride()));
+            sum = 0.0;
+            if course.stride() != *strides.last().unwrap() {
+                strides.push(course.stride());
+            }
+        }
+    }
+    assert_eq!(*strides.last().unwrap(), 256, "{strides:?}");
+}
+
+#[test]
+fn reasons_read_like_speech() {
+    let unit = Unit("Cel".into());
+    let words = |r: Reason| r.words(&unit);
+    assert_eq!(
+        words(Reason::OutOfRange { up: true, edge: 61.25, span_s: 11_100 }),
+        "above every value of the last 3 h 05 min (until now at most 61.25 °C)"
+    );
+    assert_eq!(
+        words(Reason::Flat { for_s: 2400, usual_readings: 3 }),
+        "flat for 40 min (usually moves within 3 readings)"
+    );
+    assert_eq!(words(Reason::OverLimit { up: false, limit: -18.0 }), "below the limit of -18 °C");
+    assert_eq!(words(Reason::Silent { for_s: 90, usual_ms: 5000 }), "no value for 90 s (usually every 5 s)");
+}

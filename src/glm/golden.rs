@@ -1,0 +1,191 @@
+//! The shipped student against its golden file: same prompts, same logits, same answers as the reference implementation.
+
+use serde::Deserialize;
+
+use crate::digest::grammar::Grammar;
+use crate::digest::slots::{Role, Slot};
+use crate::digest::vocab::{TokenId, Vocab};
+use crate::digest::{Lang, prompt, render, verify};
+use crate::facts::{EventFact, Facts, Outage};
+use crate::glm::{Bundle, Model};
+use crate::reading::{ChannelId, Pattern, Quantity, Severity, Unit};
+use crate::time::Wall;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    lang: Lang,
+    facts: GoldenFacts,
+    prompt_ids: Vec<TokenId>,
+    answer_ids: Vec<TokenId>,
+    #[serde(default)]
+    logits: Vec<Vec<f32>>,
+}
+
+#[derive(Deserialize)]
+struct GoldenFacts {
+    events: Vec<GoldenEvent>,
+    outage: Option<GoldenOutage>,
+    more: u32,
+    normal: u32,
+}
+
+#[derive(Deserialize)]
+struct GoldenOutage {
+    lost: bool,
+}
+
+#[derive(Deserialize)]
+struct GoldenEvent {
+    label: String,
+    asset: Option<String>,
+    quantity: Quantity,
+    pattern: Pattern,
+    severity: Severity,
+    ongoing: bool,
+    values: Vec<String>,
+}
+
+impl GoldenFacts {
+    /// The facts with figures of our own: the golden file says only which values there are.
+    fn facts(&self) -> Facts {
+        let start = Wall::from_secs(1_783_000_000);
+        Facts {
+            from: start,
+            to: Wall::from_secs(1_783_050_000),
+            outage: self.outage.as_ref().map(|outage| Outage {
+                start,
+                duration_s: 187_200,
+                records_kept: 48_211,
+                records_lost: if outage.lost { 1377 } else { 0 },
+            }),
+            events: self.events.iter().map(GoldenEvent::fact).collect(),
+            events_more: self.more,
+            channels_normal: self.normal,
+            readings: 1000,
+        }
+    }
+}
+
+impl GoldenEvent {
+    fn fact(&self) -> EventFact {
+        let has = |name: &str| self.values.iter().any(|v| v == name);
+        EventFact {
+            channel: ChannelId::new("a.b").unwrap(),
+            label: self.label.clone(),
+            asset: self.asset.clone(),
+            quantity: self.quantity,
+            pattern: self.pattern,
+            severity: self.severity,
+            ongoing: self.ongoing,
+            start: Wall::from_secs(1_783_000_600),
+            duration_s: 700,
+            baseline: has("base").then_some(41.0),
+            peak: has("peak").then_some(78.4),
+            limit: has("limit").then_some(75.0),
+            count: has("count").then_some(7),
+            unit: Unit("Cel".into()),
+            cites: None,
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let golden: Golden = serde_json::from_str(include_str!("../../models/student/golden.json")).unwrap();
+    assert!(golden.cases.len() >= 6);
+    golden.cases
+}
+
+fn model() -> Model {
+    Model::load(Bundle::embedded().unwrap()).unwrap()
+}
+
+fn best(logits: &[f32]) -> TokenId {
+    (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best }) as TokenId
+}
+
+/// What the reference's text rule gives: blanks in English, none in Chinese.
+fn reference_text(vocab: &Vocab, tokens: &[TokenId], facts: &Facts, lang: Lang) -> String {
+    let mut text = String::new();
+    for &token in tokens {
+        let written = vocab.text(token);
+        let piece = Slot::parse(written).map_or(written.to_owned(), |slot| slot.fill(facts, lang).unwrap());
+        let tight =
+            text.is_empty() || text.ends_with('(') || [".", ",", ";", ":", "!", ")"].contains(&written);
+        if lang == Lang::En && !tight {
+            text.push(' ');
+        }
+        text.push_str(&piece);
+    }
+    text
+}
+
+#[test]
+fn facts_become_the_very_prompt_of_the_reference() {
+    let model = model();
+    for case in cases() {
+        let ids = prompt::encode(model.vocab(), &case.facts.facts(), case.lang).unwrap();
+        assert_eq!(ids, case.prompt_ids, "{}", case.name);
+    }
+}
+
+#[test]
+fn logits_are_those_of_the_reference_at_the_prompt_and_at_every_step() {
+    let mut model = model();
+    let mut rows = 0;
+    for case in cases() {
+        for (step, want) in case.logits.iter().enumerate() {
+            let got = match step {
+                0 => model.prompt(&case.prompt_ids).unwrap(),
+                n => model.step(case.answer_ids[n - 1]).unwrap(),
+            };
+            assert_eq!(got.len(), want.len());
+            let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-3, "{} step {step}: off by {worst}", case.name);
+            rows += 1;
+        }
+    }
+    assert!(rows >= 16, "the golden file holds too few logits");
+}
+
+#[test]
+fn the_free_greedy_answer_is_that_of_the_reference() {
+    let mut model = model();
+    for case in cases() {
+        let mut token = best(model.prompt(&case.prompt_ids).unwrap());
+        for (step, &want) in case.answer_ids.iter().enumerate() {
+            assert_eq!(token, want, "{} step {step}", case.name);
+            token = best(model.step(token).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_grammar_lets_every_golden_answer_pass_and_its_text_verifies() {
+    let model = model();
+    let vocab = model.vocab();
+    for case in cases() {
+        let facts = case.facts.facts();
+        let mut grammar = Grammar::new(vocab, &facts, case.lang);
+        for (step, &token) in case.answer_ids.iter().enumerate() {
+            let taken = grammar.advance(token);
+            assert!(taken.is_ok(), "{} step {step}: {:?} is shut", case.name, vocab.text(token));
+        }
+        assert!(grammar.is_done() && !grammar.was_cut(), "{}", case.name);
+        let text = render::text(vocab, &case.answer_ids, &facts, case.lang);
+        verify::answer(vocab, &case.answer_ids, grammar.verdict(), &text, &facts, case.lang).unwrap();
+        let words = &case.answer_ids[2..case.answer_ids.len() - 1];
+        let reference = reference_text(vocab, words, &facts, case.lang);
+        let blanks = |text: &str| if case.lang == Lang::Zh { text.replace(' ', "") } else { text.to_owned() };
+        assert_eq!(blanks(&text), blanks(&reference), "{}", case.name);
+        assert!(facts.events.iter().enumerate().all(|(i, _)| {
+            let slot = Slot::Event(i, Role::Channel).fill(&facts, case.lang).unwrap();
+            text.contains(&slot)
+        }));
+    }
+}

@@ -1,0 +1,136 @@
+//! All lanes together: whose turn it is, and whether there is room.
+
+use std::ops::{Index, IndexMut};
+
+use super::lane::{LaneUp, Purpose};
+use super::{Output, UplinkOptions};
+use crate::time::Mono;
+use crate::wire::{BlockId, Lane, PerLane};
+
+/// All lanes and the token counter.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes {
+    lanes: PerLane<LaneUp>,
+    next_token: u64,
+}
+
+/// What a lane did with its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Published one block; ask again.
+    Sent,
+    /// Nothing to send; the next lane may.
+    Idle,
+    /// Has something to send and can't now; lower lanes must wait with it.
+    Wait,
+}
+
+impl Index<Lane> for Lanes {
+    type Output = LaneUp;
+    fn index(&self, lane: Lane) -> &LaneUp {
+        &self.lanes[lane.index()]
+    }
+}
+
+impl IndexMut<Lane> for Lanes {
+    fn index_mut(&mut self, lane: Lane) -> &mut LaneUp {
+        &mut self.lanes[lane.index()]
+    }
+}
+
+impl Lanes {
+    pub(super) fn new(options: &UplinkOptions) -> Self {
+        let lane = |i: usize| LaneUp::new(Lane::ALL[i], options.ack_timeout);
+        Self { lanes: std::array::from_fn(lane), next_token: 1 }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &LaneUp> {
+        self.lanes.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LaneUp> {
+        self.lanes.iter_mut()
+    }
+
+    /// One lane's turn: a due retry, else the stream whose turn it is.
+    pub(super) fn turn(
+        &mut self,
+        lane: Lane,
+        now: Mono,
+        window: usize,
+        options: &UplinkOptions,
+        out: &mut Vec<Output>,
+    ) -> Turn {
+        match self[lane].next(now, options.backfill_share_percent) {
+            Some((purpose, from)) => self.send(lane, purpose, from, window, options, out),
+            None => Turn::Idle,
+        }
+    }
+
+    /// The first block's turn.
+    pub(super) fn turn_first(
+        &mut self,
+        id: BlockId,
+        window: usize,
+        options: &UplinkOptions,
+        out: &mut Vec<Output>,
+    ) -> Turn {
+        if self[id.lane].is_acknowledged(id) {
+            return Turn::Idle;
+        }
+        if self[id.lane].holds_other(id) {
+            // A retry that was fetched before the first block was named holds the slot.
+            match self.send(id.lane, Purpose::Retry, 0, window, options, out) {
+                Turn::Sent => {}
+                other => return other,
+            }
+        }
+        self.send(id.lane, Purpose::First, id.first, window, options, out)
+    }
+
+    /// Publishes the block of `purpose` if it is here and there is room, else sees to it that it comes.
+    fn send(
+        &mut self,
+        lane: Lane,
+        purpose: Purpose,
+        from: u64,
+        window: usize,
+        options: &UplinkOptions,
+        out: &mut Vec<Output>,
+    ) -> Turn {
+        let Some(bytes) = self[lane].slot(purpose).map(|block| block.payload.len()) else {
+            self[lane].ask(purpose, from, out);
+            return Turn::Wait;
+        };
+        if !self.has_room(lane, purpose, bytes, window, options) {
+            return Turn::Wait;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        out.extend(self[lane].publish(purpose, token));
+        Turn::Sent
+    }
+
+    /// Whether one more block may go. An eighth of every window is kept for alarms and the first block.
+    fn has_room(
+        &self,
+        lane: Lane,
+        purpose: Purpose,
+        bytes: usize,
+        window: usize,
+        options: &UplinkOptions,
+    ) -> bool {
+        let urgent = lane == Lane::Alarm || purpose == Purpose::First;
+        let bound = |max: usize| if urgent { max } else { max - max / 8 };
+        let sum = |of: fn(&LaneUp) -> usize| self.iter().map(of).sum::<usize>();
+        let (wire, wire_bytes) = (sum(LaneUp::wire_blocks), sum(LaneUp::wire_bytes));
+        let (unacked, unacked_bytes) = (sum(LaneUp::unacked_blocks), sum(LaneUp::unacked_bytes));
+        wire < bound(window)
+            && (wire == 0 || wire_bytes + bytes <= bound(options.window_bytes))
+            && unacked < bound(options.window_blocks.saturating_mul(UNACKED_WINDOWS).max(UNACKED_WINDOWS))
+            && (unacked == 0 || unacked_bytes + bytes <= bound(options.unacked_bytes_max))
+    }
+}
+
+/// Blocks without acknowledgement, in windows without PUBACK.
+const UNACKED_WINDOWS: usize = 8;

@@ -1,0 +1,232 @@
+//! Single promises of the queue, on a journal in memory.
+
+use outpost::limits;
+use outpost::spool::{JournalError, MemJournal, Options, Payload, Spool, WhenFull};
+use outpost::wire::{Body, GapReason, Lane, Record, decode_block};
+
+use super::{assert_balanced, noise, notice, reading, readings, records, stamp, walk};
+
+fn spool(options: Options) -> (Spool<MemJournal>, MemJournal) {
+    let journal = MemJournal::default();
+    (Spool::open(journal.clone(), options).unwrap(), journal)
+}
+
+fn small(when_full: WhenFull) -> Options {
+    Options { bytes_max: 20_000, reserved_percent: [20, 0, 0, 30], when_full, ..Options::default() }
+}
+
+#[test]
+fn what_was_admitted_comes_back_in_order_and_byte_for_byte() {
+    let (mut spool, journal) = spool(Options::default());
+    let ranges = spool.admit([readings(100), vec![notice(1)]].concat());
+    assert_eq!((ranges[0].lane, ranges[0].first, ranges[0].last), (Lane::Alarm, 1, 1));
+    assert_eq!((ranges[1].lane, ranges[1].first, ranges[1].last), (Lane::Raw, 1, 100));
+    spool.commit(stamp(1)).unwrap();
+    let blocks = walk(&mut spool, Lane::Raw);
+    assert_eq!(records(&blocks), readings(100));
+    let reopened = walk(&mut Spool::open(journal, Options::default()).unwrap(), Lane::Raw);
+    assert_eq!(reopened, blocks);
+}
+
+#[test]
+fn nothing_is_promised_before_the_commit() {
+    let (mut spool, journal) = spool(Options::default());
+    spool.admit(readings(10));
+    assert_eq!(spool.durable_through(Lane::Raw), 0);
+    assert_eq!(spool.fetch(Lane::Raw, 1, stamp(0)).unwrap(), None);
+    drop(spool);
+    let mut spool = Spool::open(journal, Options::default()).unwrap();
+    let ranges = spool.admit(readings(1));
+    assert_eq!(ranges[0].first, 1);
+}
+
+#[test]
+fn numbers_go_on_after_the_spool_was_emptied_and_reopened() {
+    let (mut spool, journal) = spool(Options::default());
+    let epoch = spool.epoch();
+    spool.admit(readings(10));
+    spool.commit(stamp(1)).unwrap();
+    spool.release(Lane::Raw, 10, &[]).unwrap();
+    spool.commit(stamp(2)).unwrap();
+    assert_eq!(journal.disk().map.len(), 1, "only the books are left");
+    let mut spool = Spool::open(journal, Options::default()).unwrap();
+    assert_eq!(spool.admit(readings(1))[0].first, 11);
+    assert_eq!(spool.epoch(), epoch);
+    assert_ne!(Spool::open(MemJournal::default(), Options::default()).unwrap().epoch(), epoch);
+}
+
+#[test]
+fn the_lowest_lane_gives_way_and_one_gap_says_so() {
+    let (mut spool, _) = spool(small(WhenFull::EvictOldest));
+    for n in 0..400 {
+        spool.admit([readings(20), vec![notice(n)]].concat());
+        spool.commit(stamp(n as i64)).unwrap();
+        assert_balanced(&spool);
+        assert!(spool.bytes() <= 20_000, "{} bytes", spool.bytes());
+    }
+    let raw = walk(&mut spool, Lane::Raw);
+    let Body::Gap { reason, last } = decode_block(&raw[0].bytes).unwrap().header.body else {
+        panic!("the oldest is no gap")
+    };
+    assert_eq!((reason, raw[0].id.first, raw[0].gap), (GapReason::Quota, 1, true));
+    assert_eq!(raw.iter().filter(|b| b.gap).count(), 1);
+    assert_eq!(raw[1].id.first, last + 1);
+    assert!(spool.ledger()[Lane::Raw.index()].bytes > 5_000, "raw keeps its reserve");
+    assert_eq!(spool.ledger()[Lane::Raw.index()].evicted_total(), last);
+}
+
+#[test]
+fn refusing_the_newest_keeps_how_it_began() {
+    let (mut spool, _) = spool(small(WhenFull::RefuseNewest));
+    for n in 0..400 {
+        spool.admit(readings(20));
+        spool.commit(stamp(n)).unwrap();
+        assert_balanced(&spool);
+    }
+    let raw = walk(&mut spool, Lane::Raw);
+    let (kept, gaps): (Vec<_>, Vec<_>) = raw.into_iter().partition(|b| !b.gap);
+    assert_eq!(kept[0].id.first, 1);
+    assert_eq!((gaps.len(), gaps[0].id.last), (1, 8000));
+    assert_eq!(gaps[0].id.first, kept.last().unwrap().id.last + 1);
+    spool.admit((0..300).map(notice).collect());
+    spool.commit(stamp(1)).unwrap();
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm)).len(), 300, "alarms still find room");
+}
+
+#[test]
+fn a_refused_commit_promises_nothing_loses_nothing_and_is_tried_again() {
+    let (mut spool, journal) = spool(Options::default());
+    spool.admit(readings(10));
+    journal.disk().full = true;
+    for n in 0..3 {
+        assert_eq!(spool.commit(stamp(n)), Err(JournalError::Full));
+        assert_eq!(spool.admit(vec![reading(10 + n as u64)])[0].first, 11 + n as u64);
+    }
+    assert_eq!(spool.durable_through(Lane::Raw), 0);
+    journal.disk().full = false;
+    let done = spool.commit(stamp(9)).unwrap();
+    assert_eq!((done.blocks.len(), done.evicted), (2, 0));
+    assert_eq!(records(&walk(&mut spool, Lane::Raw)), readings(13));
+}
+
+#[test]
+fn a_disk_that_refuses_for_long_costs_the_oldest_raw_records_and_says_so() {
+    let (mut spool, journal) = spool(Options::default());
+    journal.disk().full = true;
+    for n in 0..100 {
+        spool.admit([readings(1000), vec![notice(n)]].concat());
+        let _ = spool.commit(stamp(0));
+        assert!(spool.open_records() <= limits::SPOOL_OPEN_RECORDS_MAX);
+    }
+    journal.disk().full = false;
+    spool.commit(stamp(1)).unwrap();
+    assert_balanced(&spool);
+    let raw = spool.ledger()[Lane::Raw.index()];
+    assert_eq!(raw.admitted, 100_000);
+    assert!(raw.evicted[GapReason::DiskFull as usize] > 50_000);
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm)).len(), 100);
+    assert_eq!(records(&walk(&mut spool, Lane::Raw)).len() as u64, raw.pending);
+}
+
+#[test]
+fn a_low_disk_stops_growth_and_names_the_reason() {
+    let (mut spool, _) = spool(Options { bytes_max: 8 << 20, ..Options::default() });
+    spool.set_disk_low(true);
+    for n in 0..100 {
+        spool.admit(noise(4000));
+        spool.commit(stamp(n)).unwrap();
+        assert!(spool.bytes() <= limits::SPOOL_BYTES_MIN);
+    }
+    assert!(spool.ledger()[Lane::Raw.index()].evicted[GapReason::DiskFull as usize] > 0);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn a_rotten_block_becomes_a_gap_and_the_rest_goes_on() {
+    let (mut spool, journal) = spool(Options::default());
+    for n in 0..3 {
+        spool.admit(readings(10));
+        spool.commit(stamp(n)).unwrap();
+    }
+    let second = journal.disk().map.keys().filter(|k| k[0] == b'b').nth(1).unwrap().clone();
+    journal.disk().map.get_mut(&second).unwrap()[20] ^= 1;
+    let blocks = walk(&mut spool, Lane::Raw);
+    assert_eq!(blocks.iter().map(|b| b.gap).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!((blocks[1].id.first, blocks[1].id.last), (11, 20));
+    assert_eq!(spool.ledger()[Lane::Raw.index()].evicted[GapReason::Corrupt as usize], 10);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn blocks_that_vanished_are_declared() {
+    let (mut spool, journal) = spool(Options::default());
+    spool.admit(readings(10));
+    spool.commit(stamp(1)).unwrap();
+    journal.disk().map.retain(|key, _| key[0] != b'b');
+    let blocks = walk(&mut spool, Lane::Raw);
+    assert!(blocks.len() == 1 && blocks[0].gap && blocks[0].id.last == 10);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn a_block_refused_by_the_far_side_becomes_a_gap() {
+    let (mut spool, _) = spool(Options::default());
+    spool.admit(readings(10));
+    spool.commit(stamp(1)).unwrap();
+    spool.refuse(Lane::Raw, 1, stamp(2)).unwrap();
+    spool.refuse(Lane::Raw, 1, stamp(3)).unwrap();
+    let blocks = walk(&mut spool, Lane::Raw);
+    assert!(blocks.len() == 1 && blocks[0].gap);
+    assert_eq!(spool.ledger()[Lane::Raw.index()].evicted[GapReason::Refused as usize], 10);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn a_record_larger_than_a_block_is_declared_and_does_not_stop_the_others() {
+    let (mut spool, _) = spool(Options::default());
+    let Record::Notice(mut huge) = notice(1) else { unreachable!() };
+    // Incompressible, or it would fit after all.
+    let mut n = 1_u64;
+    huge.text = (0..200_000)
+        .map(|_| {
+            n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b' ' + (n >> 57) as u8 % 90)
+        })
+        .collect();
+    spool.admit(vec![notice(0), Record::Notice(huge), notice(2)]);
+    spool.commit(stamp(1)).unwrap();
+    let blocks = walk(&mut spool, Lane::Alarm);
+    assert_eq!(records(&blocks), [notice(0), notice(2)]);
+    assert_eq!(spool.ledger()[Lane::Alarm.index()].evicted[GapReason::Oversize as usize], 1);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_not_believed() {
+    let (mut spool, _) = spool(Options::default());
+    spool.admit(readings(10));
+    spool.commit(stamp(1)).unwrap();
+    spool.release(Lane::Raw, u64::MAX, &[(0, u64::MAX), (7, 3)]).unwrap();
+    assert_eq!(spool.ledger()[Lane::Raw.index()].acknowledged, 10);
+    spool.admit(readings(5));
+    spool.commit(stamp(2)).unwrap();
+    assert_eq!(records(&walk(&mut spool, Lane::Raw)).len(), 5);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn json_payloads_are_documents_and_keep_their_place() {
+    let payload = Payload::Json { device: "gw-1".into() };
+    let (mut spool, _) = spool(Options { payload, ..Options::default() });
+    spool.admit(readings(5000));
+    spool.commit(stamp(1)).unwrap();
+    let mut next = 1;
+    for block in walk(&mut spool, Lane::Raw) {
+        let document: serde_json::Value = serde_json::from_slice(&block.bytes).unwrap();
+        assert_eq!((document["first"].as_u64(), block.id.first), (Some(next), next));
+        assert_eq!(document["records"].as_array().unwrap().len() as u64, block.id.count());
+        assert!(block.bytes.len() <= limits::SPOOL_BLOCK_BYTES_MAX);
+        next = block.id.last + 1;
+    }
+    assert_eq!(next, 5001);
+}
