@@ -11,8 +11,8 @@ use crate::observe;
 
 /// Plays the demo; fails if the ledger does not balance or no model digest arrived.
 pub(super) fn main(args: &DemoArgs, json: bool) -> Result<ExitCode, Failure> {
-    // The view owns the terminal; the seats' logs are in files.
-    observe::init(observe::Format::Text, log::LevelFilter::Error);
+    // The view owns the terminal; the seats log into files, and the broker in this process is not the subject.
+    observe::init(observe::Format::Text, log::LevelFilter::Off);
     let stop = signals::stop().map_err(|e| Failure::Failed(e.into()))?;
     let options = DemoOptions { length: args.length, cut: args.cut, lang: args.lang, dir: args.dir.clone() };
     let mut printed = Ok(ExitCode::SUCCESS);
