@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::tally::{Heard, Period, Tally};
 use crate::detect::{Judge, LimitOptions, Silence, Verdict};
-use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
+use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Subject};
 use crate::facts::{Citation, Facts};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
@@ -156,7 +156,6 @@ impl Assembler {
 
     /// Takes one reading and appends what comes of it to `out`, in order.
     pub fn push(&mut self, source: Source, reading: &Reading, out: &mut Vec<Record>) {
-        metrics::READINGS.inc();
         let known = self.index.get(&reading.channel).copied();
         let Some(i) = known.or_else(|| {
             let info = self.configured(ChannelInfo::guess(&reading.channel));
@@ -326,7 +325,6 @@ impl Channel {
                 self.close(Some(Family::Missing), ears, tally);
             }
             Err(_) => {
-                metrics::READINGS_NO_DATA.inc();
                 if let Some(verdict) =
                     self.value_at.and_then(|before| self.silence.tick(reading.at.micros_since(before)))
                 {
@@ -402,14 +400,6 @@ impl Channel {
         let Some(update) = self.episodes.flag(&verdict, at, subject, ears.options, ears.next_id) else {
             return;
         };
-        if update.phase == Phase::Opened {
-            observe::emit(&events::EpisodeOpened {
-                channel: &update.channel,
-                pattern: update.pattern,
-                severity: update.severity,
-                reason: &update.reason,
-            });
-        }
         ears.out.push(Record::Episode(update));
     }
 

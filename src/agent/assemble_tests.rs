@@ -1,6 +1,7 @@
 //! What an assembler makes of whole streams.
 
 use super::*;
+use crate::episode::Phase;
 use crate::reading::{NoData, Pattern, Severity, Value};
 
 const PLANT: Source = Source(0);
@@ -19,7 +20,10 @@ impl Bench {
     fn with_limit(channel: &str, warn_high: f64) -> Self {
         let limits = LimitOptions { warn_high: Some(warn_high), ..LimitOptions::default() };
         let own = ChannelOptions { limits: Some(limits), ..ChannelOptions::default() };
-        let channels = [(ChannelId::new(channel).unwrap(), own)].into();
+        let configured = ChannelId::new(channel).unwrap();
+        let of =
+            move |id: &ChannelId| if *id == configured { own.clone() } else { ChannelOptions::default() };
+        let channels = ChannelBook::new(of);
         Self::new(AssembleOptions { channels, first_episode_id: 1, ..AssembleOptions::default() })
     }
 

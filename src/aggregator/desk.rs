@@ -12,7 +12,9 @@ use super::store::{Content, Delivery, Outcome, Signs, Store, StoreError};
 use super::topic::{self, Subject};
 use crate::clock;
 use crate::limits;
-use crate::observe::aggregator::{BatchCommitted, BlockRefused, CommitFailed, MessageMalformed};
+use crate::observe::aggregator::{
+    BatchCommitted, BlockCommitted, BlockRefused, CommitFailed, MessageMalformed,
+};
 use crate::observe::{self, Event, metrics};
 use crate::sync::intake::{Intake, Offer, Verdict};
 use crate::sync::ranges::RangeSet;
@@ -124,6 +126,7 @@ impl Desk {
         for (delivery, outcome) in batch.deliveries.iter().zip(outcomes) {
             match outcome {
                 Outcome::Added(records) => {
+                    observe::emit(&BlockCommitted { device: &delivery.device, id: offer_of(delivery).id });
                     committed.blocks += 1;
                     committed.records += records;
                 }

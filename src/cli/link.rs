@@ -14,7 +14,11 @@ pub(super) fn options(mqtt: &MqttConfig) -> LinkOptions {
     LinkOptions {
         tls,
         keep_alive: mqtt.keep_alive,
-        backoff: BackoffOptions { base: mqtt.backoff_min, cap: mqtt.backoff_max, ..BackoffOptions::default() },
+        backoff: BackoffOptions {
+            base: mqtt.backoff_min,
+            cap: mqtt.backoff_max,
+            ..BackoffOptions::default()
+        },
         window: mqtt.window,
         ..LinkOptions::new(&*mqtt.host, mqtt.port, &*mqtt.client_id)
     }

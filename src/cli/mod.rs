@@ -10,6 +10,8 @@
 mod aggregate;
 pub mod args;
 pub mod check;
+#[cfg(feature = "demo")]
+mod demo;
 pub mod exit;
 mod help;
 mod link;
@@ -56,6 +58,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Check(args) => check::main(args, invocation.json, style),
         #[cfg(feature = "aggregator")]
         Command::Aggregate(args) => aggregate::main(args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::main(args, invocation.json),
         #[cfg(feature = "gateway")]
         Command::Run(args) => run::main(args),
         #[cfg(feature = "gateway")]

@@ -8,7 +8,9 @@ use super::exit::Failure;
 use super::{link, signals, sources};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions};
-use crate::config::{Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind};
+use crate::config::{
+    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
+};
 use crate::detect::LimitOptions;
 use crate::glm::GlmOptions;
 use crate::http::HttpOptions;
@@ -72,7 +74,8 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
 /// Windows, limits and names for the assembler; `replay` judges by the same.
 pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
     let length_ms = millis(config.windows.length);
-    let windows = WindowOptions { length_ms, hop_ms: length_ms, lateness_ms: millis(config.windows.lateness) };
+    let windows =
+        WindowOptions { length_ms, hop_ms: length_ms, lateness_ms: millis(config.windows.lateness) };
     let rules = config.clone();
     AssembleOptions {
         windows,
@@ -125,7 +128,8 @@ fn source(source: &SourceConfig) -> Vec<(String, SourceOptions)> {
             .iter()
             .enumerate()
             .map(|(index, path)| {
-                let name = if index == 0 { source.name.clone() } else { format!("{}-{}", source.name, index + 1) };
+                let name =
+                    if index == 0 { source.name.clone() } else { format!("{}-{}", source.name, index + 1) };
                 let options = ReplayOptions {
                     path: path.clone(),
                     csv: CsvOptions { channel_prefix: channel_prefix.clone() },
@@ -142,7 +146,11 @@ fn source(source: &SourceConfig) -> Vec<(String, SourceOptions)> {
                 LinesInput::Unix(path) => (Input::Unix(path.clone()), false),
                 LinesInput::Tcp { listen, allow_remote } => (Input::Tcp(*listen), *allow_remote),
             };
-            one(SourceOptions::Lines(LinesOptions { input, precision: precision(*precision_ns), allow_remote }))
+            one(SourceOptions::Lines(LinesOptions {
+                input,
+                precision: precision(*precision_ns),
+                allow_remote,
+            }))
         }
     }
 }

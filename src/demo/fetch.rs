@@ -40,7 +40,9 @@ async fn exchange(addr: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
         let response =
             sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
         if !response.status().is_success() {
-            return Err(io::Error::other(format!("http://{addr}{path} answers {}", response.status())));
+            let missing = response.status() == hyper::StatusCode::NOT_FOUND;
+            let kind = if missing { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, format!("http://{addr}{path} answers {}", response.status())));
         }
         let body =
             Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await.map_err(io::Error::other)?;

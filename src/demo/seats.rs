@@ -63,6 +63,11 @@ impl Site {
         self.dir.join("agent").join("spool")
     }
 
+    /// The aggregator's log, one JSON object per line.
+    pub fn aggregator_log(&self) -> PathBuf {
+        self.dir.join("aggregator.log")
+    }
+
     async fn start(
         &self,
         command: &str,
@@ -105,7 +110,8 @@ impl Site {
 
     fn aggregator_toml(&self, http: SocketAddr) -> String {
         format!(
-            "{mqtt}\n[store]\npath = {db}\n\n[http]\nlisten = \"{http}\"\n",
+            "{mqtt}\n[store]\npath = {db}\n\n[http]\nlisten = \"{http}\"\n\n\
+             [log]\nformat = \"json\"\nlevel = \"debug\"\n",
             mqtt = self.mqtt_toml(self.broker, &self.aggregator_pem),
             db = quoted_path(&self.dir.join("aggregator.sqlite")),
         )
@@ -134,7 +140,7 @@ limit_high_warn = -15.0
 
 impl Seat {
     /// Asks the seat to stop and waits for it; kills it if it takes longer than `patience`.
-    pub async fn stop(mut self, patience: Duration) -> io::Result<()> {
+    pub async fn stop(&mut self, patience: Duration) -> io::Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -147,7 +153,10 @@ impl Seat {
         match done.await? {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(self.failure(&format!("ended with {status}"))),
-            None => Err(self.failure(&format!("did not stop within {patience:?} and was killed"))),
+            None => {
+                self.child.kill()?;
+                Err(self.failure(&format!("did not stop within {patience:?} and was killed")))
+            }
         }
     }
 

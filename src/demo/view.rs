@@ -48,6 +48,12 @@ struct Plain {
 
 const PLAIN_EVERY_LOOKS: u32 = 20;
 
+impl Default for View {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl View {
     /// Takes over the terminal's last lines, if there is a terminal.
     pub fn new() -> Self {
@@ -111,7 +117,7 @@ impl View {
     }
 
     /// Leaves the terminal as it is, live lines gone.
-    pub fn end(self) {
+    pub fn end(&self) {
         self.act.finish_and_clear();
         self.rows.iter().for_each(ProgressBar::finish_and_clear);
     }

@@ -14,7 +14,7 @@ use crate::limits;
 
 /// A loaded student.
 pub struct Model {
-    vocab: Vocab,
+    vocab: Arc<Vocab>,
     id: String,
     shape: Shape,
     state: SimpleState<TypedFact, Box<dyn TypedOp>>,
@@ -51,7 +51,7 @@ pub enum ModelError {
 impl Model {
     /// Loads a student and runs it once. Takes some ten to hundred milliseconds; blocks.
     pub fn load(bundle: Bundle) -> Result<Model, ModelError> {
-        let vocab = Vocab::parse(&bundle.vocab_txt, &bundle.vocab_json)?;
+        let vocab = Arc::new(Vocab::parse(&bundle.vocab_txt, &bundle.vocab_json)?);
         let graph = graph(&bundle).map_err(engine)?;
         check(&graph, &bundle.shape, &vocab)?;
         let options =
@@ -74,8 +74,8 @@ impl Model {
         Ok(model)
     }
 
-    /// The vocabulary.
-    pub fn vocab(&self) -> &Vocab {
+    /// The vocabulary, shared so that a grammar can hold it while the model runs.
+    pub fn vocab(&self) -> &Arc<Vocab> {
         &self.vocab
     }
 

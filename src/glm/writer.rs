@@ -1,5 +1,6 @@
 //! One digest from facts: prompt, decode under the grammar, render, verify.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
@@ -56,8 +57,7 @@ impl Writer {
         let encoded = clock::mono();
         let mut logits = self.model.prompt(&prompt)?.to_vec();
         let prefilled = clock::mono();
-        // The grammar borrows the vocabulary while the model runs on.
-        let vocab = self.model.vocab().clone();
+        let vocab = Arc::clone(self.model.vocab());
         let mut grammar = Grammar::new(&vocab, facts, lang);
         let mut tokens = Vec::with_capacity(limits::ANSWER_TOKENS_MAX);
         while let Some(token) = grammar.allowed().argmax(&logits) {

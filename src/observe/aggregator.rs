@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Event, Fields, Level, metrics};
 use crate::time::humane;
+use crate::wire::BlockId;
 
 /// The seat works: store open, pages served.
 pub struct AggregatorReady<'a> {
@@ -22,6 +23,26 @@ impl Event for AggregatorReady<'_> {
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("pages", format_args!("http://{}/", self.pages)).put("database", self.database.display());
         fields.put("devices", self.devices);
+    }
+}
+
+/// A block is on disk; the order of these lines is the order of arrival.
+pub struct BlockCommitted<'a> {
+    /// Who sent it.
+    pub device: &'a str,
+    /// What it is.
+    pub id: BlockId,
+}
+
+impl Event for BlockCommitted<'_> {
+    const NAME: &'static str = "block_committed";
+    const LEVEL: Level = Level::Debug;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields
+            .put("device", self.device)
+            .put("lane", self.id.lane)
+            .put("first", self.id.first)
+            .put("last", self.id.last);
     }
 }
 

@@ -1,34 +1,7 @@
 //! Events of the judging rooms: windows, detectors, episodes.
 
-use super::{Event, Fields, Level, metrics};
-use crate::reading::{ChannelId, Pattern, Severity};
-
-/// An episode began.
-pub struct EpisodeOpened<'a> {
-    /// On this channel.
-    pub channel: &'a ChannelId,
-    /// Its shape.
-    pub pattern: Pattern,
-    /// How grave.
-    pub severity: Severity,
-    /// Why, in words.
-    pub reason: &'a str,
-}
-
-impl Event for EpisodeOpened<'_> {
-    const NAME: &'static str = "episode_opened";
-    const LEVEL: Level = Level::Info;
-    fn fields(&self, fields: &mut Fields<'_>) {
-        fields
-            .put("channel", self.channel)
-            .put("pattern", self.pattern)
-            .put("severity", self.severity)
-            .put("reason", self.reason);
-    }
-    fn count(&self) {
-        metrics::EPISODES.inc();
-    }
-}
+use super::{Event, Fields, Level};
+use crate::reading::ChannelId;
 
 /// The clock of a channel was set back.
 pub struct ClockSetBack<'a> {

@@ -25,7 +25,7 @@ pub(super) struct Chart<'a> {
 }
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 200.0;
+const HEIGHT: f64 = 160.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 8.0;
@@ -152,7 +152,7 @@ impl Chart<'_> {
 
     fn time_axis(&self, out: &mut String) {
         let span_us = self.to.micros_since(self.from).max(1);
-        let step_us = STEPS_S.iter().map(|s| s * 1_000_000).find(|s| span_us / s <= 7).unwrap_or(span_us);
+        let step_us = STEPS_S.iter().map(|s| s * 1_000_000).find(|s| span_us / s <= 9).unwrap_or(span_us);
         let mut at = self.from.0.div_euclid(step_us).saturating_add(1).saturating_mul(step_us);
         while at < self.to.0 {
             let x = self.x(Wall(at));

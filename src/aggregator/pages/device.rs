@@ -24,8 +24,8 @@ pub(super) fn page(view: &View<'_>, device: &Device, request: &Request) -> Resul
     page.header(&mut main);
     let episodes = view.reader.episodes(device.row.key, period.from, period.to)?;
     page.period_bar(&mut main);
-    page.timeline(&mut main, &episodes);
     page.digests(&mut main)?;
+    page.timeline(&mut main, &episodes);
     page.charts(&mut main, &episodes, request)?;
     main.push_str("<section class=\"card\" id=\"ledger\"><h2>Ledger</h2>");
     main.push_str(&ledger::table(&ledger::entries(view, device)?));
@@ -67,7 +67,8 @@ impl Page<'_> {
         let tiles = [
             ("heartbeat", format!("{} ago", ago(heard.at, self.view.now)), false),
             ("up for", humane(Duration::from_secs(beat.uptime_s.into())), false),
-            ("in spool", format!("{} · {}", count(pending), html::bytes(beat.spool_bytes)), false),
+            ("records in spool", count(pending), false),
+            ("spool size", html::bytes(beat.spool_bytes), false),
             ("oldest waiting", if pending == 0 { "–".into() } else { humane(oldest) }, false),
             ("clock", beat.at.state.name().to_owned(), false),
             ("version", beat.version.clone(), false),
@@ -119,8 +120,15 @@ impl Page<'_> {
             main.push_str("<p class=\"muted\">None in this period.</p></section>");
             return;
         }
-        for episode in episodes.iter().take(EPISODES_SHOWN) {
+        for (index, episode) in episodes.iter().take(EPISODES_SHOWN).enumerate() {
+            if index == EPISODES_OPEN {
+                let more = episodes.len() - EPISODES_OPEN;
+                let _ = write!(main, "<details class=\"more\"><summary>{more} earlier</summary>");
+            }
             self.episode(main, episode);
+        }
+        if episodes.len() > EPISODES_OPEN {
+            main.push_str("</details>");
         }
         if episodes.len() > EPISODES_SHOWN {
             let _ = write!(
@@ -177,15 +185,21 @@ impl Page<'_> {
         if digests.is_empty() {
             main.push_str("<div class=\"card\"><p class=\"muted\">No digest in this period.</p></div>");
         }
-        for digest in digests.iter().take(DIGESTS_SHOWN) {
+        for (index, digest) in digests.iter().take(DIGESTS_SHOWN).enumerate() {
+            if index == DIGESTS_OPEN {
+                let more = digests.len() - DIGESTS_OPEN;
+                let _ = write!(main, "<details class=\"more\"><summary>{more} earlier</summary>");
+            }
             self.digest(main, digest)?;
         }
         if digests.len() > DIGESTS_SHOWN {
             let _ = write!(
                 main,
-                "<p class=\"muted\">{} earlier ones in this period: choose a shorter one.</p>",
-                digests.len() - DIGESTS_SHOWN
+                "<p class=\"muted\">The latest {DIGESTS_SHOWN} are shown: choose a shorter period for the others.</p>"
             );
+        }
+        if digests.len() > DIGESTS_OPEN {
+            main.push_str("</details>");
         }
         main.push_str("</section>");
         Ok(())
@@ -373,8 +387,11 @@ impl Page<'_> {
     }
 }
 
-const EPISODES_SHOWN: usize = 40;
-const DIGESTS_SHOWN: usize = 20;
+/// Rows shown at once, and rows shown when asked for.
+const EPISODES_OPEN: usize = 8;
+const EPISODES_SHOWN: usize = 60;
+const DIGESTS_OPEN: usize = 4;
+const DIGESTS_SHOWN: usize = 40;
 
 /// The channels asked for; else those in trouble, then the first by name.
 fn choose<'c>(channels: &'c [Channel], asked: &[&str], episodes: &[EpisodeRow]) -> Vec<&'c Channel> {

@@ -93,7 +93,7 @@ fn row(main: &mut String, view: &View<'_>, device: &Device) {
         Some(beat) => {
             let pending: u64 = beat.beat.lanes.iter().fold(0, |n, lane| n.saturating_add(lane.pending));
             let oldest = match beat.beat.oldest_age_s {
-                0 => "–".to_owned(),
+                _ if pending == 0 => "–".to_owned(),
                 s => humane(Duration::from_secs(s.into())),
             };
             let size = bytes(beat.beat.spool_bytes);

@@ -102,19 +102,20 @@ impl Entry {
 /// The ledger's table.
 pub(super) fn table(entries: &[Entry]) -> String {
     let mut out = String::from(
-        "<div class=\"scroll\"><table class=\"ledger\"><thead><tr><th></th><th colspan=\"4\" class=\"group\">the device says</th>\
-         <th colspan=\"3\" class=\"group\">the aggregator holds</th><th></th></tr><tr><th>Lane</th>\
+        "<div class=\"scroll\"><table class=\"ledger\"><thead><tr><th colspan=\"2\"></th><th colspan=\"4\" class=\"group\">the device says</th>\
+         <th colspan=\"3\" class=\"group\">the aggregator holds</th></tr><tr><th>Lane</th><th>Finding</th>\
          <th class=\"num\">admitted</th><th class=\"num\">= acknowledged</th><th class=\"num\">+ pending</th>\
          <th class=\"num\">+ evicted</th><th class=\"num\">records</th><th class=\"num\">declared lost</th>\
-         <th class=\"num\">through</th><th>Finding</th></tr></thead><tbody>",
+         <th class=\"num\">through</th></tr></thead><tbody>",
     );
     for entry in entries {
         let _ = write!(
             out,
-            "<tr><td><b>{}</b> <span class=\"muted small\" title=\"epoch {}\">{}</span></td>",
+            "<tr><td><b>{}</b> <span class=\"muted small\" title=\"epoch {}\">{}</span></td><td>{}</td>",
             entry.lane,
             epoch_text(entry.epoch),
-            &epoch_text(entry.epoch)[..4]
+            &epoch_text(entry.epoch)[..4],
+            mark(&entry.finding())
         );
         match &entry.beat {
             None => out.push_str("<td colspan=\"4\" class=\"muted\">an earlier spool of this device</td>"),
@@ -128,7 +129,7 @@ pub(super) fn table(entries: &[Entry]) -> String {
         for n in [held.map(LaneHolding::records), held.map(LaneHolding::declared), held.map(|h| h.through)] {
             let _ = write!(out, "<td class=\"num\">{}</td>", count(n.unwrap_or(0)));
         }
-        let _ = write!(out, "<td>{}</td></tr>", mark(&entry.finding()));
+        out.push_str("</tr>");
     }
     out.push_str("</tbody></table></div>");
     out

@@ -1,3 +1,5 @@
+//! The uplink step by step: order, windows, resending, refusals.
+
 use super::*;
 use crate::wire::ack::LaneAck;
 use std::collections::BTreeMap;
