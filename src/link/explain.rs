@@ -9,6 +9,11 @@ use rumqttc::v5::{ConnectionError, StateError};
 
 use super::{LinkOptions, Refusal};
 
+/// Why a TLS connection ended: `None` when TLS is not what is wrong. Ends with the next step after a semicolon.
+pub fn tls_failure(error: &io::Error, options: &LinkOptions) -> Option<String> {
+    Some(tls_error(find::<rustls::Error>(error)?, options))
+}
+
 /// Why there is no connection.
 pub(super) fn connection_error(error: &ConnectionError, options: &LinkOptions) -> String {
     let at = format!("{}:{}", options.host, options.port);
@@ -71,7 +76,7 @@ fn tls_error(error: &rustls::Error, options: &LinkOptions) -> String {
                 format!("the certificate of {host} is not valid yet; set this device's clock")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the certificate of {host} is for another name; set server_name to one it carries")
+                format!("the certificate of {host} is for another name; connect by one that it carries")
             }
             other => format!("the certificate of {host} is not acceptable: {other:?}"),
         },

@@ -16,6 +16,7 @@ mod explain;
 mod session;
 pub mod tls;
 
+pub use explain::tls_failure;
 pub use tls::{CertInfo, TlsError, TlsFiles, TlsReport};
 
 use std::io;

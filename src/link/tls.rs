@@ -86,14 +86,14 @@ pub struct CertInfo {
     pub not_after: Wall,
 }
 
-/// What the files say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the files say, each for itself: one that is wrong does not hide the others.
+#[derive(Debug)]
 pub struct TlsReport {
-    /// The authorities.
-    pub authorities: Vec<CertInfo>,
-    /// Our own certificate, if there is one.
-    pub own: Option<CertInfo>,
-    /// Whether others than the owner may read the private key.
+    /// The authorities, at least one.
+    pub authorities: Result<Vec<CertInfo>, TlsError>,
+    /// Our own certificate, once it belongs to its key; `None` where none is named.
+    pub own: Option<Result<CertInfo, TlsError>>,
+    /// Whether others than the owner may read or write the private key.
     pub key_exposed: bool,
 }
 
@@ -117,17 +117,22 @@ impl TlsFiles {
         }))
     }
 
-    /// Reads and checks everything and says what is in it. Reads files; blocks shortly.
-    pub fn inspect(&self) -> Result<TlsReport, TlsError> {
-        self.load()?;
-        let authorities =
-            certificates(&self.ca)?.iter().map(|der| describe(&self.ca, der)).collect::<Result<_, _>>()?;
-        let own = match &self.identity {
-            Some((cert, _)) => certificates(cert)?.first().map(|der| describe(cert, der)).transpose()?,
-            None => None,
+    /// Reads and checks every file and says what is in it. Reads files; blocks shortly.
+    pub fn inspect(&self) -> TlsReport {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let authorities = || {
+            self.verifier(&provider)?;
+            certificates(&self.ca)?.iter().map(|der| describe(&self.ca, der)).collect()
         };
-        let key_exposed = self.identity.as_ref().is_some_and(|(_, key)| is_exposed(key));
-        Ok(TlsReport { authorities, own, key_exposed })
+        let own = |cert: &Path, key: &Path| {
+            let pair = certified(cert, key, &provider)?;
+            describe(cert, pair.cert.first().ok_or_else(|| empty(cert, CERTIFICATE))?)
+        };
+        TlsReport {
+            authorities: authorities(),
+            own: self.identity.as_ref().map(|(cert, key)| own(cert, key)),
+            key_exposed: self.identity.as_ref().is_some_and(|(_, key)| is_exposed(key)),
+        }
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
@@ -147,8 +152,7 @@ impl TlsFiles {
 fn certified(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(cert)?;
     let pem = read(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| TlsError::Empty { path: key.to_owned(), what: "private key" })?;
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| empty(key, "private key"))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|e| match e {
         rustls::Error::InconsistentKeys(_) => {
             TlsError::KeyMismatch { cert: cert.to_owned(), key: key.to_owned() }
@@ -223,7 +227,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|e| unusable(e.to_string()))?;
-    if all.is_empty() { Err(TlsError::Empty { path: path.to_owned(), what: CERTIFICATE }) } else { Ok(all) }
+    if all.is_empty() { Err(empty(path, CERTIFICATE)) } else { Ok(all) }
+}
+
+fn empty(path: &Path, what: &'static str) -> TlsError {
+    TlsError::Empty { path: path.to_owned(), what }
 }
 
 fn describe(path: &Path, der: &CertificateDer<'_>) -> Result<CertInfo, TlsError> {
@@ -302,14 +310,14 @@ mod tests {
     fn a_report_names_holder_issuer_and_validity() {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
-        let report = files.inspect().unwrap();
-        let own = report.own.unwrap();
-        assert!(own.subject.contains("CN=a") && own.issuer == report.authorities[0].subject);
+        let report = files.inspect();
+        let own = report.own.unwrap().unwrap();
+        assert!(own.subject.contains("CN=a") && own.issuer == report.authorities.unwrap()[0].subject);
         assert!(own.not_before < crate::clock::wall() && crate::clock::wall() < own.not_after);
         assert!(!report.key_exposed);
         use std::os::unix::fs::PermissionsExt as _;
         let (_, key) = files.identity.as_ref().unwrap();
         std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(files.inspect().unwrap().key_exposed);
+        assert!(files.inspect().key_exposed);
     }
 }

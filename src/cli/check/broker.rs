@@ -2,51 +2,54 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::Finding;
-use crate::config::{MqttConfig, TlsPaths};
+use crate::cli::link::options;
+use crate::config::MqttConfig;
 use crate::limits;
+use crate::link::{self, LinkOptions, TlsFiles};
 
 const AREA: &str = "broker";
 
 /// Connects, says hello in MQTT 5, and leaves.
 pub fn knock(mqtt: &MqttConfig) -> Finding {
     let place = format!("{}:{}", mqtt.host, mqtt.port);
-    let tcp = match connect(mqtt) {
-        Ok(tcp) => tcp,
-        Err((what, next)) => return Finding::error(AREA, format!("{place}: {what}"), next),
-    };
-    let greeted = match &mqtt.tls {
-        None => greet(tcp, &mqtt.client_id),
-        Some(files) => match secure(tcp, files, &mqtt.host) {
-            Ok(stream) => greet(stream, &mqtt.client_id),
-            Err((what, next)) => return Finding::error(AREA, format!("{place}: {what}"), next),
-        },
-    };
-    match greeted {
+    match reason(&options(mqtt)) {
         Ok(0) => Finding::ok(AREA, format!("{place} answers, and takes this device")),
         Ok(reason) => {
             let (what, next) = refusal(reason);
             Finding::error(AREA, format!("{place} refuses: {what} (reason {reason:#04x})"), next)
         }
-        Err(e) => {
-            let (what, next) = broken(&e, mqtt.tls.is_some());
-            Finding::error(AREA, format!("{place}: {what}"), next)
-        }
+        Err((what, next)) => Finding::error(AREA, format!("{place}: {what}"), next),
     }
 }
 
-type Told = (String, &'static str);
+/// What is wrong, and what to do next.
+type Told = (String, String);
 
-fn connect(mqtt: &MqttConfig) -> Result<TcpStream, Told> {
-    let addresses: Vec<SocketAddr> = (mqtt.host.as_str(), mqtt.port)
+fn told(what: impl Into<String>, next: impl Into<String>) -> Told {
+    (what.into(), next.into())
+}
+
+/// The reason code of the broker's answer; 0 is welcome.
+fn reason(link: &LinkOptions) -> Result<u8, Told> {
+    let tcp = connect(link)?;
+    let greeted = match &link.tls {
+        None => greet(tcp, &link.client_id),
+        Some(files) => greet(secure(tcp, files, link)?, &link.client_id),
+    };
+    greeted.map_err(|e| broken(&e, link))
+}
+
+fn connect(link: &LinkOptions) -> Result<TcpStream, Told> {
+    let addresses: Vec<SocketAddr> = (link.host.as_str(), link.port)
         .to_socket_addrs()
-        .map_err(|e| (format!("the name cannot be resolved: {e}"), "look at mqtt.host and at the resolver"))?
+        .map_err(|e| {
+            told(format!("the name cannot be resolved: {e}"), "look at mqtt.host and at the resolver")
+        })?
         .collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     for address in addresses.iter().take(limits::CHECK_ADDRESSES_MAX) {
@@ -55,7 +58,7 @@ fn connect(mqtt: &MqttConfig) -> Result<TcpStream, Told> {
                 let timed = tcp.set_read_timeout(Some(limits::CHECK_STEP_TIME));
                 timed
                     .and_then(|()| tcp.set_write_timeout(Some(limits::CHECK_STEP_TIME)))
-                    .map_err(|e| (e.to_string(), ""))?;
+                    .map_err(|e| told(e.to_string(), ""))?;
                 return Ok(tcp);
             }
             Err(e) => last = e,
@@ -67,41 +70,23 @@ fn connect(mqtt: &MqttConfig) -> Result<TcpStream, Told> {
         }
         _ => "look at mqtt.host, the line and the firewall",
     };
-    Err((format!("no connection: {last}"), next))
+    Err(told(format!("no connection: {last}"), next))
 }
 
 fn secure(
     mut tcp: TcpStream,
-    files: &TlsPaths,
-    host: &str,
+    files: &TlsFiles,
+    link: &LinkOptions,
 ) -> Result<StreamOwned<ClientConnection, TcpStream>, Told> {
     const FILES: &str = "see the findings on certificates";
-    let config = client_config(files).map_err(|e| (format!("TLS cannot be set up: {e}"), FILES))?;
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| ("mqtt.host can be in no certificate".to_owned(), "use a DNS name or an IP address"))?;
-    let mut session = ClientConnection::new(Arc::new(config), name).map_err(|e| (e.to_string(), FILES))?;
+    let config = files.load().map_err(|e| told(format!("TLS cannot be set up: {e}"), FILES))?;
+    let name = ServerName::try_from(link.host.clone())
+        .map_err(|_| told("mqtt.host can be in no certificate", "use a DNS name or an IP address"))?;
+    let mut session = ClientConnection::new(config, name).map_err(|e| told(e.to_string(), FILES))?;
     while session.is_handshaking() {
-        session.complete_io(&mut tcp).map_err(|e| broken(&e, true))?;
+        session.complete_io(&mut tcp).map_err(|e| broken(&e, link))?;
     }
     Ok(StreamOwned::new(session, tcp))
-}
-
-fn client_config(files: &TlsPaths) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for ca in CertificateDer::pem_file_iter(&files.ca)? {
-        roots.add(ca?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    Ok(match &files.identity {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key)?)?
-        }
-    })
 }
 
 /// Sends CONNECT (MQTT 5, section 3.1), reads the reason code of CONNACK, sends DISCONNECT.
@@ -141,58 +126,35 @@ fn hello(client_id: &str) -> Vec<u8> {
 const CLEAN_START: u8 = 0x02;
 const NO_PROPERTIES: u8 = 0;
 
-fn refusal(reason: u8) -> Told {
-    let (what, next) = match reason {
+fn refusal(reason: u8) -> (&'static str, &'static str) {
+    match reason {
         0x01 | 0x84 => ("it does not speak MQTT 5", "use a broker with MQTT 5"),
         0x85 => ("it does not like the client id", "set mqtt.client_id to one that the broker allows"),
         0x86 | 0x04 => ("bad user name or password", "let the broker accept the certificate alone"),
         0x87 | 0x05 => ("not authorised", "allow this device's certificate at the broker"),
         0x89 | 0x97 | 0x9F => ("it is too busy", "try again later"),
         _ => ("it gives no reason that is known here", "look into the broker's log"),
-    };
-    (what.into(), next)
+    }
 }
 
 /// An error of the stream in the words of who has to mend it.
-fn broken(e: &io::Error, tls: bool) -> Told {
-    use rustls::{AlertDescription as Alert, CertificateError as Cert, Error as Tls};
-    let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
-    let (what, next) = match inner {
-        Some(Tls::InvalidCertificate(Cert::UnknownIssuer)) => (
-            "the broker's certificate is signed by another authority",
-            "name that authority's certificate in mqtt.ca",
-        ),
-        Some(Tls::InvalidCertificate(Cert::Expired | Cert::ExpiredContext { .. })) => {
-            ("the broker's certificate has expired", "have it renewed; look at the clock here, too")
-        }
-        Some(Tls::InvalidCertificate(Cert::NotValidYet | Cert::NotValidYetContext { .. })) => {
-            ("the broker's certificate is not valid yet", "look at the clock here")
-        }
-        Some(Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. })) => {
-            ("the broker's certificate does not carry the name in mqtt.host", "use a name that it carries")
-        }
-        Some(Tls::AlertReceived(Alert::CertificateRequired)) => {
-            ("the broker wants a certificate of this device", "give mqtt.cert and mqtt.key")
-        }
-        Some(Tls::AlertReceived(_)) => (
-            "the broker does not take this device's certificate",
-            "have it signed by the authority that the broker trusts",
-        ),
-        Some(Tls::InvalidMessage(_)) => {
-            ("what answers does not speak TLS", "look at mqtt.port: usually 8883 is the one with TLS")
-        }
-        _ if timed_out(e) => {
-            ("connected, but no answer", "look at mqtt.port, and whether this port wants TLS")
-        }
-        _ if e.kind() == io::ErrorKind::InvalidData => {
-            ("what answers does not speak MQTT", "look at mqtt.port")
-        }
-        _ if tls => {
-            ("the line was closed", "the broker may not trust this device's certificate: look into its log")
-        }
-        _ => ("the line was closed", "this port may want TLS, or the broker refuses: look into its log"),
+fn broken(e: &io::Error, link: &LinkOptions) -> Told {
+    if let Some(text) = link::tls_failure(e, link) {
+        return match text.rsplit_once("; ") {
+            Some((what, next)) => told(what, next),
+            None => told(text, "look into the broker's log"),
+        };
+    }
+    let (what, next) = if timed_out(e) {
+        ("connected, but no answer", "look at mqtt.port, and whether this port wants TLS")
+    } else if e.kind() == io::ErrorKind::InvalidData {
+        ("what answers does not speak MQTT", "look at mqtt.port")
+    } else if link.tls.is_some() {
+        ("the line was closed", "the broker may not trust this device's certificate: look into its log")
+    } else {
+        ("the line was closed", "this port may want TLS, or the broker refuses: look into its log")
     };
-    (format!("{what} ({e})"), next)
+    told(format!("{what} ({e})"), next)
 }
 
 fn timed_out(e: &io::Error) -> bool {

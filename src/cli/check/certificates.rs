@@ -1,126 +1,64 @@
 //! Certificates: that the files read, that the key belongs to its certificate and to nobody else, and for how long.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
-
 use super::Finding;
-use crate::config::TlsPaths;
 use crate::limits;
+use crate::link::{CertInfo, TlsError, TlsFiles};
 use crate::time::Wall;
 
 const AREA: &str = "certificates";
 
-/// Looks at every file of `tls`; `now` is held against the dates in the certificates.
-pub fn look(tls: &TlsPaths, now: Wall) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    match read(&tls.ca) {
-        Ok(authorities) => {
-            findings.extend(authorities.iter().map(|ca| validity("authority", &tls.ca, ca, now)));
-        }
-        Err(finding) => findings.push(finding),
-    }
-    let Some((cert, key)) = &tls.identity else {
+/// Looks at every file; `now` is held against the dates in the certificates.
+pub fn look(files: &TlsFiles, now: Wall) -> Vec<Finding> {
+    let report = files.inspect();
+    let mut findings = match &report.authorities {
+        Ok(authorities) => authorities.iter().map(|ca| validity("authority", &files.ca, ca, now)).collect(),
+        Err(e) => vec![wrong(e)],
+    };
+    let (Some(own), Some((cert, key))) = (&report.own, &files.identity) else {
         let next = "give `cert` and `key` unless the broker knows this device otherwise";
         findings.push(Finding::warning(AREA, "none of its own: the broker cannot tell who is calling", next));
         return findings;
     };
-    let chain = read(cert);
-    match &chain {
-        Ok(chain) => findings.extend(chain.first().map(|own| validity("own", cert, own, now))),
-        Err(finding) => findings.push(finding.clone()),
+    match own {
+        Ok(own) => {
+            findings.push(validity("own", cert, own, now));
+            findings.push(Finding::ok(AREA, format!("{} belongs to {}", key.display(), cert.display())));
+        }
+        Err(e) => findings.push(wrong(e)),
     }
-    findings.extend(permissions(key));
-    findings.push(match (chain, PrivateKeyDer::from_pem_file(key)) {
-        (Ok(chain), Ok(private)) => belongs(chain, private, cert, key),
-        (_, Err(e)) => unreadable(key, "private key", &e, NAME_KEY),
-        (Err(_), Ok(_)) => Finding::ok(AREA, format!("{} is a private key", key.display())),
-    });
+    if report.key_exposed {
+        let what = format!("{} can be read or written by others", key.display());
+        findings.push(Finding::warning(AREA, what, format!("chmod 600 {}", key.display())));
+    }
     findings
 }
 
-fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(Finding::error(AREA, format!("{} holds no certificate", path.display()), NAME_PEM)),
-        Err(e) => Err(unreadable(path, "certificate", &e, NAME_PEM)),
-    }
+/// The error's own words; what follows its semicolon is the next step.
+fn wrong(e: &TlsError) -> Finding {
+    let text = e.to_string();
+    let (what, next) = text.rsplit_once("; ").unwrap_or((&text, ""));
+    Finding::error(AREA, what, next)
 }
 
-fn unreadable(path: &Path, wanted: &str, e: &pem::Error, next: &'static str) -> Finding {
-    let file = path.display();
-    match e {
-        pem::Error::Io(e) if e.kind() == std::io::ErrorKind::NotFound => Finding::error(
-            AREA,
-            format!("{file} is missing"),
-            format!("put the {wanted} there, or name another file"),
-        ),
-        pem::Error::Io(e) => {
-            Finding::error(AREA, format!("{file}: {e}"), "let the user who runs outpost read it")
-        }
-        pem::Error::NoItemsFound => Finding::error(AREA, format!("{file} holds no {wanted}"), next),
-        other => Finding::error(AREA, format!("{file}: {other}"), next),
-    }
-}
-
-fn validity(role: &str, path: &Path, der: &CertificateDer<'_>, now: Wall) -> Finding {
-    let file = path.display();
-    let Ok((_, cert)) = X509Certificate::from_der(der) else {
-        return Finding::error(AREA, format!("{file} is not an X.509 certificate"), NAME_PEM);
-    };
-    let who = format!("{role}: {file}, {}", cert.subject());
-    let now_s = now.0.div_euclid(1_000_000);
-    let days_left = (cert.validity().not_after.timestamp() - now_s).div_euclid(DAY_S);
-    if now_s < cert.validity().not_before.timestamp() {
+fn validity(role: &str, path: &Path, cert: &CertInfo, now: Wall) -> Finding {
+    let who = format!("{role}: {}, {}", path.display(), cert.subject);
+    let days_left = cert.not_after.micros_since(now).div_euclid(DAY_US);
+    if now < cert.not_before {
         let next = "look at the clock first; else wait or have it issued anew";
         Finding::error(AREA, format!("{who} is not valid yet"), next)
     } else if days_left < 0 {
-        Finding::error(
-            AREA,
-            format!("{who} expired {} days ago", -days_left),
-            "have it renewed; it is read anew at the next connection",
-        )
+        Finding::error(AREA, format!("{who} expired {} days ago", -days_left), RENEW)
     } else if days_left < limits::CHECK_CERTIFICATE_DAYS_MIN {
-        let next = "have it renewed; it is read anew at the next connection";
-        Finding::warning(AREA, format!("{who}, {days_left} days left"), next)
+        Finding::warning(AREA, format!("{who}, {days_left} days left"), RENEW)
     } else {
         Finding::ok(AREA, format!("{who}, {days_left} days left"))
     }
 }
 
-/// A key that others can read is theirs too.
-fn permissions(key: &Path) -> Option<Finding> {
-    let mode = std::fs::metadata(key).ok()?.mode() & 0o777;
-    (mode & 0o077 != 0).then(|| {
-        let what = format!("{} can be read or written by others (mode {mode:04o})", key.display());
-        Finding::warning(AREA, what, format!("chmod 600 {}", key.display()))
-    })
-}
-
-fn belongs(
-    chain: Vec<CertificateDer<'static>>,
-    private: PrivateKeyDer<'static>,
-    cert: &Path,
-    key: &Path,
-) -> Finding {
-    let (cert, key) = (cert.display(), key.display());
-    match CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider()) {
-        Ok(_) => Finding::ok(AREA, format!("{key} belongs to {cert}")),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Finding::error(AREA, format!("{key} does not belong to {cert}"), "name the two files of one pair")
-        }
-        Err(e) => Finding::error(AREA, format!("{key} with {cert}: {e}"), NAME_KEY),
-    }
-}
-
-const DAY_S: i64 = 86_400;
-const NAME_PEM: &str = "name a PEM file that begins with -----BEGIN CERTIFICATE-----";
-const NAME_KEY: &str = "name a PEM file with a PKCS#8, SEC1 or PKCS#1 private key";
+const DAY_US: i64 = 86_400 * 1_000_000;
+const RENEW: &str = "have it renewed; it is read anew at the next connection";
 
 #[cfg(all(test, feature = "demo"))]
 mod tests {
@@ -156,13 +94,13 @@ mod tests {
             paths
         }
 
-        fn tls(&self) -> TlsPaths {
+        fn tls(&self) -> TlsFiles {
             let at = |name| self.dir.path().join(name);
-            TlsPaths { ca: at("a.crt"), identity: Some((at("a.crt"), at("a.key"))) }
+            TlsFiles { ca: at("a.crt"), identity: Some((at("a.crt"), at("a.key"))), server_name: None }
         }
     }
 
-    fn marks(tls: &TlsPaths, day: &str) -> Vec<Mark> {
+    fn marks(tls: &TlsFiles, day: &str) -> Vec<Mark> {
         look(tls, at(day)).iter().map(|f| f.mark).collect()
     }
 
@@ -173,7 +111,7 @@ mod tests {
             "2026-12-20" => 20_807,
             _ => 20_900,
         };
-        Wall::from_secs(days * DAY_S)
+        Wall::from_secs(days * 86_400)
     }
 
     #[test]
@@ -189,7 +127,7 @@ mod tests {
     fn a_key_of_another_pair_is_told() {
         let files = Files::new();
         let (_, other) = files.pair("b");
-        let tls = TlsPaths { identity: Some((files.dir.path().join("a.crt"), other)), ..files.tls() };
+        let tls = TlsFiles { identity: Some((files.dir.path().join("a.crt"), other)), ..files.tls() };
         let last = look(&tls, at("2026-06-01")).pop().expect("finding");
         assert!(last.mark == Mark::Error && last.what.contains("does not belong to"), "{last:?}");
     }
@@ -204,11 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_missing_or_hold_something_else_are_told() {
+    fn a_file_that_is_wrong_does_not_hide_the_others() {
         let files = Files::new();
         let text = files.dir.path().join("text");
         std::fs::write(&text, "hello").expect("write");
-        let tls = TlsPaths { ca: text.clone(), identity: Some((files.dir.path().join("none"), text)) };
-        assert_eq!(marks(&tls, "2026-06-01").iter().filter(|m| **m == Mark::Error).count(), 3);
+        let missing = files.dir.path().join("none");
+        let tls = TlsFiles { ca: text.clone(), ..files.tls() };
+        assert_eq!(marks(&tls, "2026-06-01"), [Mark::Error, Mark::Ok, Mark::Ok]);
+        let tls = TlsFiles { identity: Some((missing, text)), ..files.tls() };
+        assert_eq!(marks(&tls, "2026-06-01")[..2], [Mark::Ok, Mark::Error]);
+        let told = look(&tls, at("2026-06-01")).remove(1);
+        assert!(told.what.contains("none") && told.next.starts_with("check the path"), "{told:?}");
     }
 }

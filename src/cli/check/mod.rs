@@ -94,8 +94,8 @@ fn look<T>(
     findings.extend(loaded.warnings.iter().map(|p| told(p, Mark::Warning)));
     findings.extend(machine(&loaded.config));
     let mqtt = mqtt(&loaded.config);
-    if let Some(tls) = &mqtt.tls {
-        findings.extend(certificates::look(tls, crate::clock::wall()));
+    if let Some(files) = super::link::options(mqtt).tls {
+        findings.extend(certificates::look(&files, crate::clock::wall()));
     }
     if !offline {
         findings.push(broker::knock(mqtt));
