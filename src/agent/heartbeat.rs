@@ -70,6 +70,7 @@ fn health(shared: &Shared, spool: &SpoolStatus, clock: ClockState) -> Health {
         (spool.last_error.is_some(), Health::SPOOL_FAILING),
         (evicted(spool) > 0, Health::SPOOL_FULL),
         (shared.salvaged, Health::SPOOL_SALVAGED),
+        (shared.blocks_refused.get(), Health::BLOCKS_REFUSED),
         (shared.model.get().out, Health::MODEL_OUT),
         (shared.sources.borrow().iter().any(|s| s.state.starts_with("failed")), Health::SENSOR_SILENT),
         (clock == ClockState::Unset, Health::CLOCK_UNSURE),

@@ -13,7 +13,7 @@ use super::assemble::Mark;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::link::{Command, LinkEvent, Publish, Qos};
-use crate::observe::{self, agent as events, metrics};
+use crate::observe::{self, agent as events};
 use crate::spool::{StoreHandle, Tail};
 use crate::sync::uplink::{Block, Input, Output, Uplink};
 use crate::time::Stamp;
@@ -192,6 +192,7 @@ async fn carry_out(
             }
         }
     }
+    shared.blocks_refused.set(uplink.has_set_aside());
     Ok(())
 }
 
@@ -203,8 +204,6 @@ async fn publish(
     payload: Vec<u8>,
     historical: bool,
 ) -> Result<(), AgentError> {
-    metrics::LINK_PUBLISHED.inc();
-    metrics::LINK_PUBLISHED_BYTES.add(payload.len() as u64);
     let publish = Publish {
         token: Some(token),
         topic: shared.up_topics[id.lane.index()].clone(),

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// Episodes that began or ended; a digest is due when it moves.
     pub news: Cell<u64>,
     pub sources: RefCell<Vec<SourceBrief>>,
+    /// The broker refuses blocks for what they are; they wait in the spool.
+    pub blocks_refused: Cell<bool>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
 }
@@ -76,6 +78,7 @@ impl Shared {
             model: Cell::default(),
             news: Cell::new(0),
             sources: RefCell::new(Vec::new()),
+            blocks_refused: Cell::new(false),
             salvaged,
             options,
         })

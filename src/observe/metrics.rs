@@ -93,7 +93,7 @@ metrics! {
     Gauge LINK_UP = "outpost_link_up";
     /// Times the line went down.
     Counter LINK_DOWNS = "outpost_link_downs_total";
-    /// Blocks published.
+    /// Messages published, heartbeats and announcements included.
     Counter LINK_PUBLISHED = "outpost_link_published_total";
     /// Payload bytes published.
     Counter LINK_PUBLISHED_BYTES = "outpost_link_published_bytes_total";

@@ -276,6 +276,14 @@ impl LaneUp {
         overdue.into_iter().chain(retries).filter(|at| *at > now).min()
     }
 
+    /// Whether blocks that are not acknowledged wait for the next session.
+    pub(super) fn has_aside(&self) -> bool {
+        self.aside
+            .ranges()
+            .iter()
+            .any(|&(first, last)| last > self.base && !self.acked.covers(first.max(self.base + 1), last))
+    }
+
     pub(super) fn wire_blocks(&self) -> usize {
         self.flights.iter().filter(|f| f.on_broker.is_none()).count()
     }

@@ -152,6 +152,11 @@ impl Uplink {
         self.lanes.iter().map(|lane| lane.unacked_bytes()).sum()
     }
 
+    /// Whether blocks that the broker refused for good wait for the next session.
+    pub fn has_set_aside(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.has_aside())
+    }
+
     fn name_first(&mut self, id: BlockId) {
         self.expect_first = false;
         self.lanes[id.lane].forget_first_fetch();

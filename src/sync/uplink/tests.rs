@@ -308,9 +308,11 @@ fn a_block_refused_for_what_it_is_never_gets_released_and_holds_up_nobody() {
     let aside: Vec<bool> =
         rig.rest.iter().map(|o| matches!(o, Output::Refused { code: 0x99, set_aside: true, .. })).collect();
     assert_eq!(aside, [false, false, false, false, true]);
+    assert!(rig.uplink.has_set_aside());
     rig.add(Lane::Metric, 2, 2, 10);
     assert_eq!(rig.sent_firsts()[tries..], [(Lane::Metric, 2)]);
     rig.step(Input::LineDown);
+    assert!(!rig.uplink.has_set_aside(), "the next session may take it");
     rig.up();
     assert_eq!(
         rig.sent_firsts()[tries + 1..],
