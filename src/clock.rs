@@ -22,8 +22,11 @@ pub fn mono() -> Mono {
 /// All clocks at once.
 pub fn stamp() -> Stamp {
     let wall = wall();
-    let state = if wall < limits::WALL_PLAUSIBLE_MIN { ClockState::Unset } else { ClockState::Free };
-    Stamp { wall, mono: mono(), boot: boot_id(), uncertainty_us: u32::MAX, state }
+    Stamp { wall, mono: mono(), boot: boot_id(), uncertainty_us: u32::MAX, state: state_of(wall) }
+}
+
+fn state_of(wall: Wall) -> ClockState {
+    if wall < limits::WALL_PLAUSIBLE_MIN { ClockState::Unset } else { ClockState::Free }
 }
 
 /// The kernel's boot id; all zero where `/proc` does not tell.
@@ -52,6 +55,12 @@ mod tests {
         let id = parse_boot_id("00112233-4455-6677-8899-aabbccddeeff\n").unwrap();
         assert_eq!(id.to_string(), "00112233445566778899aabbccddeeff");
         assert!(parse_boot_id("0011").is_none());
+    }
+
+    #[test]
+    fn a_clock_that_still_shows_1970_is_unset() {
+        assert_eq!(state_of(Wall::from_secs(90)), ClockState::Unset);
+        assert_eq!(state_of(limits::WALL_PLAUSIBLE_MIN), ClockState::Free);
     }
 
     #[test]

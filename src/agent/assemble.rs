@@ -120,6 +120,8 @@ struct Channel {
     value_at: Option<Wall>,
     arrived: Option<Wall>,
     last: Option<f64>,
+    /// The clock was set since: the interval to the next value teaches nothing.
+    interval_off: bool,
     heard: Heard,
 }
 
@@ -196,6 +198,16 @@ impl Assembler {
         let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
         for channel in self.channels.iter_mut().filter(|c| c.source == source) {
             channel.tick(now, &mut ears, &mut self.tally);
+        }
+    }
+
+    /// The clock of a source was set by `step_us` microseconds, negative is back: that is no silence of its channels.
+    pub fn clock_set(&mut self, source: Source, step_us: i64) {
+        let moved = |at: &mut Option<Wall>| *at = at.map(|at| Wall(at.0.saturating_add(step_us)));
+        moved(&mut self.clocks[slot(source)]);
+        for channel in self.channels.iter_mut().filter(|c| c.source == source) {
+            moved(&mut channel.arrived);
+            channel.interval_off = true;
         }
     }
 
@@ -291,6 +303,7 @@ impl Assembler {
             value_at: None,
             arrived: None,
             last: None,
+            interval_off: false,
             heard: Heard::default(),
             info,
         });
@@ -318,7 +331,8 @@ impl Channel {
         self.heard.note(stamp, reading.at);
         match reading.value {
             Ok(x) => {
-                if let Some(before) = self.value_at.replace(reading.at) {
+                let interval_off = std::mem::take(&mut self.interval_off);
+                if let Some(before) = self.value_at.replace(reading.at).filter(|_| !interval_off) {
                     self.silence.heard(reading.at.micros_since(before));
                 }
                 (self.arrived, self.last) = (clock, Some(x));

@@ -217,3 +217,31 @@ fn no_times_values_or_ticks_break_the_assembler() {
     }
     bench.assembler.flush(&mut bench.out);
 }
+
+/// A gateway without a battery boots in 1970 and sets its clock as soon as it has a line: every channel seemed to have
+/// been silent for half a century.
+#[test]
+fn a_clock_that_is_set_makes_nobody_silent_and_a_silence_after_it_is_found() {
+    let day_s = 86_400;
+    let silent = |told: bool| {
+        let mut bench = Bench::new(AssembleOptions { first_episode_id: 1, ..AssembleOptions::default() });
+        for s in 0..60 {
+            bench.push("host.load", s, lively(s));
+            bench.tick(s);
+        }
+        if told {
+            bench.assembler.clock_set(PLANT, day_s * 1_000_000);
+        }
+        bench.tick(60 + day_s);
+        let at_once = bench.steps().len();
+        for s in 60 + day_s..120 + day_s {
+            bench.push("host.load", s, lively(s));
+            bench.tick(s);
+        }
+        let before = bench.steps().len();
+        (120 + day_s..180 + day_s).for_each(|s| bench.tick(s));
+        (at_once, bench.steps().get(before).copied())
+    };
+    assert_eq!(silent(true), (0, Some((Phase::Opened, Pattern::Missing))));
+    assert_eq!(silent(false).0, 1, "untold, the step looks like a silence");
+}

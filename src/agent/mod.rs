@@ -11,6 +11,7 @@
 //! committed, then the line drains for a bounded time, the spool closes last.
 
 pub mod assemble;
+mod clocks;
 mod digests;
 mod heartbeat;
 mod intake;
@@ -35,6 +36,7 @@ use crate::clock;
 use crate::digest::Lang;
 use crate::glm::{Glm, GlmOptions};
 use crate::http::{HttpError, HttpOptions, Server};
+use crate::limits;
 use crate::link::{self, Announcement, Command, Link, LinkOptions, Will};
 use crate::observe::{self, agent as events};
 use crate::sensor::{self, SourceError, SourceOptions};
@@ -63,7 +65,7 @@ pub struct AgentOptions {
     pub spool: spool::Options,
     /// Windows, detectors, limits.
     pub assemble: AssembleOptions,
-    /// Name and kind of each source, at most [`crate::limits::SOURCES_MAX`].
+    /// Name and kind of each source, at most [`limits::SOURCE_CLOCKS_MAX`], no name twice.
     pub sources: Vec<(String, SourceOptions)>,
     /// Whether periods are worded; an outage always is.
     pub digests: bool,
@@ -93,6 +95,21 @@ pub enum AgentError {
         name: String,
         /// Why.
         error: SourceError,
+    },
+    /// More sources than there are source clocks: the configuration's fault.
+    #[error(
+        "{sources} sources are more than {}; let one source carry several channels",
+        limits::SOURCE_CLOCKS_MAX
+    )]
+    TooManySources {
+        /// How many.
+        sources: usize,
+    },
+    /// Two sources of one name: the configuration's fault. A list of recordings names them `x`, `x-2`, `x-3`.
+    #[error("two sources are named {name}; give each a name of its own")]
+    SourceTwice {
+        /// The name.
+        name: String,
     },
     /// The system has no thread left.
     #[error("cannot start a thread: {0}; raise the process limit")]
@@ -128,10 +145,10 @@ async fn seat(
     let page = executor.spawn(page::serve(shared.clone(), server));
 
     let (stopper, told) = sensor::stopper();
-    let (batches, inbox) = smol::channel::bounded(crate::limits::BATCHES_MAX);
+    let (batches, inbox) = smol::channel::bounded(limits::BATCHES_MAX);
     let sources = intake::start(&shared, &batches, &told)?;
     drop(batches);
-    let intake = executor.spawn(intake::run(shared.clone(), inbox));
+    let intake = executor.spawn(intake::run(shared.clone(), inbox, sources));
 
     let Link { commands, events: line, join } = link::spawn(link_options(&shared.options))?;
     let (outages, asked) = smol::channel::bounded(1);
@@ -158,7 +175,6 @@ async fn seat(
 
     // Sources first: what they left is judged and admitted.
     drop(stopper);
-    sources.into_iter().for_each(sensor::SourceHandle::join);
     let judged = intake.await;
     digests.cancel().await;
     heartbeat.cancel().await;

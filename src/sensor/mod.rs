@@ -29,7 +29,7 @@ pub use replay::ReplayOptions;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -125,6 +125,7 @@ impl Stop {
 pub struct SourceHandle {
     name: Arc<str>,
     thread: JoinHandle<()>,
+    failure: Arc<OnceLock<String>>,
     stats: Arc<outlet::Counters>,
     address: Option<SocketAddr>,
 }
@@ -148,6 +149,11 @@ impl SourceHandle {
     /// Whether it has ended by itself or was stopped.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Why it had to end, once [`SourceHandle::is_finished`]; none after an orderly end or a panic.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Waits for its end; drop the [`Stopper`] first. Blocks for one read of the source at most.
@@ -215,7 +221,8 @@ where
     let name: Arc<str> = Arc::from(name);
     let outlet = Outlet::new(Arc::clone(&name), out);
     let stats = outlet.counters();
-    let (source, counters) = (Arc::clone(&name), Arc::clone(&stats));
+    let failure: Arc<OnceLock<String>> = Arc::default();
+    let (source, counters, failed) = (Arc::clone(&name), Arc::clone(&stats), Arc::clone(&failure));
     let body = move || {
         emit(&events::SourceStarted { source: &source, kind, from });
         let stopped = async {
@@ -225,6 +232,7 @@ where
         let ended = smol::block_on(smol::future::or(stopped, run(outlet)));
         if let Err(error) = &ended {
             emit(&events::SourceFailed { source: &source, error });
+            failed.get_or_init(|| error.to_string());
         }
         let stats = counters.snapshot();
         emit(&events::SourceEnded { source: &source, readings: stats.readings, malformed: stats.malformed });
@@ -233,7 +241,7 @@ where
         .name(format!("bus:{name}"))
         .spawn(body)
         .map_err(|source| SourceError::Thread { name: name.to_string(), source })?;
-    Ok(SourceHandle { name, thread, stats, address })
+    Ok(SourceHandle { name, thread, failure, stats, address })
 }
 
 /// Polls at a steady pace; a poll that takes longer than the interval delays the next, and none is made up for.
@@ -313,6 +321,30 @@ mod tests {
         let handle = spawn_polled("fake", Growing(0), Duration::from_millis(1), sender, stop).unwrap();
         drop(receiver);
         handle.join();
+    }
+
+    #[test]
+    fn a_source_that_had_to_end_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.csv");
+        std::fs::write(&path, "ts,x\n1,1\n").unwrap();
+        let options = ReplayOptions {
+            path: path.clone(),
+            csv: CsvOptions::default(),
+            speed: 20.0,
+            repeat: true,
+            shift_to: None,
+        };
+        let (sender, receiver) = smol::channel::bounded(64);
+        let (_stopper, stop) = stopper();
+        let handle = spawn("x", SourceOptions::Replay(options), sender, stop).unwrap();
+        assert_eq!(handle.failure(), None);
+        std::fs::remove_file(&path).unwrap();
+        while receiver.recv_blocking().is_ok_and(|batch| !batch.end) {}
+        while !handle.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(handle.failure().unwrap().contains("x.csv"), "{:?}", handle.failure());
     }
 
     #[test]
