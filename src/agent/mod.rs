@@ -142,6 +142,7 @@ async fn seat(
     if let Some(damage) = &opened.damage {
         store.admit_durable(vec![salvage_notice(damage)]).await?;
     }
+    store.admit(vec![started_notice()]).await?;
     let page = executor.spawn(page::serve(shared.clone(), server));
 
     let (stopper, told) = sensor::stopper();
@@ -231,6 +232,15 @@ fn link_options(options: &AgentOptions) -> LinkOptions {
 
 /// A line that comes back sooner was never away.
 const WILL_DELAY: Duration = Duration::from_secs(10);
+
+/// Tells the far side that nobody follows the episodes of the run before any more.
+fn started_notice() -> Record {
+    Record::Notice(Notice {
+        code: Notice::AGENT_STARTED.into(),
+        text: format!("The agent, version {}, has started.", env!("CARGO_PKG_VERSION")),
+        at: clock::wall(),
+    })
+}
 
 fn salvage_notice(damage: &Damage) -> Record {
     let lost = damage.lost_records.map_or("an unknown number of".to_owned(), |n| n.to_string());

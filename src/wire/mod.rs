@@ -65,6 +65,12 @@ pub struct Notice {
     pub at: crate::time::Wall,
 }
 
+impl Notice {
+    /// Code of the first record of every run. An agent follows no episode of the run before: one that was open when
+    /// this was admitted is never closed.
+    pub const AGENT_STARTED: &'static str = "agent_started";
+}
+
 impl Record {
     /// The lane that carries it.
     pub const fn lane(&self) -> Lane {

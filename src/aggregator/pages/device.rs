@@ -156,7 +156,11 @@ impl Page<'_> {
         if e.count > 1 {
             detail.push(format!("{} times", count(e.count)));
         }
-        let until = if e.open { "open".to_owned() } else { format!("until {}", time(e.at)) };
+        let until = match (e.open, e.interrupted) {
+            (true, _) => "open".to_owned(),
+            (_, true) => format!("last seen {}, then the agent was restarted", time(e.at)),
+            _ => format!("until {}", time(e.at)),
+        };
         let _ = write!(
             main,
             "<article class=\"episode\" id=\"e{}\"><div class=\"head\"><span class=\"chip {sev}\">{sev}</span> <b>{}</b> {} \

@@ -132,6 +132,7 @@ pub(super) fn episodes(view: &View<'_>, device: &Device) -> Result<Value, StoreE
     let episodes = episodes.iter().map(|e| {
         json!({
             "channel": e.channel, "pattern": e.pattern, "severity": e.severity, "open": e.open,
+            "interrupted": e.interrupted,
             "start": e.start.rfc3339(), "at": e.at.rfc3339(), "baseline": e.baseline, "peak": e.peak,
             "limit": e.limit, "count": e.count, "unit": e.unit, "reason": e.reason,
         })

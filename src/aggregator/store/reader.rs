@@ -83,6 +83,8 @@ pub struct EpisodeRow {
     pub severity: Severity,
     /// It was not closed.
     pub open: bool,
+    /// It was open when the agent started anew: how it ended nobody knows.
+    pub interrupted: bool,
     /// When it began.
     pub start: Wall,
     /// Its latest step: the end, if it is closed.
@@ -218,7 +220,8 @@ impl Reader {
         let open = |severity: u8| {
             format!(
                 "(SELECT count(*) FROM episodes e
-                  WHERE e.device = d.id AND e.phase <> 'closed' AND e.severity = {severity})"
+                  WHERE e.device = d.id AND e.phase <> 'closed' AND e.phase <> 'interrupted'
+                    AND e.severity = {severity})"
             )
         };
         let sql = format!(
@@ -303,10 +306,10 @@ impl Reader {
 
     /// Episodes that touch `from..=to`, open ones first, then the latest.
     pub fn episodes(&self, device: i64, from: Wall, to: Wall) -> Result<Vec<EpisodeRow>, StoreError> {
-        let sql = "SELECT key, channel, pattern, severity, phase <> 'closed', start, at, baseline, peak, bound, count, unit,
-                          reason
-                   FROM episodes WHERE device = ?1 AND start <= ?3 AND (at >= ?2 OR phase <> 'closed')
-                   ORDER BY phase = 'closed', at DESC LIMIT ?4";
+        let sql = "SELECT key, channel, pattern, severity, phase IN ('opened', 'updated') AS open, start, at, baseline,
+                          peak, bound, count, unit, reason, phase = 'interrupted'
+                   FROM episodes WHERE device = ?1 AND start <= ?3 AND (at >= ?2 OR open)
+                   ORDER BY open DESC, at DESC LIMIT ?4";
         self.collect(sql, params![device, from.0, to.0, bound(limits::PAGE_ROWS_MAX)], |row| {
             Ok(Some(EpisodeRow {
                 key: row.get(0)?,
@@ -322,6 +325,7 @@ impl Reader {
                 count: natural(row, 10)?,
                 unit: row.get(11)?,
                 reason: row.get(12)?,
+                interrupted: row.get(13)?,
             }))
         })
     }

@@ -175,6 +175,7 @@ fn channel_id(connection: &Connection, device: i64, name: &str, unit: &str) -> r
 }
 
 /// Steps may arrive out of order, live ones before older ones: the latest by event time wins, and closing is final.
+/// An episode that was open when the agent started anew is `interrupted`.
 fn insert_episode(
     connection: &Connection,
     key: LaneKey,
@@ -231,6 +232,13 @@ fn insert_episode(
             .prepare_cached("UPDATE episodes SET phase = 'closed' WHERE key = ?1")?
             .execute([episode])?;
     }
+    // Steps from before a restart may come after the word of it.
+    connection
+        .prepare_cached(
+            "UPDATE episodes SET phase = 'interrupted' WHERE key = ?1 AND phase <> 'closed' AND EXISTS
+                (SELECT 1 FROM notices WHERE device = ?2 AND epoch = ?3 AND seq > ?4 AND code = ?5)",
+        )?
+        .execute(params![episode, key.device, key.epoch_bits(), seq.cast_signed(), Notice::AGENT_STARTED])?;
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
@@ -280,5 +288,19 @@ fn insert_notice(connection: &Connection, key: LaneKey, seq: u64, notice: &Notic
             notice.code,
             notice.text
         ])?;
+    if notice.code == Notice::AGENT_STARTED {
+        interrupt_episodes(connection, key, seq)?;
+    }
+    Ok(())
+}
+
+/// An agent knows nothing of the episodes of the run before: what was open then, nobody will close.
+fn interrupt_episodes(connection: &Connection, key: LaneKey, started: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE episodes SET phase = 'interrupted' WHERE device = ?1 AND phase <> 'closed' AND NOT EXISTS
+                (SELECT 1 FROM episode_steps s WHERE s.episode = episodes.key AND s.epoch = ?2 AND s.seq > ?3)",
+        )?
+        .execute(params![key.device, key.epoch_bits(), started.cast_signed()])?;
     Ok(())
 }

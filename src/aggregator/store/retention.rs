@@ -80,9 +80,9 @@ const HISTORY_BY_AGE: &[&str] = &[
       WHERE channel IN (SELECT id FROM channels) AND start >= ?1 AND start < ?2 LIMIT ?3)",
     "DELETE FROM digests WHERE key IN (SELECT key FROM digests WHERE to_at >= ?1 AND to_at < ?2 LIMIT ?3)",
     "DELETE FROM episode_steps WHERE episode IN
-     (SELECT key FROM episodes WHERE at >= ?1 AND at < ?2 AND phase = 'closed' ORDER BY at, key LIMIT ?3)",
+     (SELECT key FROM episodes WHERE at >= ?1 AND at < ?2 AND phase IN ('closed', 'interrupted') ORDER BY at, key LIMIT ?3)",
     "DELETE FROM episodes WHERE key IN
-     (SELECT key FROM episodes WHERE at >= ?1 AND at < ?2 AND phase = 'closed' ORDER BY at, key LIMIT ?3)",
+     (SELECT key FROM episodes WHERE at >= ?1 AND at < ?2 AND phase IN ('closed', 'interrupted') ORDER BY at, key LIMIT ?3)",
     "DELETE FROM notices WHERE (device, epoch, seq) IN
      (SELECT device, epoch, seq FROM notices WHERE at >= ?1 AND at < ?2 LIMIT ?3)",
 ];
@@ -96,7 +96,7 @@ const BY_SIZE: &[&str] = &[
       (SELECT min((SELECT min(start) FROM windows w WHERE w.channel = c.id)) FROM channels c) LIMIT ?1 * 10)",
     "DELETE FROM digests WHERE key IN (SELECT key FROM digests ORDER BY to_at LIMIT ?1)",
     "DELETE FROM episode_steps WHERE episode IN
-     (SELECT key FROM episodes WHERE phase = 'closed' ORDER BY at, key LIMIT ?1)",
+     (SELECT key FROM episodes WHERE phase IN ('closed', 'interrupted') ORDER BY at, key LIMIT ?1)",
     "DELETE FROM episodes WHERE key IN
-     (SELECT key FROM episodes WHERE phase = 'closed' ORDER BY at, key LIMIT ?1)",
+     (SELECT key FROM episodes WHERE phase IN ('closed', 'interrupted') ORDER BY at, key LIMIT ?1)",
 ];

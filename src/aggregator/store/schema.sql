@@ -80,7 +80,7 @@ CREATE TABLE episodes (
     id       INTEGER NOT NULL,
     start    INTEGER NOT NULL,
     at       INTEGER NOT NULL,
-    phase    TEXT NOT NULL,
+    phase    TEXT NOT NULL,         -- opened, updated, closed, interrupted
     channel  TEXT NOT NULL,
     pattern  TEXT NOT NULL,
     severity INTEGER NOT NULL,

@@ -162,7 +162,11 @@ fn endless_epochs_of_one_device_meet_a_bound() {
 }
 
 fn episode(phase: Phase, at_s: u64, severity: Severity) -> Record {
-    Record::Episode(EpisodeUpdate {
+    Record::Episode(step(phase, at_s, severity))
+}
+
+fn step(phase: Phase, at_s: u64, severity: Severity) -> EpisodeUpdate {
+    EpisodeUpdate {
         id: 1,
         phase,
         channel: channel(),
@@ -177,7 +181,7 @@ fn episode(phase: Phase, at_s: u64, severity: Severity) -> Record {
         count: u32::try_from(at_s).unwrap(),
         unit: Unit("Cel".into()),
         reason: "above its limit".into(),
-    })
+    }
 }
 
 fn alarm(seq: u64, record: Record) -> Delivery {
@@ -208,6 +212,34 @@ fn an_episode_shows_its_latest_step_whatever_the_order_of_arrival() {
     assert_eq!(phases, ["opened", "updated", "closed"]);
     assert_eq!(reader.episode_of(device.key, 7, 2, 2).unwrap(), Some(episodes[0].key));
     assert_eq!(device.open, [0, 0, 0]);
+}
+
+/// A gateway lost its power with an alarm open. Started anew it knew nothing of it, and the fleet page showed the alarm
+/// as open for ever.
+#[test]
+fn an_episode_of_the_run_before_is_interrupted_whatever_arrives_first() {
+    let started = |seq| {
+        let code = Notice::AGENT_STARTED.into();
+        alarm(seq, Record::Notice(Notice { code, text: "started".into(), at: NOW }))
+    };
+    let before = alarm(1, episode(Phase::Opened, 1, Severity::Warning));
+    let after = alarm(3, Record::Episode(EpisodeUpdate { id: 3, ..step(Phase::Opened, 9, Severity::Info) }));
+    let closed = alarm(4, episode(Phase::Closed, 90, Severity::Warning));
+    let seen = |deliveries: &[Delivery]| {
+        let (dir, mut store) = open();
+        deliveries.iter().for_each(|one| drop(store.commit(NOW, std::slice::from_ref(one)).unwrap()));
+        let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+        let device = reader.device("d1").unwrap().unwrap();
+        let episodes = reader.episodes(device.key, Wall(0), Wall(i64::MAX)).unwrap();
+        let rows: Vec<_> = episodes.iter().map(|e| (e.severity, e.open, e.interrupted)).collect();
+        (rows, device.open)
+    };
+    let expected = (vec![(Severity::Info, true, false), (Severity::Warning, false, true)], [1, 0, 0]);
+    assert_eq!(seen(&[before.clone(), started(2), after.clone()]), expected);
+    assert_eq!(seen(&[after.clone(), started(2), before.clone()]), expected);
+    assert_eq!(seen(&[started(2), before.clone(), closed.clone()]).0, [(Severity::Warning, false, false)]);
+    assert_eq!(seen(&[closed, started(2), before]).0, [(Severity::Warning, false, false)]);
+    assert_eq!(seen(&[started(2), after]).1, [1, 0, 0]);
 }
 
 #[test]
