@@ -10,11 +10,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttd::{Config, ConnectionSettings, RouterConfig, ServerSettings, TlsConfig};
 
 use super::pki::Pki;
+use crate::clock;
 use crate::limits::BLOCK_BYTES_MAX;
 
 /// Where to listen and with which certificates.
@@ -68,9 +69,9 @@ pub fn start(options: &BrokerOptions) -> Result<Broker, BrokerError> {
         let _ = broker.start();
     };
     thread::Builder::new().name("broker".into()).spawn(serve).map_err(failed(port))?;
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = clock::mono() + Duration::from_secs(5);
     while TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_err() {
-        if Instant::now() >= until {
+        if clock::mono() >= until {
             return Err(BrokerError::Silent(port));
         }
         thread::sleep(Duration::from_millis(10));

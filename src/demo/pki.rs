@@ -10,6 +10,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+use crate::clock;
 use crate::link::tls::TlsFiles;
 
 /// Where the authority's files are.
@@ -33,8 +34,12 @@ pub enum PkiError {
 /// `ca.pem`, `server.pem`, `server.key`, `<name>.pem`, `<name>.key` in `dir`. Private keys are readable by the owner
 /// alone; the authority's own key is not kept.
 pub fn throwaway(dir: &Path, clients: &[&str]) -> Result<Pki, PkiError> {
-    let now = OffsetDateTime::now_utc();
+    let now = now();
     throwaway_valid(dir, clients, now - Duration::DAY, now + 30 * Duration::DAY)
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH.saturating_add(Duration::microseconds(clock::wall().0))
 }
 
 /// Like [`throwaway`], with the clients' certificates valid from `from` to `until`.
@@ -45,7 +50,7 @@ pub fn throwaway_valid(
     until: OffsetDateTime,
 ) -> Result<Pki, PkiError> {
     std::fs::create_dir_all(dir)?;
-    let now = OffsetDateTime::now_utc();
+    let now = now();
     let mut params = named("Outpost throwaway authority", now - Duration::DAY, now + 30 * Duration::DAY)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

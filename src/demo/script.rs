@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use smol::LocalExecutor;
@@ -18,7 +18,7 @@ use super::{DemoOptions, broker, fetch, pki, plant};
 use crate::agent::status::Status;
 use crate::clock;
 use crate::spool;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 use crate::wire::{Lane, epoch_text};
 
 /// Lengths of the acts.
@@ -58,7 +58,7 @@ pub(super) async fn play(
     stop: Receiver<()>,
     done: impl FnOnce(&Report),
 ) -> io::Result<Report> {
-    let begun = Instant::now();
+    let begun = clock::mono();
     let acts = Acts::of(options);
     let view = View::new();
     view.act("Preparing broker, certificates and plant", None);
@@ -77,7 +77,7 @@ pub(super) async fn play(
     let played = played.or(stopped).await?;
     let report = stage.end(&site, played, page).await?;
     done(&report);
-    let remaining = options.length.map(|length| length.saturating_sub(begun.elapsed()));
+    let remaining = options.length.map(|length| length.saturating_sub(clock::mono().since(begun)));
     let over = async {
         match remaining {
             // The report is complete: there is nothing to wait for.
@@ -128,7 +128,7 @@ struct Stage {
     view: View,
     agent: Seat,
     aggregator: Seat,
-    last: Option<(Instant, u64)>,
+    last: Option<(Mono, u64)>,
     peak: (u64, u64),
 }
 
@@ -148,11 +148,11 @@ impl Stage {
         self.watch(acts.calm, |_| false).await?;
 
         line.cut();
-        let cut = Instant::now();
+        let cut = clock::mono();
         self.view.say("The line is cut: everything that must leave waits in the spool.");
         self.view.act("2/3 The line is cut", Some(acts.cut));
         self.watch(acts.cut, |_| false).await?;
-        let cut = cut.elapsed();
+        let cut = clock::mono().since(cut);
 
         let mended = clock::wall();
         line.mend();
@@ -160,24 +160,24 @@ impl Stage {
             "The line is mended: the offline digest goes first, then alarms, live data and the backlog.",
         );
         self.view.act("3/3 The backlog drains", Some(acts.after));
-        let since = Instant::now();
+        let since = clock::mono();
         let drained =
             self.watch(acts.after, |status| status.line.up && status.spool.pending_records < DRAINED).await?;
-        let drained = drained.then(|| since.elapsed());
+        let drained = drained.then(|| clock::mono().since(since));
         if let Some(time) = drained {
             self.view.say(&format!("Drained {:.1} s after the line was mended.", time.as_secs_f64()));
         }
-        self.watch(acts.after.saturating_sub(since.elapsed()), |_| false).await?;
+        self.watch(acts.after.saturating_sub(clock::mono().since(since)), |_| false).await?;
         Ok(Played { mended, drained, cut, status: self.look().await? })
     }
 
     /// Shows what happens for `length`, or until `enough`; tells whether it was enough.
     async fn watch(&mut self, length: Duration, enough: impl Fn(&Status) -> bool) -> io::Result<bool> {
-        let begun = Instant::now();
-        while begun.elapsed() < length {
+        let begun = clock::mono();
+        while clock::mono().since(begun) < length {
             let status = self.look().await?;
             let scene = self.scene(&status).await?;
-            self.view.show(&scene, begun.elapsed());
+            self.view.show(&scene, clock::mono().since(begun));
             if enough(&status) {
                 return Ok(true);
             }
@@ -197,9 +197,9 @@ impl Stage {
     }
 
     async fn scene(&mut self, status: &Status) -> io::Result<Scene> {
-        let now = Instant::now();
+        let now = clock::mono();
         let (then, before) = self.last.replace((now, status.readings)).unwrap_or((now, status.readings));
-        let elapsed_s = now.duration_since(then).as_secs_f64();
+        let elapsed_s = now.since(then).as_secs_f64();
         Ok(Scene {
             readings_per_s: if elapsed_s > 0.0 { (status.readings - before) as f64 / elapsed_s } else { 0.0 },
             readings: status.readings,

@@ -21,11 +21,12 @@ pub use tls::{CertInfo, TlsError, TlsFiles, TlsReport};
 
 use std::io;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
+use crate::clock;
 use crate::limits::{BLOCK_BYTES_MAX, LINK_CHANNEL_MAX, LINK_MESSAGES_MAX, LINK_RECEIVE_MAX};
 use crate::observe::{self, link::LineDown};
 use crate::sync::backoff::{Backoff, BackoffOptions};
@@ -207,7 +208,7 @@ async fn run(mut options: LinkOptions, commands: Receiver<Command>, events: Send
     let mut rng = fastrand::Rng::new();
     let mut backoff = Backoff::new(options.backoff);
     loop {
-        let begun = Instant::now();
+        let begun = clock::mono();
         let mut session = Session::new(&options, &commands, &events);
         let end = session.live().await;
         let was_up = session.was_up();
@@ -222,7 +223,7 @@ async fn run(mut options: LinkOptions, commands: Receiver<Command>, events: Send
             End::Failed(reason) => reason,
         };
         if was_up {
-            backoff.lived(begun.elapsed());
+            backoff.lived(clock::mono().since(begun));
         }
         let retry_in = backoff.failed(&mut rng);
         observe::emit(&LineDown { reason: &reason, retry_in, was_up });

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
@@ -19,8 +19,10 @@ use smol::channel::{Receiver, Send, Sender};
 use smol::future::FutureExt as _;
 
 use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, connect, explain};
+use crate::clock;
 use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::{self, link::LineUp, metrics};
+use crate::time::Mono;
 
 /// Why a session is over.
 pub(super) enum End {
@@ -53,8 +55,8 @@ pub(super) struct Session<'a> {
     messages: usize,
     /// The seat did not take a message for too long; what comes is dropped until it does.
     overrun: bool,
-    last_progress: Instant,
-    last_answer: Instant,
+    last_progress: Mono,
+    last_answer: Mono,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -66,15 +68,15 @@ enum Stage {
     Up,
     /// Waits for what is in flight.
     Draining {
-        since: Instant,
+        since: Mono,
     },
     /// The last announcement waits for its PUBACK.
     SayingGoodbye {
-        since: Instant,
+        since: Mono,
     },
     /// DISCONNECT is handed over.
     Leaving {
-        since: Instant,
+        since: Mono,
     },
 }
 
@@ -110,8 +112,8 @@ impl<'a> Session<'a> {
             outbox: VecDeque::new(),
             messages: 0,
             overrun: false,
-            last_progress: Instant::now(),
-            last_answer: Instant::now(),
+            last_progress: clock::mono(),
+            last_answer: clock::mono(),
         }
     }
 
@@ -166,7 +168,7 @@ impl<'a> Session<'a> {
                         if !self.was_up() {
                             return End::Stopped;
                         }
-                        self.stage = Stage::Draining { since: Instant::now() };
+                        self.stage = Stage::Draining { since: clock::mono() };
                     }
                     Wake::Told(false) => return End::Stopped,
                     Wake::Told(true) => self.told(client, telling.take()),
@@ -180,7 +182,7 @@ impl<'a> Session<'a> {
                     return end;
                 }
             };
-            self.last_progress = Instant::now();
+            self.last_progress = clock::mono();
             let handled = match polled {
                 Ok(event) => self.handle(client, event),
                 Err(_) if matches!(self.stage, Stage::Leaving { .. }) => return End::Stopped,
@@ -199,10 +201,10 @@ impl<'a> Session<'a> {
         client: &AsyncClient,
         telling: &mut Option<Telling<'a>>,
     ) -> Result<(), End> {
-        let begun = Instant::now();
+        let begun = clock::mono();
         let events = self.events;
         while self.messages >= LINK_MESSAGES_MAX {
-            let left = (self.options.keep_alive / 2).saturating_sub(begun.elapsed());
+            let left = (self.options.keep_alive / 2).saturating_sub(clock::mono().since(begun));
             let first = || self.outbox.pop_front().map(|(event, ack)| (Box::pin(events.send(event)), ack));
             let Some((mut send, ack)) = telling.take().or_else(first) else { break };
             let late = async {
@@ -219,7 +221,7 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        self.last_progress = Instant::now();
+        self.last_progress = clock::mono();
         Ok(())
     }
 
@@ -266,7 +268,7 @@ impl<'a> Session<'a> {
             Event::Incoming(Packet::ConnAck(connack)) => return self.connected(client, &connack),
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(client, &suback),
             Event::Incoming(Packet::PubAck(puback)) => {
-                self.last_answer = Instant::now();
+                self.last_answer = clock::mono();
                 if let Some(Some(token)) = self.inflight.remove(&puback.pkid) {
                     self.tell(LinkEvent::Done { token, result: explain::publish_result(puback.reason) });
                 }
@@ -283,7 +285,7 @@ impl<'a> Session<'a> {
         self.window = usize::from(self.options.window.clamp(1, receive_max));
         self.packet_bytes_max = told.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
         self.stage = Stage::Subscribing;
-        self.last_answer = Instant::now();
+        self.last_answer = clock::mono();
         if self.options.subscriptions.is_empty() {
             return self.announce(client);
         }
@@ -319,8 +321,8 @@ impl<'a> Session<'a> {
             Stage::Announcing => {}
             Stage::Up => return self.drain_queue(client),
             Stage::Draining { since } => {
-                if (idle && self.queue.is_empty()) || since.elapsed() >= DRAIN_MAX {
-                    self.stage = Stage::SayingGoodbye { since: Instant::now() };
+                if (idle && self.queue.is_empty()) || clock::mono().since(since) >= DRAIN_MAX {
+                    self.stage = Stage::SayingGoodbye { since: clock::mono() };
                     if let Some(say) = self.options.on_stop.clone() {
                         self.hand_over(client, retained(say))?;
                     }
@@ -329,13 +331,13 @@ impl<'a> Session<'a> {
                 }
             }
             Stage::SayingGoodbye { since } => {
-                if idle || since.elapsed() >= DRAIN_MAX {
-                    self.stage = Stage::Leaving { since: Instant::now() };
+                if idle || clock::mono().since(since) >= DRAIN_MAX {
+                    self.stage = Stage::Leaving { since: clock::mono() };
                     client.try_disconnect().map_err(|_| End::Stopped)?;
                 }
             }
             Stage::Leaving { since } => {
-                if since.elapsed() >= DRAIN_MAX {
+                if clock::mono().since(since) >= DRAIN_MAX {
                     return Err(End::Stopped);
                 }
             }
@@ -375,7 +377,7 @@ impl<'a> Session<'a> {
         match client.try_publish_with_properties(topic, level, retain, payload, properties) {
             Ok(()) => {
                 if self.handed_qos1 + self.inflight.len() == 0 {
-                    self.last_answer = Instant::now();
+                    self.last_answer = clock::mono();
                 }
                 self.handed.push_back(token);
                 self.handed_qos1 += usize::from(qos == Qos::AtLeastOnce);
@@ -434,11 +436,11 @@ impl<'a> Session<'a> {
         if self.stage == Stage::Connecting {
             return None;
         }
-        let silent = self.last_progress.elapsed();
+        let silent = clock::mono().since(self.last_progress);
         if silent >= self.options.keep_alive.mul_f32(1.5) {
             return Some(format!("nothing moved for {} s; half-open connection", silent.as_secs()));
         }
-        let unanswered = self.last_answer.elapsed();
+        let unanswered = clock::mono().since(self.last_answer);
         if self.stage == Stage::Subscribing && unanswered >= SUBSCRIBE_TIMEOUT {
             return Some("broker does not answer the subscription".to_owned());
         }

@@ -221,10 +221,7 @@ impl Intake {
     }
 
     fn device_mut(&mut self, device: &str) -> &mut Device {
-        if !self.devices.contains_key(device) {
-            self.devices.insert(device.to_owned(), Device::default());
-        }
-        self.devices.get_mut(device).expect("inserted above")
+        self.devices.entry(device.to_owned()).or_default()
     }
 }
 

@@ -66,7 +66,7 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     fn object(&mut self, members: &mut Vec<Member<'a>>) -> Result<(), Malformed> {
         members.clear();
-        self.expect(b'{')?;
+        self.demand(b'{')?;
         if self.eat(b'}') {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl<'a> Cursor<'a> {
             }
             self.skip_space();
             let key = self.string()?;
-            self.expect(b':')?;
+            self.demand(b':')?;
             let value = self.value()?;
             members.push(Member { key, value });
             if !self.comma_or(b'}')? {
@@ -134,10 +134,10 @@ impl<'a> Cursor<'a> {
         if self.eat(b',') {
             return Ok(true);
         }
-        self.expect(end).map(|()| false)
+        self.demand(end).map(|()| false)
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+    fn demand(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.eat(byte) { Ok(()) } else { Err(Malformed::Json) }
     }
 
