@@ -237,8 +237,10 @@ pub const LINE_FIELDS_MAX: usize = 4096;
 pub const LINE_ALIAS_BYTES_MAX: usize = 512;
 /// Spellings of channels that are remembered per source; the table starts over when it is full.
 pub const LINE_ALIASES_MAX: usize = 2 * CHANNELS_MAX;
-/// Connections served at once by one source of lines; further ones are closed at once.
+/// Connections served at once by one source of lines; a further one takes the place of an idle one, or is closed at once.
 pub const LINE_CONNECTIONS_MAX: usize = 16;
+/// Shortest silence after which a connection gives way to another when all places are taken, in seconds.
+pub const LINE_IDLE_S_MIN: u64 = 60;
 /// Shortest time between two log lines about malformed input of one source, in seconds.
 pub const MALFORMED_LOG_S_MIN: u64 = 10;
 /// Bytes of an offending line that a log line shows.

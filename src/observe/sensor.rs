@@ -136,7 +136,7 @@ impl Event for MalformedSeen {
     }
 }
 
-/// A connection was closed at once because the source serves as many as it may.
+/// A connection was closed because the source serves as many as it may: an idle one, or else the newest.
 pub struct ConnectionRefused<'a> {
     /// Its configured name.
     pub source: &'a str,

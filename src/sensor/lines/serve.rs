@@ -2,7 +2,7 @@
 //!
 //! One thread serves every connection of a source, each as a task on one local executor, with one parser among them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -24,7 +24,7 @@ use crate::reading::{ChannelInfo, Reading};
 use crate::sensor::SourceError;
 use crate::sensor::malformed::MalformedLog;
 use crate::sensor::outlet::{Closed, Outlet};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// A bound source of lines, ready to serve.
 pub(in crate::sensor) struct Server {
@@ -86,7 +86,7 @@ impl Server {
         match self.listener {
             Listener::Stdin => {
                 let stdin = Unblock::with_capacity(limits::LINE_BYTES_MAX, io::stdin());
-                if pump(stdin, &shared).await.is_ok() {
+                if pump(stdin, &shared, &Cell::default()).await.is_ok() {
                     // The pipeline may be gone by now; then nobody needs to know.
                     let _ = shared.outlet.send(Vec::new(), Vec::new(), true).await;
                 }
@@ -150,25 +150,48 @@ struct Intake {
     malformed: MalformedLog,
 }
 
+/// A connection being served.
+struct Served {
+    task: Task<Result<(), Closed>>,
+    idle_since: Rc<Cell<Idle>>,
+}
+
+/// Since when nothing was heard on a connection; `None` while there is anything of it to hand on.
+type Idle = Option<Mono>;
+
+/// The connection that gives way when all places are taken: the one that has been idle longest, if that is long enough.
+/// A peer that vanished without a word would hold its place for ever.
+fn idlest(idle: impl Iterator<Item = Idle>, now: Mono) -> Option<usize> {
+    let long = Duration::from_secs(limits::LINE_IDLE_S_MIN);
+    let idle = idle.enumerate().filter_map(|(i, since)| Some((since?, i)));
+    idle.min().filter(|(since, _)| now.since(*since) >= long).map(|(_, i)| i)
+}
+
 /// Accepts connections, [`limits::LINE_CONNECTIONS_MAX`] at once, until the pipeline is gone.
 async fn serve<S: AsyncRead + Unpin + 'static>(accept: impl AsyncFn() -> io::Result<S>, shared: Rc<Shared>) {
     let executor = LocalExecutor::new();
     let accepting = async {
-        let mut tasks: Vec<Task<Result<(), Closed>>> = Vec::new();
+        let mut served: Vec<Served> = Vec::new();
         loop {
             let accepted = accept().await;
-            tasks.retain(|task| !task.is_finished());
+            served.retain(|one| !one.task.is_finished());
             if shared.outlet.is_closed() {
                 return;
             }
             match accepted {
-                Ok(_) if tasks.len() >= limits::LINE_CONNECTIONS_MAX => {
-                    let source = shared.outlet.source();
-                    emit(&events::ConnectionRefused { source, connections: tasks.len() });
-                }
                 Ok(stream) => {
-                    let shared = Rc::clone(&shared);
-                    tasks.push(executor.spawn(async move { pump(stream, &shared).await }));
+                    if served.len() >= limits::LINE_CONNECTIONS_MAX {
+                        let (source, connections) = (shared.outlet.source(), served.len());
+                        emit(&events::ConnectionRefused { source, connections });
+                        match idlest(served.iter().map(|one| one.idle_since.get()), clock::mono()) {
+                            Some(index) => drop(served.swap_remove(index)),
+                            None => continue,
+                        }
+                    }
+                    let (shared, idle_since) = (Rc::clone(&shared), Rc::<Cell<Idle>>::default());
+                    let idle = Rc::clone(&idle_since);
+                    let task = executor.spawn(async move { pump(stream, &shared, &idle).await });
+                    served.push(Served { task, idle_since });
                 }
                 Err(error) => {
                     emit(&events::ConnectionFailed { source: shared.outlet.source(), error: &error });
@@ -184,11 +207,16 @@ async fn serve<S: AsyncRead + Unpin + 'static>(accept: impl AsyncFn() -> io::Res
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads one stream to its end.
-async fn pump(mut stream: impl AsyncRead + Unpin, shared: &Shared) -> Result<(), Closed> {
+async fn pump(
+    mut stream: impl AsyncRead + Unpin,
+    shared: &Shared,
+    idle_since: &Cell<Idle>,
+) -> Result<(), Closed> {
     let mut chunk = vec![0; limits::LINE_BYTES_MAX];
     let mut splitter = Splitter::default();
     let mut pending = Pending::default();
     loop {
+        idle_since.set(pending.due.is_none().then(clock::mono));
         let arrived = match &mut pending.due {
             None => stream.read(&mut chunk).await,
             Some(due) => {
@@ -205,6 +233,7 @@ async fn pump(mut stream: impl AsyncRead + Unpin, shared: &Shared) -> Result<(),
                 }
             }
         };
+        idle_since.set(None);
         let arrival = clock::wall();
         match arrived {
             Ok(0) => {
@@ -278,5 +307,19 @@ impl Pending {
         let counters = shared.outlet.counters();
         counters.set_malformed(intake.malformed.total());
         counters.set_ignored(intake.parser.ignored());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_has_long_been_idle_gives_way_the_idlest_first() {
+        let at = |s: u64| Some(Mono(s * 1_000_000));
+        let (now, long) = (Mono(1000 * 1_000_000), limits::LINE_IDLE_S_MIN);
+        assert_eq!(idlest([at(1000 - long), None, at(3), at(2)].into_iter(), now), Some(3));
+        assert_eq!(idlest([at(1001 - long), None].into_iter(), now), None);
+        assert_eq!(idlest([None].into_iter(), now), None);
     }
 }

@@ -50,6 +50,10 @@ impl Running {
 
     fn end(self) -> SourceStats {
         drop(self.stopper);
+        // A batch is counted after it was handed over: only a source at its end has counted all.
+        while !self.handle.is_finished() {
+            std::thread::yield_now();
+        }
         let stats = self.handle.stats();
         self.handle.join();
         stats
