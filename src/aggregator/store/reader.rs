@@ -224,10 +224,11 @@ impl Reader {
                     AND e.severity = {severity})"
             )
         };
+        // Over several lanes: sum() would fail beyond 2^63, and with it the page of every device; total() saturates.
         let sql = format!(
             "SELECT d.id, d.name, d.state, d.first_seen, d.last_seen, d.heartbeat_at, d.heartbeat, {}, {}, {},
-                    (SELECT coalesce(sum(g.last - g.first + 1), 0) FROM gaps g WHERE g.device = d.id),
-                    (SELECT coalesce(sum(h), 0) FROM
+                    (SELECT CAST(total(g.last - g.first + 1) AS INTEGER) FROM gaps g WHERE g.device = d.id),
+                    (SELECT CAST(total(h) AS INTEGER) FROM
                         (SELECT max(r.last) - sum(r.last - r.first + 1) AS h FROM ranges r
                          WHERE r.device = d.id GROUP BY r.lane, r.epoch))
              FROM devices d {filter} ORDER BY d.name",

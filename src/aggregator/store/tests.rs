@@ -242,6 +242,19 @@ fn an_episode_of_the_run_before_is_interrupted_whatever_arrives_first() {
     assert_eq!(seen(&[started(2), after]).1, [1, 0, 0]);
 }
 
+/// Numbers near the end of the range in two lanes of one device made the sum overflow, and nobody's row was shown.
+#[test]
+fn one_device_with_absurd_numbers_does_not_take_the_fleet_page_from_the_others() {
+    let (dir, mut store) = open();
+    let last = i64::MAX.unsigned_abs();
+    let gap = |lane| Delivery { lane, last, content: Content::Gap(GapReason::Quota), ..block(1, 1) };
+    let far = |lane, epoch| Delivery { lane, epoch, first: last, last, ..block(1, 1) };
+    let all = [gap(Lane::Raw), gap(Lane::Metric), far(Lane::Raw, 8), far(Lane::Raw, 9)];
+    store.commit(NOW, &all).unwrap();
+    let fleet = Reader::open(&dir.path().join("fleet.db")).unwrap().fleet().unwrap();
+    assert!(fleet[0].lost >= last && fleet[0].holes >= last - 1, "{fleet:?}");
+}
+
 #[test]
 fn readings_are_found_again_by_the_time_they_cover() {
     let (dir, mut store) = open();
