@@ -139,10 +139,9 @@ async fn seat(
     let http = server.addr();
     let glm = Glm::start(options.glm.clone());
     let shared = Rc::new(Shared::new(options, begun, store.clone(), &glm, opened.damage.is_some()).await?);
-    if let Some(damage) = &opened.damage {
-        store.admit_durable(vec![salvage_notice(damage)]).await?;
-    }
-    store.admit(vec![started_notice()]).await?;
+    // Not waited for: a disk that refuses must not keep the page from coming up and saying so.
+    let notices = opened.damage.iter().map(salvage_notice).chain([started_notice()]);
+    store.admit(notices.collect()).await?;
     let page = executor.spawn(page::serve(shared.clone(), server));
 
     let (stopper, told) = sensor::stopper();
@@ -179,7 +178,7 @@ async fn seat(
     let judged = intake.await;
     digests.cancel().await;
     heartbeat.cancel().await;
-    glm.stop();
+    smol::unblock(move || glm.stop()).await;
     // Then the line drains for as long as it is worth waiting.
     let drained = drain(&shared, &store).or(patience(DRAIN_PATIENCE)).await;
     stop_link(&commands, join).await;

@@ -50,11 +50,6 @@ impl Line {
         self.state.borrow_mut().alive.get_or_insert_with(|| smol::channel::bounded(1));
     }
 
-    /// Whether connections pass.
-    pub fn is_up(&self) -> bool {
-        self.state.borrow().alive.is_some()
-    }
-
     async fn accept(&self, executor: &Rc<LocalExecutor<'static>>, listener: TcpListener, target: SocketAddr) {
         while let Ok((near, _)) = listener.accept().await {
             // While the line is cut, `near` is dropped here: the agent sees its connection refused or reset.

@@ -44,11 +44,6 @@ impl Writer {
         Self { model }
     }
 
-    /// The student's name: see [`Model::id`].
-    pub fn model_id(&self) -> &str {
-        self.model.id()
-    }
-
     /// Words `facts`; gives up once `deadline` has passed. Blocks for the time of the decoding, typically some ten
     /// milliseconds.
     pub fn word(&mut self, facts: &Facts, lang: Lang, id: u64, deadline: Mono) -> Result<Digest, Unworded> {

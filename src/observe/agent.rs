@@ -111,22 +111,6 @@ impl Event for ClockStepped {
     }
 }
 
-/// A task of the agent ended with an error.
-pub struct TaskFailed<'a> {
-    /// Which.
-    pub task: &'static str,
-    /// Why.
-    pub why: &'a dyn Display,
-}
-
-impl Event for TaskFailed<'_> {
-    const NAME: &'static str = "task_failed";
-    const LEVEL: Level = Level::Error;
-    fn fields(&self, fields: &mut Fields<'_>) {
-        fields.put("task", self.task).put("why", self.why);
-    }
-}
-
 /// An episode began or ended.
 pub struct EpisodeStep<'a> {
     /// The step.

@@ -11,6 +11,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::limits;
@@ -74,7 +75,8 @@ pub fn open_dir(
     stamp: Stamp,
 ) -> Result<(Spool<SledJournal>, OpenReport), OpenError> {
     let at = |error| OpenError::Directory { dir: dir.to_owned(), error };
-    fs::create_dir_all(dir).map_err(at)?;
+    // What a plant measures and says of itself is nobody else's business.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
     let live = dir.join(LIVE);
     if let Some(interrupted) = siblings(dir, SALVAGING).pop() {
         // Nothing of the half-filled new database was published yet.
