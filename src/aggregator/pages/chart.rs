@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::html::{Esc, number};
+use super::html::number;
 use crate::aggregator::store::{Bucket, EpisodeRow};
+use crate::http::Esc;
 use crate::reading::Unit;
 use crate::time::Wall;
 

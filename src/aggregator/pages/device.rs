@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::chart::{Chart, Period, SPANS, permille};
-use super::html::{self, Esc, ago, count, number, time};
+use super::html::{self, ago, count, number, time};
 use super::{Device, View, fleet, ledger, readings};
 use crate::aggregator::store::{Bucket, Channel, DigestRow, EpisodeRow, StoreError};
 use crate::digest::Engine;
 use crate::facts::{Citation, EventFact};
-use crate::http::{Request, Response};
+use crate::http::{Esc, Request, Response};
 use crate::limits;
 use crate::reading::Unit;
 use crate::time::humane;
