@@ -52,10 +52,10 @@ class Run:
 # The plain student goes on twice from the same weights over the same scenarios: alone and with the teacher. What
 # distillation is worth is the difference of these two.
 RUNS = {
-    "teacher": Run(TEACHER, 1200, data_seed=1, weight_seed=12),
+    "teacher": Run(TEACHER, 1600, data_seed=1, weight_seed=12),
     "plain": Run(STUDENT, 1500, data_seed=1),
-    "continued": Run(STUDENT, 800, data_seed=4, start="plain", level=0.6, decay=1.0),
-    "distilled": Run(STUDENT, 800, data_seed=4, start="plain", level=0.6, decay=1.0, teacher="teacher"),
+    "continued": Run(STUDENT, 1500, data_seed=4, start="plain", level=0.8, decay=1.0),
+    "distilled": Run(STUDENT, 1500, data_seed=4, start="plain", level=0.8, decay=1.0, teacher="teacher"),
 }
 
 
