@@ -354,6 +354,9 @@ mod tests {
         assert!(take("<a2>").is_err(), "an asset goes by its first event");
         take("<c3>").unwrap();
         take(".").unwrap();
+        assert!(take("<eos>").is_err(), "how many channels were normal is still to be said");
+        take("<normal>").unwrap();
+        take(".").unwrap();
         take("<eos>").unwrap();
     }
 
