@@ -1,6 +1,7 @@
 //! Every bound of the program in one place, unit in its name, relations proved at compile time.
 //!
-//! A bound that an operator may change is a default here and a range in [`crate::config`]; the others are fixed.
+//! A bound that an operator may change is a default here and a range in [`crate::config`]; the others are fixed. The
+//! headings are the rooms, from the bottom of the layers to the top.
 
 use crate::time::Wall;
 
@@ -14,6 +15,10 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 pub const CHANNELS_MAX: usize = 4096;
 /// Wall times before this (2025-01-01) mean that nobody has set the clock.
 pub const WALL_PLAUSIBLE_MIN: Wall = Wall::from_secs(1_735_689_600);
+/// Longest unit of measure.
+pub const UNIT_BYTES_MAX: usize = 16;
+
+const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
 // Judging: windows, detectors, episodes.
 
@@ -31,71 +36,15 @@ pub const NOVELTY_LEARN_READINGS: u64 = 150;
 pub const COURSE_STEPS: usize = 800;
 /// Most bytes of learnt state per stream.
 pub const STREAM_BYTES_MAX: usize = 8 * 1024;
-/// Source clocks of the assembler, each with its own event time.
-pub const SOURCE_CLOCKS_MAX: usize = 64;
-/// Ended episodes that are remembered for the next digests; older ones are only counted.
-pub const ENDED_EPISODES_MAX: usize = 256;
 
 const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
-const _: () = assert!(SOURCES_MAX <= SOURCE_CLOCKS_MAX && SOURCE_CLOCKS_MAX <= 256);
-const _: () = assert!(ENDED_EPISODES_MAX >= FACT_EVENTS_MAX);
 
-// Facts and digests.
+// Facts.
 
 /// Events that one digest names; further ones are counted.
 pub const FACT_EVENTS_MAX: usize = 6;
 
-// Blocks.
-
-/// Most bytes of one encoded block: fits every common broker's default packet limit (AWS IoT: 128 KiB).
-pub const BLOCK_BYTES_MAX: usize = 120 * 1024;
-/// Most records in one block.
-pub const BLOCK_RECORDS_MAX: usize = 16 * 1024;
-/// A lane's open block is sealed when its records are estimated to reach this size, encoded.
-pub const BLOCK_SEAL_BYTES: usize = 64 * 1024;
-
-// Sync and wire.
-
-/// Most entries (lane and epoch) in one acknowledgement.
-pub const ACK_LANES_MAX: usize = 8;
-/// Most separate ranges beyond the contiguous run in one entry of an acknowledgement.
-pub const ACK_RANGES_MAX: usize = 8;
-/// Longest acknowledgement: every number at its longest as a varint.
-pub const ACK_BYTES_MAX: usize = 7 + 2 + ACK_LANES_MAX * (1 + 10 + 10 + 1 + ACK_RANGES_MAX * 20);
-/// Longest heartbeat: metered lines pay for it twice a minute.
-pub const HEARTBEAT_BYTES_MAX: usize = 300;
-/// Most bytes of the program's version in a heartbeat.
-pub const HEARTBEAT_VERSION_BYTES_MAX: usize = 16;
-/// Blocks of one lane that wait to be offered again after a refusal; the lane pauses when there are more.
-pub const UPLINK_REFUSED_MAX: usize = 16;
-/// Times that a refused block is offered again within one session.
-pub const UPLINK_REFUSALS_MAX: u32 = 5;
-/// Separate ranges per lane that one session follows as acknowledged out of order or set aside.
-pub const UPLINK_RANGES_MAX: usize = 1024;
-/// Devices that one aggregator follows.
-pub const INTAKE_DEVICES_MAX: usize = 10_000;
-/// Epochs followed per device and lane; a new one comes only with a new spool.
-pub const INTAKE_EPOCHS_MAX: usize = 16;
-/// Separate ranges followed per lane and epoch.
-pub const INTAKE_RANGES_MAX: usize = 4096;
-
-// Link.
-
-/// Largest PEM file that is read.
-pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Messages from the broker that wait for the seat; with more the socket is left unread.
-pub const LINK_MESSAGES_MAX: usize = 256;
-/// Publishes that wait for room in the broker's window; a fuller link takes no further commands.
-pub const LINK_QUEUE_MAX: usize = 64;
-/// Commands and events under way between a seat and its link.
-pub const LINK_CHANNEL_MAX: usize = 256;
-/// Most messages at QoS 1 that the broker may send ahead of our acknowledgements.
-pub const LINK_RECEIVE_MAX: u16 = 64;
-
-const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
-const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
-
-// Words of a digest.
+// Digest.
 
 /// Most decimals beyond the usual ones that are spent to tell two values apart.
 pub const FIGURE_EXTRA_DECIMALS_MAX: usize = 6;
@@ -116,7 +65,86 @@ pub const ANSWER_TOKENS_MAX: usize = 150 + ANSWER_RESERVE_TOKENS;
 
 const _: () = assert!(PROMPT_TOKENS_MAX + ANSWER_TOKENS_MAX <= CONTEXT_TOKENS_MAX);
 
-// Language model.
+// Wire.
+
+/// Most bytes of one encoded block: fits every common broker's default packet limit (AWS IoT: 128 KiB).
+pub const BLOCK_BYTES_MAX: usize = 120 * 1024;
+/// Most records in one block.
+pub const BLOCK_RECORDS_MAX: usize = 16 * 1024;
+/// A lane's open block is sealed when its records are estimated to reach this size, encoded.
+pub const BLOCK_SEAL_BYTES: usize = 64 * 1024;
+/// Most entries (lane and epoch) in one acknowledgement.
+pub const ACK_LANES_MAX: usize = 8;
+/// Most separate ranges beyond the contiguous run in one entry of an acknowledgement.
+pub const ACK_RANGES_MAX: usize = 8;
+/// Longest acknowledgement: every number at its longest as a varint.
+pub const ACK_BYTES_MAX: usize = 7 + 2 + ACK_LANES_MAX * (1 + 10 + 10 + 1 + ACK_RANGES_MAX * 20);
+/// Longest heartbeat: metered lines pay for it twice a minute.
+pub const HEARTBEAT_BYTES_MAX: usize = 300;
+/// Most bytes of the program's version in a heartbeat.
+pub const HEARTBEAT_VERSION_BYTES_MAX: usize = 16;
+/// Most bytes of a block's body before compression: what reading a hostile block may cost.
+pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
+const _: () = assert!(BLOCK_BODY_BYTES_MAX > BLOCK_BYTES_MAX);
+const _: () = assert!(HEARTBEAT_VERSION_BYTES_MAX < HEARTBEAT_BYTES_MAX && ACK_BYTES_MAX < BLOCK_BYTES_MAX);
+
+// Sync.
+
+/// Blocks of one lane that wait to be offered again after a refusal; the lane pauses when there are more.
+pub const UPLINK_REFUSED_MAX: usize = 16;
+/// Times that a refused block is offered again within one session.
+pub const UPLINK_REFUSALS_MAX: u32 = 5;
+/// Separate ranges per lane that one session follows as acknowledged out of order or set aside.
+pub const UPLINK_RANGES_MAX: usize = 1024;
+/// Devices that one aggregator follows.
+pub const INTAKE_DEVICES_MAX: usize = 10_000;
+/// Epochs followed per device and lane; a new one comes only with a new spool.
+pub const INTAKE_EPOCHS_MAX: usize = 16;
+/// Separate ranges followed per lane and epoch.
+pub const INTAKE_RANGES_MAX: usize = 4096;
+
+const _: () = assert!(ACK_RANGES_MAX < UPLINK_RANGES_MAX && UPLINK_REFUSED_MAX < UPLINK_RANGES_MAX);
+
+// Sensor.
+
+/// Readings in one batch from a source; about 160 KiB of memory.
+pub const SENSOR_BATCH_READINGS_MAX: usize = 4096;
+/// Longest wait of a reading in a batch that is not full, in milliseconds.
+pub const SENSOR_BATCH_WAIT_MS_MAX: u64 = 10;
+/// Shortest interval of a polled source in milliseconds; a zero would burn a core.
+pub const POLL_INTERVAL_MS_MIN: u64 = 1;
+/// Longest line of JSON, line protocol or CSV; a longer one is skipped without being kept.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Members of one JSON object, or fields of one line of line protocol.
+pub const LINE_FIELDS_MAX: usize = 4096;
+/// Longest spelling of a channel in line protocol that is remembered; longer ones are composed anew each time.
+pub const LINE_ALIAS_BYTES_MAX: usize = 512;
+/// Spellings of channels that are remembered per source; the table starts over when it is full.
+pub const LINE_ALIASES_MAX: usize = 2 * CHANNELS_MAX;
+/// Connections served at once by one source of lines; a further one takes the place of an idle one, or is closed at once.
+pub const LINE_CONNECTIONS_MAX: usize = 16;
+/// Shortest silence after which a connection gives way to another when all places are taken, in seconds.
+pub const LINE_IDLE_S_MIN: u64 = 60;
+/// Shortest time between two log lines about malformed input of one source, in seconds.
+pub const MALFORMED_LOG_S_MIN: u64 = 10;
+/// Bytes of an offending line that a log line shows.
+pub const MALFORMED_SAMPLE_BYTES_MAX: usize = 80;
+/// Columns of a recording.
+pub const CSV_COLUMNS_MAX: usize = 1024;
+/// Largest file under `/proc` or `/sys` that host vitals read; the rest is cut off.
+pub const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Directory entries, such as network interfaces or thermal zones, that host vitals look at per directory.
+pub const HOST_ENTRIES_MAX: usize = 256;
+/// Polls after which a vital that is gone is no longer reported as unreadable.
+pub const HOST_MISSES_MAX: u32 = 60;
+
+const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
+const _: () = assert!(MALFORMED_SAMPLE_BYTES_MAX < LINE_BYTES_MAX);
+
+// Glm.
 
 /// Largest file of a student.
 pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -124,70 +152,6 @@ pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const DIGEST_QUEUE_MAX: usize = 8;
 /// Time from the request to the words, by default; after that the template words it.
 pub const DIGEST_BUDGET_MS: u64 = 5_000;
-/// Most bytes of a block's body before compression: what reading a hostile block may cost.
-pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
-
-const _: () = assert!(BLOCK_BODY_BYTES_MAX > BLOCK_BYTES_MAX);
-// HTTP.
-
-/// Connections served at once; further ones wait in the kernel's backlog.
-pub const HTTP_CONNECTIONS_MAX: usize = 32;
-/// Most bytes of a request's line and headers together.
-pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Most headers of a request.
-pub const HTTP_HEADERS_MAX: usize = 64;
-/// Most bytes of a request's body.
-pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
-/// Longest wait for the head of a request, idle keep-alive time included, in seconds.
-pub const HTTP_HEAD_S_MAX: u64 = 15;
-/// Longest wait for a request's body and for the answer of its handler, in seconds.
-pub const HTTP_ANSWER_S_MAX: u64 = 30;
-/// Longest life of one connection, in seconds: a peer that reads nothing can't hold its slot for ever.
-pub const HTTP_CONNECTION_S_MAX: u64 = 120;
-
-// hyper refuses a smaller buffer by panicking.
-const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192);
-const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MAX);
-
-// Aggregator.
-
-/// Messages waiting for the store; when full, the link is no longer read and the broker holds back.
-pub const AGGREGATOR_QUEUE_MAX: usize = 256;
-/// Most deliveries in one transaction.
-pub const AGGREGATOR_COMMIT_BLOCKS_MAX: usize = 256;
-/// Most payload bytes in one transaction.
-pub const AGGREGATOR_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Longest time that one transaction collects from its queue, in milliseconds.
-pub const AGGREGATOR_COMMIT_MS_MAX: u64 = 20;
-/// Spools (epochs) that one device may have in the store; a delivery from a further one is refused. A device that loses its
-/// spool every day reaches it after five years.
-pub const AGGREGATOR_EPOCHS_MAX: usize = 2048;
-/// Rows of one list on a page.
-pub const PAGE_ROWS_MAX: usize = 200;
-/// Points of one line in a chart; more are merged into their minimum, maximum and mean.
-pub const CHART_POINTS_MAX: usize = 240;
-/// Raw blocks that one page decodes for its charts; where a period holds more, windows are shown.
-pub const CHART_BLOCKS_MAX: usize = 4000;
-/// Charts on one page.
-pub const PAGE_CHARTS_MAX: usize = 6;
-
-const _: () = assert!(AGGREGATOR_COMMIT_BYTES_MAX > BLOCK_BYTES_MAX);
-// Configuration.
-
-/// Most bytes of a configuration file.
-pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
-/// Most problems reported of one file; who has more has given the wrong file.
-pub const CONFIG_PROBLEMS_MAX: usize = 100;
-/// Most elements of a list of values.
-pub const CONFIG_LIST_MAX: usize = 64;
-/// Longest path in a configuration file (Linux: PATH_MAX).
-pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
-/// Most sources of one agent; each has a thread and its own event time.
-pub const SOURCES_MAX: usize = 16;
-/// Most entries under `[channels]`; each new channel is held against all of them.
-pub const CHANNEL_RULES_MAX: usize = 1024;
-/// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
-pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
 
 // Spool.
 
@@ -223,44 +187,99 @@ const _: () = assert!(SPOOL_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
 const _: () = assert!(18 * (SPOOL_BLOCK_BYTES_MAX + 64) < SPOOL_SEGMENT_BYTES / 4 - 64);
 const _: () = assert!(SPOOL_OPEN_RECORDS < SPOOL_OPEN_RECORDS_MAX);
 const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
-// Sensors.
 
-/// Readings in one batch from a source; about 160 KiB of memory.
-pub const SENSOR_BATCH_READINGS_MAX: usize = 4096;
-/// Longest wait of a reading in a batch that is not full, in milliseconds.
-pub const SENSOR_BATCH_WAIT_MS_MAX: u64 = 10;
-/// Shortest interval of a polled source in milliseconds; a zero would burn a core.
-pub const POLL_INTERVAL_MS_MIN: u64 = 1;
-/// Longest line of JSON, line protocol or CSV; a longer one is skipped without being kept.
-pub const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Members of one JSON object, or fields of one line of line protocol.
-pub const LINE_FIELDS_MAX: usize = 4096;
-/// Longest spelling of a channel in line protocol that is remembered; longer ones are composed anew each time.
-pub const LINE_ALIAS_BYTES_MAX: usize = 512;
-/// Spellings of channels that are remembered per source; the table starts over when it is full.
-pub const LINE_ALIASES_MAX: usize = 2 * CHANNELS_MAX;
-/// Connections served at once by one source of lines; a further one takes the place of an idle one, or is closed at once.
-pub const LINE_CONNECTIONS_MAX: usize = 16;
-/// Shortest silence after which a connection gives way to another when all places are taken, in seconds.
-pub const LINE_IDLE_S_MIN: u64 = 60;
-/// Shortest time between two log lines about malformed input of one source, in seconds.
-pub const MALFORMED_LOG_S_MIN: u64 = 10;
-/// Bytes of an offending line that a log line shows.
-pub const MALFORMED_SAMPLE_BYTES_MAX: usize = 80;
-/// Longest unit of measure.
-pub const UNIT_BYTES_MAX: usize = 16;
-/// Columns of a recording.
-pub const CSV_COLUMNS_MAX: usize = 1024;
-/// Largest file under `/proc` or `/sys` that host vitals read; the rest is cut off.
-pub const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
-/// Directory entries, such as network interfaces or thermal zones, that host vitals look at per directory.
-pub const HOST_ENTRIES_MAX: usize = 256;
-/// Polls after which a vital that is gone is no longer reported as unreadable.
-pub const HOST_MISSES_MAX: u32 = 60;
+// Link.
 
-const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
-const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
-// `outpost check`.
+/// Largest PEM file that is read.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Messages from the broker that wait for the seat; with more the socket is left unread.
+pub const LINK_MESSAGES_MAX: usize = 256;
+/// Publishes that wait for room in the broker's window; a fuller link takes no further commands.
+pub const LINK_QUEUE_MAX: usize = 64;
+/// Commands and events under way between a seat and its link.
+pub const LINK_CHANNEL_MAX: usize = 256;
+/// Most messages at QoS 1 that the broker may send ahead of our acknowledgements.
+pub const LINK_RECEIVE_MAX: u16 = 64;
+
+const _: () = assert!(LINK_MESSAGES_MAX >= LINK_RECEIVE_MAX as usize);
+
+// Http.
+
+/// Connections served at once; further ones wait in the kernel's backlog.
+pub const HTTP_CONNECTIONS_MAX: usize = 32;
+/// Most bytes of a request's line and headers together.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of a request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Most bytes of a request's body.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Longest wait for the head of a request, idle keep-alive time included, in seconds.
+pub const HTTP_HEAD_S_MAX: u64 = 15;
+/// Longest wait for a request's body and for the answer of its handler, in seconds.
+pub const HTTP_ANSWER_S_MAX: u64 = 30;
+/// Longest life of one connection, in seconds: a peer that reads nothing can't hold its slot for ever.
+pub const HTTP_CONNECTION_S_MAX: u64 = 120;
+
+// hyper refuses a smaller buffer by panicking.
+const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192);
+const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MAX);
+
+// Agent.
+
+/// Source clocks of the assembler, each with its own event time.
+pub const SOURCE_CLOCKS_MAX: usize = 64;
+/// Ended episodes that are remembered for the next digests; older ones are only counted.
+pub const ENDED_EPISODES_MAX: usize = 256;
+/// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
+pub const BATCHES_MAX: usize = 16;
+/// Time in which episodes that begin or end together are gathered into one digest.
+pub const DIGEST_SETTLE_MS: u64 = 2_000;
+
+const _: () = assert!(SOURCES_MAX <= SOURCE_CLOCKS_MAX && SOURCE_CLOCKS_MAX <= 256);
+const _: () = assert!(ENDED_EPISODES_MAX >= FACT_EVENTS_MAX);
+
+// Aggregator.
+
+/// Messages waiting for the store; when full, the link is no longer read and the broker holds back.
+pub const AGGREGATOR_QUEUE_MAX: usize = 256;
+/// Most deliveries in one transaction.
+pub const AGGREGATOR_COMMIT_BLOCKS_MAX: usize = 256;
+/// Most payload bytes in one transaction.
+pub const AGGREGATOR_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest time that one transaction collects from its queue, in milliseconds.
+pub const AGGREGATOR_COMMIT_MS_MAX: u64 = 20;
+/// Spools (epochs) that one device may have in the store; a delivery from a further one is refused. A device that loses its
+/// spool every day reaches it after five years.
+pub const AGGREGATOR_EPOCHS_MAX: usize = 2048;
+/// Rows of one list on a page.
+pub const PAGE_ROWS_MAX: usize = 200;
+/// Points of one line in a chart; more are merged into their minimum, maximum and mean.
+pub const CHART_POINTS_MAX: usize = 240;
+/// Raw blocks that one page decodes for its charts; where a period holds more, windows are shown.
+pub const CHART_BLOCKS_MAX: usize = 4000;
+/// Charts on one page.
+pub const PAGE_CHARTS_MAX: usize = 6;
+
+const _: () = assert!(AGGREGATOR_COMMIT_BYTES_MAX > BLOCK_BYTES_MAX);
+
+// Config.
+
+/// Most bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Most problems reported of one file; who has more has given the wrong file.
+pub const CONFIG_PROBLEMS_MAX: usize = 100;
+/// Most elements of a list of values.
+pub const CONFIG_LIST_MAX: usize = 64;
+/// Longest path in a configuration file (Linux: PATH_MAX).
+pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
+/// Most sources of one agent; each has a thread and its own event time.
+pub const SOURCES_MAX: usize = 16;
+/// Most entries under `[channels]`; each new channel is held against all of them.
+pub const CHANNEL_RULES_MAX: usize = 1024;
+/// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.
+pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
+
+// Cli.
 
 /// Longest wait for one step at the broker: name, TCP, TLS, MQTT.
 pub const CHECK_STEP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
@@ -272,10 +291,3 @@ pub const CHECK_CERTIFICATE_DAYS_MIN: i64 = 30;
 pub const CHECK_DISK_BYTES_MIN: u64 = 64 << 20;
 /// Free disk that an aggregator's database should find.
 pub const CHECK_STORE_FREE_BYTES: u64 = 1 << 30;
-
-// The gateway seat.
-
-/// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
-pub const BATCHES_MAX: usize = 16;
-/// Time in which episodes that begin or end together are gathered into one digest.
-pub const DIGEST_SETTLE_MS: u64 = 2_000;

@@ -8,8 +8,8 @@
 //!
 //! Every publish with a token gets exactly one `Done` within its session, with the broker's reason code, or none at all
 //! and a `Down`. Messages from the broker are acknowledged when they enter the event channel, so that a slow seat slows
-//! the broker down: to [`LINK_RECEIVE_MAX`] messages under way, or, where a broker does not heed that, by leaving the
-//! socket unread once [`LINK_MESSAGES_MAX`] wait. Only a seat that takes nothing for half a keep-alive loses messages.
+//! the broker down: to [`crate::limits::LINK_RECEIVE_MAX`] messages under way, or, where a broker does not heed that, by leaving the
+//! socket unread once [`crate::limits::LINK_MESSAGES_MAX`] wait. Only a seat that takes nothing for half a keep-alive loses messages.
 
 mod connect;
 mod explain;
@@ -27,7 +27,7 @@ use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
 use crate::clock;
-use crate::limits::{BLOCK_BYTES_MAX, LINK_CHANNEL_MAX, LINK_MESSAGES_MAX, LINK_RECEIVE_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, LINK_CHANNEL_MAX};
 use crate::observe::{self, link::LineDown};
 use crate::sync::backoff::{Backoff, BackoffOptions};
 use session::{End, Session};
@@ -264,5 +264,3 @@ async fn pause(wait: Duration, commands: &Receiver<Command>) -> Paused {
     };
     told.or(over).await
 }
-
-const _: () = assert!(LINK_MESSAGES_MAX >= LINK_RECEIVE_MAX as usize);
