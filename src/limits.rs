@@ -166,6 +166,8 @@ pub const AGGREGATOR_EPOCHS_MAX: usize = 2048;
 pub const PAGE_ROWS_MAX: usize = 200;
 /// Points of one line in a chart; more are merged into their minimum, maximum and mean.
 pub const CHART_POINTS_MAX: usize = 240;
+/// Raw blocks that one page decodes for its charts; where a period holds more, windows are shown.
+pub const CHART_BLOCKS_MAX: usize = 4000;
 /// Charts on one page.
 pub const PAGE_CHARTS_MAX: usize = 6;
 

@@ -2,7 +2,7 @@
 
 The graph is written node by node with the operators that the program's engine knows (Gather, RMSNormalization, MatMul,
 Attention of opset 24, Swish). Weights are int8 with one scale per output channel, zero point 0, and are dequantised in
-the graph. `python export.py --random` ships untrained weights: the format alone.
+the graph. `python export.py --random` ships untrained weights: the format alone; `--quick` measures on fewer scenarios.
 """
 
 import hashlib
@@ -230,8 +230,8 @@ def check(ours, theirs, path, cases):
     return worst_ours, worst_graph
 
 
-def main(random_weights=False):
-    """Writes every shipped file."""
+def main(random_weights=False, measured=1000):
+    """Writes every shipped file; `measured`: held-out scenarios for the shipped figures."""
     vocab.write_files()
     torch.manual_seed(0)
     name = shipped_run()
@@ -245,8 +245,8 @@ def main(random_weights=False):
     parity = check(quantised, theirs, path, cases)
     figures = {} if random_weights else {run: saved_figures(run) for run in train.RUNS if saved_figures(run)}
     if figures:
-        figures["shipped"] = train.measure(quantised, count=1000)
-        figures["shipped_without_quantisation"] = train.measure(model, count=1000)
+        figures["shipped"] = train.measure(quantised, count=measured)
+        figures["shipped_without_quantisation"] = train.measure(model, count=measured)
     manifest = describe(model, None if random_weights else name, figures, parity)
     (HERE / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     (HERE / "MODEL_CARD.md").write_text(golden.card(manifest, cases), encoding="utf-8")
@@ -292,4 +292,4 @@ def describe(model, run, figures, parity):
 
 
 if __name__ == "__main__":
-    main("--random" in sys.argv)
+    main("--random" in sys.argv, 200 if "--quick" in sys.argv else 1000)

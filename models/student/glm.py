@@ -126,8 +126,11 @@ class Glm(nn.Module):
 
 
 @torch.no_grad()
-def generate(model, prompts, end_ids, tokens_max=160):
-    """Greedy answers to prompts (lists of ids), end token included; prompts of one length are run together."""
+def generate(model, prompts, end_ids, tokens_max=160, grammar=None):
+    """Greedy answers to prompts (lists of ids), end token included; prompts of one length are run together.
+
+    `grammar`: makes a state of a prompt, with `mask()` and `accept(id)`; without it every token may come.
+    """
     answers = [None] * len(prompts)
     by_length = {}
     for n, prompt in enumerate(prompts):
@@ -135,11 +138,17 @@ def generate(model, prompts, end_ids, tokens_max=160):
     for members in by_length.values():
         ids, past, active = torch.tensor([prompts[n] for n in members]), None, list(members)
         out = {n: [] for n in members}
+        states = {n: grammar(prompts[n]) for n in members} if grammar else {}
         for _ in range(tokens_max):
             logits, past = model(ids, past)
-            chosen = logits[:, -1].argmax(-1)
+            logits = logits[:, -1]
+            if grammar:
+                logits = logits + torch.stack([states[n].mask() for n in active])
+            chosen = logits.argmax(-1)
             for n, token in zip(active, chosen.tolist()):
                 out[n].append(token)
+                if grammar:
+                    states[n].accept(token)
             going = [j for j, token in enumerate(chosen.tolist()) if token not in end_ids]
             if not going:
                 break

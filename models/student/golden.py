@@ -127,20 +127,22 @@ def card(manifest, found):
     """The model card, in Markdown, with the figures of this very export."""
     m = manifest["measured"]
     rows = []
-    titles = {"teacher": "teacher", "plain": "student, plain", "distilled": "student, distilled"}
+    titles = {"teacher": "teacher", "plain": "student, plain", "continued": "student, continued alone"}
+    titles |= {"distilled": "student, continued with the teacher"}
     titles |= {"shipped_without_quantisation": "shipped, before int8", "shipped": "shipped (int8)"}
     for key, title in titles.items():
         if key in m:
             f = m[key]
             size = f.get("parameters", manifest["parameters"])
-            scores = [f"{100 * f[k]:.1f} %" for k in ("exact", "verdict", "cause", "exact_en", "exact_zh")]
+            shown = ("exact", "exact_with_grammar", "verdict", "cause", "exact_en", "exact_zh")
+            scores = [f"{100 * f[k]:.1f} %" if k in f else "" for k in shown]
             cost = f"{f['steps']} / {f['training_s']} s" if "steps" in f else ""
             cells = [title, f"{size:,}", str(f["held_out"]), *scores, f"{f['cross_entropy']:.4f}", cost]
             rows.append("| " + " | ".join(cells) + " |")
     samples = "\n".join(f"- `{c['name']}`: {c['text']}" for c in found)
     table = "\n".join(rows) or "Untrained weights: no figures."
-    head = "| model | parameters | held-out | exact | verdict | cause | exact en | exact zh | cross-entropy | training |"
-    return CARD.format(m=manifest, table=f"{head}\n|{'---|' * 10}\n{table}" if rows else table, samples=samples)
+    head = "| model | parameters | held-out | exact | with grammar | verdict | cause | exact en | exact zh | cross-entropy | training |"
+    return CARD.format(m=manifest, table=f"{head}\n|{'---|' * 11}\n{table}" if rows else table, samples=samples)
 
 
 CARD = """# Outpost's student
@@ -159,7 +161,7 @@ quantisation, ONNX, golden answers. No other model and no outside data took part
 ## Figures
 
 Held-out: scenarios of two to six events whose combination of measurements, patterns and assets was never trained on.
-Exact: the whole answer, token for token, decoded greedily without a grammar. Cross-entropy: nats per answer token.
+Exact: the whole answer, token for token, decoded greedily, without a grammar and with it (`grammar.py`). Cross-entropy: nats per answer token.
 
 {table}
 

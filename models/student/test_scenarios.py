@@ -8,6 +8,7 @@ import causes
 import scenarios
 import vocabulary as vocab
 import wording
+from grammar import Grammar
 
 CASES = list(scenarios.samples(77, 1500, held_out=False)) + list(scenarios.samples(78, 300, held_out=True))
 
@@ -39,6 +40,13 @@ class WantedAnswers(unittest.TestCase):
                 elif slot:
                     self.assertEqual(slot[2], channel)
             self.assertEqual(len(named), len(facts["events"]))
+
+    def test_the_grammar_lets_every_wanted_answer_pass(self):
+        for _, _, prompt, answer in CASES:
+            state = Grammar(prompt)
+            for token in answer:
+                self.assertIn(token, state.allowed())
+                state.accept(token)
 
     def test_a_verdict_is_never_below_the_worst_event(self):
         for facts, *_ in CASES:

@@ -16,6 +16,7 @@ mod heartbeat;
 mod intake;
 mod line;
 mod page;
+pub mod replay;
 mod shared;
 pub mod status;
 mod tally;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::Shared;
 use super::status::Status;
-use crate::http::{self, Escaped, Request, Response, Server};
+use crate::http::{self, Esc, Request, Response, Server};
 use crate::time::humane;
 
 /// Answers until dropped.
@@ -52,10 +52,10 @@ fn html(status: &Status) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
          <meta http-equiv=refresh content=5><title>{device} · Outpost</title><link rel=stylesheet href=/style.css>\
          <main><h1>{device}</h1><p>Outpost {version}, up for {uptime}, clock {clock}",
-        device = Escaped(&status.device),
-        version = Escaped(&status.version),
+        device = Esc(&status.device),
+        version = Esc(&status.version),
         uptime = humane(std::time::Duration::from_secs(status.uptime_s)),
-        clock = Escaped(&status.clock),
+        clock = Esc(&status.clock),
     );
     line(&mut out, status);
     digest(&mut out, status);
@@ -70,7 +70,7 @@ fn line(out: &mut String, status: &Status) {
     let (class, text) = if status.line.up { ("ok", "up") } else { ("bad", "down, buffering") };
     let _ = write!(out, "<h2>Line</h2><p class={class}>{text} for {since}");
     if let (false, Some(reason)) = (status.line.up, &status.line.reason) {
-        let _ = write!(out, "<p>{}", Escaped(reason));
+        let _ = write!(out, "<p>{}", Esc(reason));
     }
 }
 
@@ -81,9 +81,9 @@ fn digest(out: &mut String, status: &Status) {
         "<h2>Latest digest</h2><p class={class}>{verdict}, cause {cause}, worded by {engine}<p>{text}",
         class = if digest.verdict == crate::reading::Severity::Critical { "bad" } else { "ok" },
         verdict = digest.verdict,
-        cause = Escaped(&digest.cause),
+        cause = Esc(&digest.cause),
         engine = digest.engine,
-        text = Escaped(&digest.text),
+        text = Esc(&digest.text),
     );
 }
 
@@ -101,7 +101,7 @@ fn counts(out: &mut String, status: &Status) {
         let _ = write!(out, "<tr><th>{name}<td>{value}");
     }
     for source in &status.sources {
-        let _ = write!(out, "<tr><th>source {}<td>{}", Escaped(&source.name), Escaped(&source.state));
+        let _ = write!(out, "<tr><th>source {}<td>{}", Esc(&source.name), Esc(&source.state));
     }
     out.push_str("</table>");
 }
@@ -119,7 +119,7 @@ fn ledger(out: &mut String, status: &Status) {
     }
     out.push_str("</table>");
     if let Some(error) = &status.spool.error {
-        let _ = write!(out, "<p class=bad>The disk refuses: {}", Escaped(error));
+        let _ = write!(out, "<p class=bad>The disk refuses: {}", Esc(error));
     }
 }
 

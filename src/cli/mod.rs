@@ -16,6 +16,8 @@ pub mod exit;
 mod help;
 mod link;
 #[cfg(feature = "gateway")]
+mod replay;
+#[cfg(feature = "gateway")]
 mod run;
 mod signals;
 mod sources;
@@ -60,6 +62,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Aggregate(args) => aggregate::main(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
+        Command::Replay(args) => replay::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Run(args) => run::main(args),
         #[cfg(feature = "gateway")]

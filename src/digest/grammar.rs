@@ -262,13 +262,14 @@ fn is_told(slot: Slot, facts: &Facts) -> bool {
     }
 }
 
-/// Every channel; the outage with what it cost; how much is not listed.
+/// Every channel; the outage with what it cost; how much is not listed; how many channels were normal.
 fn must_be_said(facts: &Facts) -> Vec<Slot> {
     let outage = facts.outage.as_ref();
     let mut slots: Vec<Slot> = outage.map(|_| Slot::OutageDuration).into_iter().collect();
     slots.extend(outage.filter(|o| o.records_lost > 0).map(|_| Slot::Lost));
     slots.extend((0..facts.events.len().min(limits::FACT_EVENTS_MAX)).map(|i| Slot::Event(i, Role::Channel)));
     slots.extend((facts.events_more > 0).then_some(Slot::More));
+    slots.extend((facts.channels_normal > 1).then_some(Slot::Normal));
     slots
 }
 
@@ -352,6 +353,9 @@ mod tests {
         assert!(take("<p2>").is_err(), "a new sentence names its channel anew");
         assert!(take("<a2>").is_err(), "an asset goes by its first event");
         take("<c3>").unwrap();
+        take(".").unwrap();
+        assert!(take("<eos>").is_err(), "how many channels were normal is still to be said");
+        take("<normal>").unwrap();
         take(".").unwrap();
         take("<eos>").unwrap();
     }

@@ -1,8 +1,9 @@
 //! Facts into the one prompt that stands for them: attributes and slots, no names, no figures.
 //!
 //! `<bos> lang:en mode:offline flag:lost normal:many`, then group by group `<a1>` (or `asset:none`) and the group's events, each
-//! `<c1> q:temperature pat:rise sev:critical state:ongoing <b1> <p1> <l1>`, then `<sep>`. A group holds the events of one asset,
-//! which is how the model sees what belongs together. The format is the model's, written down beside it in `FORMAT.md`.
+//! `<c1> q1:temperature pat1:rise sev1:critical state1:ongoing join1:3 <b1> <p1> <l1>`, then `<sep>`. A group holds the events of
+//! one asset, which is how the model sees what belongs together; `join`, `then` and `last` tell it which event follows. The format
+//! is the model's, written down beside it in `FORMAT.md`.
 
 use crate::digest::slots::Role;
 use crate::digest::vocab::{TokenId, Vocab};
@@ -35,13 +36,20 @@ pub fn encode(vocab: &Vocab, facts: &Facts, lang: Lang) -> Result<Vec<TokenId>, 
         1 => "normal:one",
         _ => "normal:many",
     })?;
-    for members in groups(facts) {
+    let groups = groups(facts);
+    for (at, members) in groups.iter().enumerate() {
         match members.first().filter(|&&first| asset(&facts.events[first]).is_some()) {
             Some(&first) => prompt.push_slot(first, Role::Asset)?,
             None => prompt.push("asset:none")?,
         }
-        for index in members {
-            prompt.push_event(&facts.events[index], index)?;
+        let next_group = groups.get(at + 1).and_then(|next| next.first());
+        for (place, &index) in members.iter().enumerate() {
+            let follows = match (members.get(place + 1), next_group) {
+                (Some(&next), _) => Follows::Join(next),
+                (None, Some(&next)) => Follows::Then(next),
+                (None, None) => Follows::Nothing,
+            };
+            prompt.push_event(&facts.events[index], index, follows)?;
         }
     }
     prompt.ids.push(vocab.sep());
@@ -77,6 +85,15 @@ pub fn tells(event: &EventFact, role: Role) -> bool {
     }
 }
 
+/// What stands behind an event in the prompt.
+enum Follows {
+    /// The next event of its group.
+    Join(usize),
+    /// The first event of the next group.
+    Then(usize),
+    Nothing,
+}
+
 struct Prompt<'v> {
     vocab: &'v Vocab,
     ids: Vec<TokenId>,
@@ -94,12 +111,18 @@ impl Prompt<'_> {
         self.push(&format!("<{letter}{}>", index + 1))
     }
 
-    fn push_event(&mut self, event: &EventFact, index: usize) -> Result<(), NoSuchToken> {
+    fn push_event(&mut self, event: &EventFact, index: usize, follows: Follows) -> Result<(), NoSuchToken> {
+        let n = index + 1;
         self.push_slot(index, Role::Channel)?;
-        self.push(&format!("q:{}", event.quantity))?;
-        self.push(&format!("pat:{}", event.pattern))?;
-        self.push(&format!("sev:{}", event.severity))?;
-        self.push(if event.ongoing { "state:ongoing" } else { "state:ended" })?;
+        self.push(&format!("q{n}:{}", event.quantity))?;
+        self.push(&format!("pat{n}:{}", event.pattern))?;
+        self.push(&format!("sev{n}:{}", event.severity))?;
+        self.push(&format!("state{n}:{}", if event.ongoing { "ongoing" } else { "ended" }))?;
+        self.push(&match follows {
+            Follows::Join(next) => format!("join{n}:{}", next + 1),
+            Follows::Then(next) => format!("then{n}:{}", next + 1),
+            Follows::Nothing => format!("last{n}"),
+        })?;
         let told = values_of(event.pattern).iter().filter(|&&role| tells(event, role));
         told.into_iter().try_for_each(|&role| self.push_slot(index, role))
     }

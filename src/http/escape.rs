@@ -2,23 +2,39 @@
 
 use std::fmt::{self, Write as _};
 
-/// Prints text so that it can stand in an element or in a quoted attribute and means nothing but itself.
+/// Text with everything escaped that means something in HTML, in elements and in quoted attributes alike.
 ///
 /// ```
-/// assert_eq!(outpost::http::Escaped("<a href='x'>").to_string(), "&lt;a href=&#39;x&#39;&gt;");
+/// assert_eq!(outpost::http::Esc("<a href='x'>").to_string(), "&lt;a href=&#39;x&#39;&gt;");
 /// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Escaped<'a>(pub &'a str);
+pub struct Esc<T>(pub T);
 
-impl fmt::Display for Escaped<'_> {
+impl<T: fmt::Display> fmt::Display for Esc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            c => f.write_char(c),
-        })
+        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for c in text.chars() {
+                    match c {
+                        '&' => self.0.write_str("&amp;")?,
+                        '<' => self.0.write_str("&lt;")?,
+                        '>' => self.0.write_str("&gt;")?,
+                        '"' => self.0.write_str("&quot;")?,
+                        '\'' => self.0.write_str("&#39;")?,
+                        // Control characters, and those that turn the direction of the text around them.
+                        '\0'..='\u{8}'
+                        | '\u{b}'..='\u{1f}'
+                        | '\u{7f}'
+                        | '\u{202a}'..='\u{202e}'
+                        | '\u{2066}'..='\u{2069}' => {
+                            self.0.write_str("\u{fffd}")?;
+                        }
+                        _ => self.0.write_char(c)?,
+                    }
+                }
+                Ok(())
+            }
+        }
+        write!(Escaping(f), "{}", self.0)
     }
 }

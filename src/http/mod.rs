@@ -11,7 +11,7 @@ mod escape;
 mod guard;
 mod message;
 
-pub use escape::Escaped;
+pub use escape::Esc;
 pub use message::{Request, Response};
 
 use std::convert::Infallible;

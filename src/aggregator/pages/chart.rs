@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::html::{Esc, number};
+use super::html::number;
 use crate::aggregator::store::{Bucket, EpisodeRow};
+use crate::http::Esc;
 use crate::reading::Unit;
 use crate::time::Wall;
 
@@ -99,11 +100,13 @@ impl Chart<'_> {
 
     /// Runs of points without a hole between them: a line across missing data would be a lie.
     fn segments(&self) -> Vec<&[Bucket]> {
-        let longest = self.points.iter().map(|p| p.end.micros_since(p.start)).max().unwrap_or(0);
+        let mut steps: Vec<i64> =
+            self.points.windows(2).map(|w| w[1].start.micros_since(w[0].start)).collect();
+        steps.sort_unstable();
+        let usual = steps.get(steps.len() / 2).copied().unwrap_or(0);
         let joined = |a: &Bucket, b: &Bucket| {
-            a.values.is_some()
-                && b.values.is_some()
-                && b.start.micros_since(a.end) <= longest.saturating_mul(2)
+            let near = b.start.micros_since(a.start) <= usual.saturating_mul(3);
+            near && a.values.is_some() && b.values.is_some()
         };
         self.points.chunk_by(joined).filter(|run| run.iter().all(|p| p.values.is_some())).collect()
     }

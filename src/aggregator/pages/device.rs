@@ -1,15 +1,16 @@
 //! One device: how it is, what happened, its curves, its ledger.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::chart::{Chart, Period, SPANS, permille};
-use super::html::{self, Esc, ago, count, number, time};
-use super::{Device, View, fleet, ledger};
-use crate::aggregator::store::{Channel, DigestRow, EpisodeRow, StoreError};
+use super::html::{self, ago, count, number, time};
+use super::{Device, View, fleet, ledger, readings};
+use crate::aggregator::store::{Bucket, Channel, DigestRow, EpisodeRow, StoreError};
 use crate::digest::Engine;
 use crate::facts::{Citation, EventFact};
-use crate::http::{Request, Response};
+use crate::http::{Esc, Request, Response};
 use crate::limits;
 use crate::reading::Unit;
 use crate::time::humane;
@@ -297,14 +298,28 @@ impl Page<'_> {
         if channels.len() > chosen.len() || !asked.is_empty() {
             self.picker(main, &channels, &chosen);
         }
+        let Period { from, to, .. } = self.period;
+        let mut detail = self.readings(&chosen)?;
         for channel in chosen {
-            let Period { from, to, .. } = self.period;
-            let points = self.view.reader.series(channel.key, from, to)?;
+            let points = match detail.remove(&channel.name) {
+                Some(points) => points,
+                None => self.view.reader.series(channel.key, from, to)?,
+            };
             let (name, unit) = (channel.name.as_str(), channel.unit.as_str());
             main.push_str(&Chart { channel: name, unit, from, to, points: &points, episodes }.svg());
         }
         main.push_str("</section>");
         Ok(())
+    }
+
+    /// The shortest period shows single readings, where they are kept and not too many.
+    fn readings(&self, chosen: &[&Channel]) -> Result<BTreeMap<String, Vec<Bucket>>, StoreError> {
+        if self.period.span > 0 {
+            return Ok(BTreeMap::new());
+        }
+        let names: Vec<&str> = chosen.iter().map(|c| c.name.as_str()).collect();
+        let Period { from, to, .. } = self.period;
+        Ok(readings::series(self.view.reader, self.device.row.key, &names, from, to)?.unwrap_or_default())
     }
 
     fn picker(&self, main: &mut String, channels: &[Channel], chosen: &[&Channel]) {

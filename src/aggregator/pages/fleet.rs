@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::html::{self, Esc, ago, bytes, count, time};
+use super::html::{self, ago, bytes, count, time};
 use super::{Device, Standing, View};
 use crate::aggregator::store::StoreError;
-use crate::http::Response;
+use crate::http::{Esc, Response};
 use crate::limits;
 use crate::reading::Severity;
 use crate::time::{ClockState, humane};

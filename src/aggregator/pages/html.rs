@@ -1,44 +1,9 @@
 //! Words into markup.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::http::Response;
+use crate::http::{Esc, Response};
 use crate::time::{Wall, humane};
-
-/// Text with everything escaped that means something in HTML, in elements and in quoted attributes alike.
-pub struct Esc<T>(pub T);
-
-impl<T: fmt::Display> fmt::Display for Esc<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl fmt::Write for Escaping<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for c in text.chars() {
-                    match c {
-                        '&' => self.0.write_str("&amp;")?,
-                        '<' => self.0.write_str("&lt;")?,
-                        '>' => self.0.write_str("&gt;")?,
-                        '"' => self.0.write_str("&quot;")?,
-                        '\'' => self.0.write_str("&#39;")?,
-                        // Control characters, and those that turn the direction of the text around them.
-                        '\0'..='\u{8}'
-                        | '\u{b}'..='\u{1f}'
-                        | '\u{7f}'
-                        | '\u{202a}'..='\u{202e}'
-                        | '\u{2066}'..='\u{2069}' => {
-                            self.0.write_str("\u{fffd}")?;
-                        }
-                        _ => self.0.write_char(c)?,
-                    }
-                }
-                Ok(())
-            }
-        }
-        use fmt::Write as _;
-        write!(Escaping(f), "{}", self.0)
-    }
-}
 
 /// A whole page. `refresh_s` reloads it as long as nobody is reading elsewhere in it; 0 never does.
 pub fn page(title: &str, refresh_s: u32, main: &str) -> Response {

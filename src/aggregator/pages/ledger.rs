@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::html::{Esc, count};
+use super::html::count;
 use super::{Device, View};
 use crate::aggregator::store::{LaneHolding, StoreError};
+use crate::http::Esc;
 use crate::wire::Lane;
 use crate::wire::block::epoch_text;
 use crate::wire::heartbeat::LaneBeat;

@@ -8,6 +8,7 @@ mod fleet;
 mod html;
 mod json;
 mod ledger;
+mod readings;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -5,9 +5,10 @@ use crate::aggregator::store::{Content, Delivery, Retention, Signs, Store};
 use crate::digest::{Digest, DigestTiming, Engine, Lang};
 use crate::episode::{EpisodeUpdate, Phase};
 use crate::facts::{Citation, EventFact, Facts, Outage};
-use crate::reading::{ChannelId, Pattern, Quantity, Severity, Unit};
+use crate::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, Unit};
 use crate::time::{BootId, ClockState, Mono, Stamp};
 use crate::window::WindowSummary;
+use crate::wire::block::{BlockHeader, Body, encode_block};
 use crate::wire::heartbeat::{Health, LaneBeat};
 use crate::wire::{GapReason, Lane, Notice, Record};
 
@@ -331,4 +332,39 @@ fn the_json_twins_carry_what_the_pages_show() {
     assert_eq!(engines, ["glm", "template"]);
     let episodes = json(&pages, "/api/device/gw-press-hall/episodes");
     assert_eq!(episodes["episodes"][0]["open"], true);
+}
+
+#[test]
+fn the_shortest_period_shows_single_readings_where_they_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fleet.db");
+    let mut store = Store::open(&path, Retention::default()).unwrap();
+    let channel = ChannelId::new("c").unwrap();
+    let reading = |s, value| Record::Reading(Reading { channel: channel.clone(), at: before(s), value });
+    let records = vec![
+        reading(1800, Ok(3.0)),
+        reading(1799, Ok(5.0)),
+        reading(1798, Err(NoData::Null)),
+        reading(600, Ok(9.0)),
+    ];
+    let sealed = Stamp {
+        wall: NOW,
+        mono: Mono(1),
+        boot: BootId::default(),
+        uncertainty_us: 0,
+        state: ClockState::Free,
+    };
+    let header =
+        BlockHeader { lane: Lane::Raw, epoch: EPOCH, first: 1, count: 4, sealed, body: Body::Records };
+    let payload = encode_block(&header, &records).unwrap();
+    let raw = Delivery {
+        content: Content::Records { records, payload },
+        ..deliver("d", Lane::Raw, 1, windows("c", "Cel", 1.0, 0.0))
+    };
+    let raw = Delivery { last: 4, ..raw };
+    store.commit(NOW, &[raw, deliver("d", Lane::Metric, 1, windows("c", "Cel", 1.0, 0.0))]).unwrap();
+    let pages = Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90));
+    let hour = get(&pages, "/device/d?span=1h").1;
+    assert!(hour.contains("mean 4 °C, 3 to 5, 1 without value (2 readings)"), "{hour}");
+    assert!(!get(&pages, "/device/d?span=6h").1.contains("mean 4 °C"));
 }
