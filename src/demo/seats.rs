@@ -134,6 +134,11 @@ const CHANNELS_TOML: &str = r#"
 limit_high_warn = 75.0
 limit_high_critical = 90.0
 
+# Zone boundaries C and D of ISO 20816-3 for machines of this size.
+[channels."pump*.vibration"]
+limit_high_warn = 4.5
+limit_high_critical = 7.1
+
 [channels."cold1.temp"]
 limit_high_warn = -15.0
 "#;
