@@ -216,6 +216,9 @@ pub const SPOOL_RELEASES_MAX: usize = 1024;
 pub const SPOOL_REQUESTS_MAX: usize = 64;
 /// Blocks that a salvage of a damaged spool remembers (32 bytes each).
 pub const SPOOL_SALVAGE_BLOCKS_MAX: usize = 1024 * 1024;
+/// Largest database that is copied before it is opened, in bytes. A damaged log loses its readable end when it is opened;
+/// a larger one is not worth the seconds that the copy would take at every start.
+pub const SPOOL_SPARE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Damaged databases kept for a look; older ones are deleted.
 pub const SPOOL_DAMAGED_KEPT: usize = 1;
 
