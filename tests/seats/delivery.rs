@@ -1,5 +1,6 @@
 //! What was promised arrives, once and in order, whatever dies in between.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use outpost::clock;
@@ -99,6 +100,32 @@ fn after_an_outage_the_offline_digest_arrives_first() {
         "{outage}"
     );
     site.settle(&mut agent, &mut aggregator);
+}
+
+#[test]
+fn what_did_not_fit_is_declared_and_the_books_still_close() {
+    let site = Site::new();
+    let mut agent = site.agent(site.broker.addr, "[spool]\nbytes_max = \"4 MiB\"\n");
+    let mut lines = lines_of(&agent);
+    let mut sent = 0;
+    while agent.metric("outpost_spool_evicted_records_total") == 0 {
+        for _ in 0..500 {
+            // Noise does not compress.
+            let fields: Vec<String> =
+                (0..40).map(|n| format!("\"noise.c{n}\":{}", fastrand::f64())).collect();
+            writeln!(lines, "{{{}}}", fields.join(",")).unwrap();
+            sent += 40;
+        }
+        eventually("the load on disk", || (promised(&agent) == sent).then_some(()));
+        assert!(sent < 2_000_000, "a spool without a bound");
+    }
+    let mut aggregator = site.aggregator();
+    agent.kill();
+    agent.restart();
+    let books = site.settle(&mut agent, &mut aggregator);
+    let lost = books.ledger[Lane::Raw.index()].evicted_total();
+    assert!(lost > 0 && lost < sent, "{lost} of {sent}");
+    assert_eq!(site.delivered().len() as u64, sent - lost);
 }
 
 #[test]

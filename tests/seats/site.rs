@@ -56,15 +56,15 @@ impl Site {
         Seat::start("aggregate", self.dir.path(), &toml)
     }
 
-    /// An agent that takes lines over TCP and finds the broker at `broker`. `mqtt` stands in its table of that name.
-    pub fn agent(&self, broker: SocketAddr, mqtt: &str) -> Seat {
+    /// An agent that takes lines over TCP and finds the broker at `broker`. `more` follows the table `mqtt` of its file.
+    pub fn agent(&self, broker: SocketAddr, more: &str) -> Seat {
         let toml = format!(
-            "device = \"{DEVICE}\"\ndata_dir = {data:?}\n{mqtt}heartbeat_every = \"5 s\"\n\
+            "device = \"{DEVICE}\"\ndata_dir = {data:?}\n{mqtt}\
              [windows]\nlength = \"1 s\"\nlateness = \"0 ms\"\n[digest]\nevery = \"5 s\"\noffline_after = \"1 s\"\n\
              [http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n\
              [[source]]\nname = \"plc\"\nkind = \"lines\"\ntcp = \"127.0.0.1:0\"\n",
             data = self.dir.path().join("data"),
-            mqtt = self.mqtt("gateway", broker, mqtt),
+            mqtt = self.mqtt("gateway", broker, &format!("heartbeat_every = \"5 s\"\n{more}")),
         );
         Seat::start("run", self.dir.path(), &toml)
     }
