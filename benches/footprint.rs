@@ -5,6 +5,7 @@
 //! drop; both count as resident. With `--no-default-features --features gateway` the program is what a small gateway
 //! would carry.
 
+#[expect(dead_code, reason = "shared by benchmarks that look from outside; each uses its part")]
 mod support;
 
 use std::fmt::Write as _;

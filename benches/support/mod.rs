@@ -51,8 +51,17 @@ impl Program {
         get(self.http, path).ok().and_then(|body| serde_json::from_str(&body).ok()).unwrap_or(Value::Null)
     }
 
+    /// Waits until it says that it is ready.
+    pub fn ready(&self) {
+        let begun = Instant::now();
+        while get(self.http, "/ready").is_err() {
+            assert!(begun.elapsed() < PATIENCE, "it does not become ready");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Looks at `path` every `every` until `done` says so; panics after [`PATIENCE`].
-    pub fn until(&self, path: &str, every: Duration, done: impl Fn(&Value) -> bool) -> Value {
+    pub fn until(&self, path: &str, every: Duration, mut done: impl FnMut(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let page = self.page(path);
