@@ -79,6 +79,11 @@ pub const INTAKE_EPOCHS_MAX: usize = 16;
 /// Separate ranges followed per lane and epoch.
 pub const INTAKE_RANGES_MAX: usize = 4096;
 
+/// How long everything else waits for the offline digest after an outage.
+pub const FIRST_WAIT_MS: u64 = 3_000;
+// The words come by the budget at the latest; what is left is for their commit.
+const _: () = assert!(DIGEST_BUDGET_MS + 500 < FIRST_WAIT_MS);
+
 // Link.
 
 /// Largest PEM file that is read.
@@ -123,7 +128,7 @@ pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Digests that wait for the language model; further ones are worded by the template.
 pub const DIGEST_QUEUE_MAX: usize = 8;
 /// Time from the request to the words, by default; after that the template words it.
-pub const DIGEST_BUDGET_MS: u64 = 5_000;
+pub const DIGEST_BUDGET_MS: u64 = 2_000;
 /// Most bytes of a block's body before compression: what reading a hostile block may cost.
 pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
 
