@@ -85,13 +85,13 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
     }
 }
 
-/// The language model as configured; the one inside the program if nothing is said.
+/// The language model as configured; the one inside the program if nothing is said, and none where digests are off.
 pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
     let dir = match &config.digest.model {
         ModelChoice::Builtin => None,
         ModelChoice::Folder(dir) => Some(dir.clone()),
     };
-    GlmOptions { dir, ..GlmOptions::default() }
+    GlmOptions { enabled: config.digest.enabled, dir, ..GlmOptions::default() }
 }
 
 fn channel_options(rule: ChannelRule) -> ChannelOptions {

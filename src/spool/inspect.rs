@@ -11,7 +11,7 @@ use super::Options;
 use super::entry::{Entry, lane_key};
 use super::journal::{Journal, JournalError, Order};
 use super::meta::LaneLedger;
-use super::open::LIVE;
+use super::open::{LIVE, open_live};
 use super::queue::Spool;
 use super::sled::SledJournal;
 
@@ -135,5 +135,5 @@ fn open(dir: &Path) -> Result<Spool<SledJournal>, InspectError> {
     if !live.join("db").is_file() {
         return Err(InspectError::Missing(dir.to_owned()));
     }
-    Ok(Spool::open(SledJournal::open(&live)?, Options::default())?)
+    Ok(open_live(&live, Options::default())?)
 }

@@ -1,7 +1,8 @@
 //! Opening a spool's directory, whatever state it is in.
 //!
 //! ```text
-//! <dir>/journal              the database
+//! <dir>/journal              the database, with its newest books beside it in the file `books`
+//! <dir>/journal/db.spare     what it was before it was opened, until it has proved whole
 //! <dir>/journal.salvaging-T  a damaged one whose blocks are being taken over; if a start finds it, it begins again
 //! <dir>/journal.damaged-T    a damaged one after that, kept for a look
 //! ```
@@ -20,6 +21,7 @@ use crate::time::Stamp;
 
 use super::Options;
 use super::journal::JournalError;
+use super::meta::Meta;
 use super::queue::Spool;
 use super::salvage::Finds;
 use super::sled::SledJournal;
@@ -99,10 +101,46 @@ pub fn open_dir(
     }
 }
 
-fn open_live(live: &Path, options: Options) -> Result<Spool<SledJournal>, JournalError> {
+/// Opens a database that must be whole: readable, and not older than what was promised.
+///
+/// Where sled finds its log broken off it clears what follows, readable or not. So there is a copy until the database
+/// has proved whole; after damage it stays for the salvage.
+pub(super) fn open_live(live: &Path, options: Options) -> Result<Spool<SledJournal>, JournalError> {
+    let promised = SledJournal::promised(live);
+    keep_spare(live);
+    let opened = open_whole(live, options, promised.as_ref());
+    if !matches!(opened, Err(JournalError::Damaged(_))) {
+        // There is none if the database is new or large.
+        let _ = fs::remove_file(live.join(SPARE));
+    }
+    opened
+}
+
+fn open_whole(
+    live: &Path,
+    options: Options,
+    promised: Option<&Meta>,
+) -> Result<Spool<SledJournal>, JournalError> {
     let spool = Spool::open(SledJournal::open(live)?, options)?;
     spool.check()?;
-    Ok(spool)
+    let (commit, epoch) = (spool.meta.commit, spool.meta.epoch);
+    match promised.filter(|p| p.epoch != epoch || p.commit > commit) {
+        Some(p) => {
+            let read = if p.epoch == epoch { commit } else { 0 };
+            Err(JournalError::Damaged(format!("its log breaks off at commit {read} of {}", p.commit)))
+        }
+        None => Ok(spool),
+    }
+}
+
+/// Copies the database, unless there is a copy from a start that was cut short. Without one the salvage finds less.
+fn keep_spare(live: &Path) {
+    let (database, spare, part) = (live.join("db"), live.join(SPARE), live.join("db.part"));
+    let small = fs::metadata(&database).is_ok_and(|m| m.len() <= limits::SPOOL_SPARE_BYTES_MAX);
+    if small && !spare.exists() && fs::copy(&database, &part).and_then(|_| fs::rename(&part, &spare)).is_err()
+    {
+        let _ = fs::remove_file(part);
+    }
 }
 
 /// Fills a new database with what reads of the one in `aside`.
@@ -134,7 +172,7 @@ fn take_over(
         // What can't be deleted stays; it only takes space.
         let _ = fs::remove_dir_all(old);
     }
-    let pending = |m: &super::meta::Meta| m.lanes.iter().map(|l| l.pending).sum::<u64>();
+    let pending = |m: &Meta| m.lanes.iter().map(|l| l.pending).sum::<u64>();
     let damage = Damage {
         cause,
         moved_to,
@@ -168,5 +206,7 @@ fn siblings(dir: &Path, prefix: &str) -> Vec<PathBuf> {
 
 /// Name of the database's directory.
 pub(super) const LIVE: &str = "journal";
+/// The copy of the file `db`, beside it.
+pub(super) const SPARE: &str = "db.spare";
 const SALVAGING: &str = "journal.salvaging-";
 const DAMAGED: &str = "journal.damaged-";

@@ -14,6 +14,8 @@ use crate::wire::block::block_length_at;
 use crate::wire::{BlockId, Body, Record, decode_block, decode_header};
 
 use super::meta::Meta;
+use super::open::SPARE;
+use super::sled::SledJournal;
 
 /// What was found: places of blocks in order of lane and sequence, and the newest books.
 pub(super) struct Finds {
@@ -34,9 +36,9 @@ struct Find {
 impl Finds {
     /// Searches the database directory `dir`. What can't be read counts as not found.
     pub fn search(dir: &Path) -> Self {
-        let mut finds = Finds { files: Vec::new(), blocks: Vec::new(), meta: None };
+        let mut finds = Finds { files: Vec::new(), blocks: Vec::new(), meta: SledJournal::promised(dir) };
         let blobs = std::fs::read_dir(dir.join("blobs")).into_iter().flatten().flatten().map(|e| e.path());
-        for path in std::iter::once(dir.join("db")).chain(blobs).take(usize::from(u8::MAX)) {
+        for path in [dir.join("db"), dir.join(SPARE)].into_iter().chain(blobs).take(usize::from(u8::MAX)) {
             if let Ok(file) = File::open(path) {
                 finds.search_file(&file);
                 finds.files.push(file);

@@ -4,18 +4,25 @@
 //! `db` is opened a second time and synced after every flush. sled keeps pages over a quarter of a segment in files
 //! under `blobs/` that nobody syncs; segment and block sizes in [`limits`] are chosen so that there are none.
 //!
+//! Where its log does not read any more, sled takes that for the end and goes on from there without a word. The newest
+//! books are therefore written once more beside it, into the file `books`, after the commit that they belong to: a
+//! database that is older than that has lost what was promised. Nobody syncs that file, so after a power cut it may
+//! be old itself and see nothing; it never sees what is not there.
+//!
 //! sled panics on some kinds of damage, so no call into it is made without a net. After an error a database stays
 //! refused for ever; it is closed and opened anew by the next `apply`.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::io::Read as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::limits;
 
 use super::journal::{Journal, JournalError, Op, Order};
+use super::meta::{META_KEY, Meta};
 
 /// A database directory.
 pub struct SledJournal {
@@ -27,12 +34,21 @@ struct Opened {
     db: ::sled::Db,
     /// The file `db` once more, for its fsync.
     file: File,
+    /// The file `books`.
+    books: File,
 }
 
 impl SledJournal {
     /// Opens the database in `dir`, creating it where there is none. Blocks for the recovery of what lies there.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         Ok(Self { dir: dir.to_owned(), opened: Some(open(dir)?) })
+    }
+
+    /// The newest books that were promised to the database in `dir`, as far as the file beside it knows.
+    pub(super) fn promised(dir: &Path) -> Option<Meta> {
+        let mut bytes = Vec::new();
+        File::open(dir.join(BOOKS)).ok()?.take(BOOKS_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        Meta::decode(&bytes)
     }
 
     fn opened(&self) -> Result<&Opened, JournalError> {
@@ -57,6 +73,10 @@ impl Journal for SledJournal {
             opened.db.apply_batch(batch)?;
             opened.db.flush()?;
             opened.file.sync_data()?;
+            if let Some(books) = ops.iter().find_map(books) {
+                // Without it the next start sees less; the commit stands all the same.
+                let _ = opened.books.write_all_at(books, 0);
+            }
             Ok(())
         });
         if outcome.is_err() {
@@ -98,6 +118,14 @@ impl Journal for SledJournal {
     }
 }
 
+/// The new books, if this is the operation that writes them.
+fn books(op: &Op) -> Option<&[u8]> {
+    match op {
+        Op::Put { key, value } if key == META_KEY => Some(value),
+        _ => None,
+    }
+}
+
 fn open(dir: &Path) -> Result<Opened, JournalError> {
     guarded(|| {
         let db = ::sled::Config::default()
@@ -110,13 +138,14 @@ fn open(dir: &Path) -> Result<Opened, JournalError> {
             .open()?;
         let file = OpenOptions::new().read(true).write(true).open(dir.join("db"))?;
         file.sync_all()?;
+        let books = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join(BOOKS))?;
         // A new file is durable only once its directory is, and that one in its parent.
         File::open(dir.join("conf"))?.sync_all()?;
         File::open(dir)?.sync_all()?;
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
         }
-        Ok(Opened { db, file })
+        Ok(Opened { db, file, books })
     })
 }
 
@@ -150,3 +179,7 @@ fn sorted(error: ::sled::Error) -> JournalError {
 fn lock_path(message: &str) -> String {
     message.split('"').nth(1).unwrap_or("the spool").to_owned()
 }
+
+const BOOKS: &str = "books";
+/// Many times what books take.
+const BOOKS_BYTES_MAX: u64 = 4096;

@@ -114,6 +114,37 @@ fn what_reads_of_a_damaged_spool_is_salvaged_and_the_rest_is_declared() {
     assert_balanced(&spool);
 }
 
+/// One flipped bit ended the log for sled: it opened, had forgotten every later commit, and said nothing. Worse, the
+/// forgotten numbers were given again, so that the aggregator took new records for known ones.
+#[test]
+fn a_log_that_breaks_off_in_the_middle_is_salvaged_instead_of_going_back_in_silence() {
+    let whole = TempDir::new().unwrap();
+    let epoch = filled(whole.path());
+    let database = fs::read(whole.path().join("journal/db")).unwrap();
+    let (mut went_back, mut salvaged) = (0, 0);
+    for at in (0..database.len()).step_by(database.len() / 40) {
+        let dir = TempDir::new().unwrap();
+        copy_dir(whole.path(), dir.path());
+        let mut bytes = database.clone();
+        bytes[at] ^= 0x10;
+        fs::write(dir.path().join("journal/db"), bytes).unwrap();
+        let (mut spool, report) = open(dir.path());
+        let kept = records(&walk(&mut spool, Lane::Raw)).len() as u64;
+        match report.damage {
+            Some(damage) => {
+                assert_ne!(report.epoch, epoch, "byte {at}: numbers would be given twice");
+                assert_eq!(damage.lost_records, Some(300 - kept), "byte {at}: {}", damage.cause);
+                went_back += u64::from(damage.cause.contains("breaks off"));
+                salvaged += kept;
+            }
+            None => assert_eq!((kept, report.epoch), (300, epoch), "byte {at}: lost in silence"),
+        }
+    }
+    assert!(went_back >= 5, "only {went_back} of the flips ended the log");
+    // One block of ten records at most was hit itself.
+    assert!(salvaged >= 290 * went_back, "what followed the break was lost: {salvaged} in {went_back} runs");
+}
+
 #[test]
 fn a_salvage_that_was_cut_short_begins_again() {
     let dir = TempDir::new().unwrap();

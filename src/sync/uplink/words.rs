@@ -44,7 +44,7 @@ impl Default for UplinkOptions {
             unacked_bytes_max: 4 * 1024 * 1024,
             backfill_share_percent: 20,
             ack_timeout: Duration::from_secs(30),
-            first_wait: Duration::from_secs(3),
+            first_wait: Duration::from_millis(crate::limits::FIRST_WAIT_MS),
         }
     }
 }

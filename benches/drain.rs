@@ -1,0 +1,210 @@
+//! How fast a full spool drains over mutual TLS: `cargo bench --bench drain`.
+//!
+//! A spool of a million records is filled; then the real program starts with it beside a broker on loopback and is
+//! watched through its status page from the moment its line is up until nothing is pending, once with the broker's
+//! PUBACK as proof and once with the real aggregator. For comparison rumqttc publishes the same payloads from memory
+//! at QoS 1 with the same window over the same kind of connection, in the same round. Every figure is the median of
+//! [`ROUNDS`] in megabytes of payload per second; the broker (rumqttd, inside this process) is the same for all.
+
+#[expect(dead_code, reason = "shared by benchmarks that look from outside; each uses its part")]
+mod support;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use outpost::clock;
+use outpost::demo::broker::{self, BrokerOptions};
+use outpost::demo::pki::{self, Pki};
+use outpost::reading::{ChannelId, Reading};
+use outpost::spool::{self, open_dir};
+use outpost::time::Wall;
+use outpost::wire::{Lane, Notice, Record};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Packet};
+use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
+use serde_json::Value;
+use support::{Program, free_address};
+use tempfile::TempDir;
+
+fn main() {
+    let site = Site::new();
+    println!(
+        "{:<34}{:>8}{:>10}{:>10}{:>9}{:>7}{:>12}{:>7}",
+        "a million records", "blocks", "B a block", "rumqttc", "broker", "ratio", "aggregator", "ratio"
+    );
+    measure(&site, "readings, 1 000 a block", 1_000, reading);
+    measure(&site, "readings, full blocks", 16_000, reading);
+    measure(&site, "texts of 256 bytes, full blocks", 16_000, notice);
+}
+
+/// What all rounds share.
+struct Site {
+    dir: TempDir,
+    pki: Pki,
+    broker: SocketAddr,
+}
+
+impl Site {
+    fn new() -> Self {
+        let base = std::env::var_os("OUTPOST_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+        let dir = TempDir::new_in(base).expect("the directory takes a folder");
+        let pki = pki::throwaway(dir.path(), &["gateway", "aggregator"]).expect("certificates");
+        let options = BrokerOptions { port: 0, pki: Some(pki.clone()) };
+        let broker = broker::start(&options).expect("the broker starts").addr;
+        Self { dir, pki, broker }
+    }
+
+    fn mqtt(&self, name: &str) -> String {
+        let (cert, key) = self.pki.pem(name);
+        format!(
+            "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nca = {:?}\ncert = {cert:?}\nkey = {key:?}\n",
+            self.broker.port(),
+            self.pki.ca()
+        )
+    }
+}
+
+fn measure(site: &Site, what: &str, per_commit: usize, record: fn(&mut fastrand::Rng, usize) -> Record) {
+    let full = site.dir.path().join("full");
+    let payloads = fill(&full.join("spool"), per_commit, record);
+    let bytes: usize = payloads.iter().map(Vec::len).sum();
+    let rate = |seconds: f64| bytes as f64 / 1e6 / seconds;
+    let mut rows: Vec<[f64; 3]> = Vec::new();
+    for _ in 0..ROUNDS {
+        rows.push([
+            rate(plain(site, &payloads)),
+            rate(drain(site, &full, "broker")),
+            rate(drain(site, &full, "aggregator")),
+        ]);
+    }
+    let [plain, broker, aggregator] = std::array::from_fn(|column| {
+        let mut figures: Vec<f64> = rows.iter().map(|row| row[column]).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[ROUNDS / 2]
+    });
+    println!(
+        "{what:<34}{:>8}{:>10}{plain:>10.1}{broker:>9.1}{:>7.2}{aggregator:>12.1}{:>7.2}",
+        payloads.len(),
+        bytes / payloads.len(),
+        broker / plain,
+        aggregator / plain
+    );
+    std::fs::remove_dir_all(full).expect("the folder is ours");
+}
+
+/// Fifty channels of slowly wandering decimals, ten times a second.
+fn reading(random: &mut fastrand::Rng, i: usize) -> Record {
+    let at = Wall(1_767_323_045_000_000 + (i / 50) as i64 * 100_000);
+    let value = 20.0 + (i as f64 / 5e4).sin() + f64::from(random.i16(-9..=9)) / 100.0;
+    let channel = ChannelId::new(&format!("bearing{}.temp", i % 50)).expect("a good name");
+    Record::Reading(Reading { channel, at, value: Ok((value * 100.0).round() / 100.0) })
+}
+
+/// 256 bytes that hardly compress.
+fn notice(random: &mut fastrand::Rng, i: usize) -> Record {
+    let text = (0..240).map(|_| random.char('!'..='~')).collect();
+    Record::Notice(Notice { code: format!("n{i:07}"), text, at: Wall(i as i64) })
+}
+
+/// Fills a spool in `dir`; returns its payloads in order.
+fn fill(dir: &Path, per_commit: usize, record: fn(&mut fastrand::Rng, usize) -> Record) -> Vec<Vec<u8>> {
+    std::fs::create_dir_all(dir).expect("the folder is ours");
+    let options = spool::Options { bytes_max: BYTES_MAX, ..spool::Options::default() };
+    let (mut spool, _) = open_dir(dir, options, clock::stamp()).expect("an empty spool");
+    let mut random = fastrand::Rng::with_seed(7);
+    for first in (0..RECORDS).step_by(per_commit) {
+        spool.admit((first..(first + per_commit).min(RECORDS)).map(|i| record(&mut random, i)).collect());
+        spool.commit(clock::stamp()).expect("the disk has room");
+    }
+    let mut payloads = Vec::new();
+    for &lane in Lane::ALL {
+        let mut from = 1;
+        while let Some(block) = spool.fetch(lane, from, clock::stamp()).expect("the disk reads") {
+            from = block.id.last + 1;
+            payloads.push(block.bytes);
+        }
+    }
+    payloads
+}
+
+/// Seconds in which the real program drains a copy of the spool in `full`.
+fn drain(site: &Site, full: &Path, ack: &str) -> f64 {
+    let dir = TempDir::new_in(site.dir.path()).expect("the directory takes a folder");
+    let copied = Command::new("cp").arg("-r").arg(full).arg(dir.path().join("data")).status();
+    assert!(copied.is_ok_and(|status| status.success()), "the spool is copied");
+    let aggregator = (ack == "aggregator").then(|| {
+        let config = format!("{}[store]\npath = \"store.sqlite\"\n", site.mqtt("aggregator"));
+        let program = Program::start(dir.path(), "aggregate", &config);
+        program.ready();
+        program
+    });
+    let mut config = format!("device = \"bench\"\ndata_dir = \"data\"\n{}", site.mqtt("gateway"));
+    let _ = write!(
+        config,
+        "ack = \"{ack}\"\n[spool]\nbytes_max = \"1 GiB\"\n[digest]\nenabled = false\n\
+         [[source]]\nname = \"nobody\"\nkind = \"lines\"\ntcp = \"{}\"\n",
+        free_address()
+    );
+    let agent = Program::start(dir.path(), "run", &config);
+    let mut up = Instant::now();
+    agent.until("/api/status", LOOK, |page| {
+        let connected = page["line"]["up"] == true;
+        if !connected {
+            up = Instant::now();
+        }
+        connected && pending(page) == 0
+    });
+    let seconds = up.elapsed().as_secs_f64();
+    drop(aggregator);
+    seconds
+}
+
+fn pending(page: &Value) -> u64 {
+    let lanes = page["ledger"].as_array().map_or(&[][..], Vec::as_slice);
+    lanes.iter().map(|lane| lane["pending"].as_u64().unwrap_or(u64::MAX)).sum()
+}
+
+/// Seconds in which rumqttc publishes `payloads` from memory, from the first to the last PUBACK.
+fn plain(site: &Site, payloads: &[Vec<u8>]) -> f64 {
+    let mut mqtt = MqttOptions::new("plain", "127.0.0.1", site.broker.port());
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    mqtt.set_network_options(network).set_outgoing_inflight_upper_limit(WINDOW);
+    let tls = site.pki.tls_files("gateway").load().expect("certificates");
+    mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls)));
+    let (client, mut eventloop) = AsyncClient::new(mqtt, usize::from(WINDOW));
+    let topic = "outpost/v1/plain/up/raw";
+    let publish = async {
+        for payload in payloads {
+            client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await.expect("the loop runs");
+        }
+    };
+    let answers = async {
+        let mut begun = Instant::now();
+        let mut answered = 0;
+        while answered < payloads.len() {
+            match eventloop.poll().await.expect("the broker answers") {
+                Event::Incoming(Packet::ConnAck(ack)) => {
+                    assert_eq!(ack.code, ConnectReturnCode::Success);
+                    begun = Instant::now();
+                }
+                Event::Incoming(Packet::PubAck(_)) => answered += 1,
+                _ => {}
+            }
+        }
+        begun.elapsed().as_secs_f64()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { smol::future::zip(publish, answers).await.1 })
+}
+
+const RECORDS: usize = 1_000_000;
+const ROUNDS: usize = 3;
+/// The texts need more than the default; nothing is given up.
+const BYTES_MAX: u64 = 1 << 30;
+const WINDOW: u16 = 64;
+const LOOK: Duration = Duration::from_millis(2);
