@@ -105,13 +105,19 @@ impl Replay<'_> {
         let mut rows = 0u64;
         let (mut readings, mut out) = (Vec::new(), Vec::new());
         while let Some(at) = reader.next_row(&mut readings)? {
-            let pace = pace.get_or_insert_with(|| Pace { began: clock::mono(), first: at, digest_from: at });
+            let pace = pace.get_or_insert_with(|| Pace {
+                began: clock::mono(),
+                first: at,
+                newest: at,
+                digest_from: at,
+            });
+            pace.newest = pace.newest.max(at);
             pace.wait(at, self.options.speed);
             for reading in readings.drain(..) {
                 self.summary.readings += 1;
                 self.assembler.push(source, &reading, &mut out);
             }
-            self.assembler.tick(source, at, &mut out);
+            self.assembler.tick(source, pace.newest, &mut out);
             self.told(&mut out);
             if self.options.every.is_some_and(|every| pace.digest_is_due(at, every)) {
                 self.digest();
@@ -156,6 +162,8 @@ const PROGRESS_ROWS: u64 = 512;
 struct Pace {
     began: Mono,
     first: Wall,
+    /// Rows may stand out of order: the recording's clock does not go back with them.
+    newest: Wall,
     digest_from: Wall,
 }
 

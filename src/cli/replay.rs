@@ -2,17 +2,19 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::args::ReplayArgs;
 use super::exit::Failure;
 use super::{Style, run, sources};
 use crate::agent::replay::{self, ReplayOptions, Summary, Told};
+use crate::clock;
 use crate::config::{self, AgentConfig};
 use crate::digest::Digest;
 use crate::episode::{EpisodeUpdate, Phase};
 use crate::observe;
 use crate::reading::Severity;
+use crate::time::Mono;
 use crate::wire::Record;
 use crate::wire::json::record_value;
 
@@ -106,7 +108,7 @@ fn told(s: Summary) -> String {
 /// One line on the terminal, redrawn a few times a second; nothing where there is no terminal.
 struct Progress {
     visible: bool,
-    drawn: Option<Instant>,
+    drawn: Option<Mono>,
 }
 
 impl Progress {
@@ -115,10 +117,12 @@ impl Progress {
     }
 
     fn show(&mut self, done: u64, total: Option<u64>) {
-        if !self.visible || self.drawn.is_some_and(|then| then.elapsed() < Duration::from_millis(100)) {
+        if !self.visible
+            || self.drawn.is_some_and(|then| clock::mono().since(then) < Duration::from_millis(100))
+        {
             return;
         }
-        self.drawn = Some(Instant::now());
+        self.drawn = Some(clock::mono());
         let bar = total.filter(|t| *t > 0).map(|total| {
             let filled = usize::try_from(done.min(total) * 30 / total).unwrap_or(0);
             format!(
