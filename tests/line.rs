@@ -133,7 +133,7 @@ fn wrong_certificates_are_explained_with_the_next_step() {
         ),
         (
             with(link::TlsFiles { server_name: Some("other.example".into()), ..files.clone() }),
-            "set server_name to one it carries",
+            "connect by one that it carries",
         ),
         (with(link::TlsFiles { ca: dir.path().join("none.pem"), ..files.clone() }), "check the path"),
         (LinkOptions { port: 1, ..good.clone() }, "is the broker running?"),
