@@ -238,6 +238,8 @@ const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MA
 pub const SOURCE_CLOCKS_MAX: usize = 64;
 /// Ended episodes that are remembered for the next digests; older ones are only counted.
 pub const ENDED_EPISODES_MAX: usize = 256;
+/// Blocks of a lane that are read ahead while a backlog drains; at most 48 KiB each.
+pub const READ_AHEAD_BLOCKS: usize = 8;
 /// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
 pub const BATCHES_MAX: usize = 16;
 /// Time in which episodes that begin or end together are gathered into one digest.

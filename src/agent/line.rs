@@ -1,7 +1,7 @@
 //! The loop between spool and line: it carries out what [`Uplink`] decides and tells it what came of it.
 //!
 //! The protocol has no socket and no clock inside; this file has nothing else. One input at a time goes in, outputs
-//! come out, a fetched block goes back in at once, so at most one block per lane is held here.
+//! come out, a fetched block goes back in at once. What is held here is bounded by [`Relay`].
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
 use super::assemble::Mark;
+use super::relay::Relay;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::link::{Command, LinkEvent, Publish, Qos};
@@ -59,11 +60,13 @@ enum Heard {
 /// Runs until the link's thread or the store's thread is gone; both end only in an orderly stop.
 pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> Result<(), AgentError> {
     let mut lost = Lost::now(&shared).await?;
-    tell_tail(&shared, &mut uplink, &ends, ends.store.status().await?.tail).await?;
+    let mut relay = Relay::new(ends.store.clone());
+    let tail = ends.store.status().await?.tail;
+    tell_tail(&shared, &mut uplink, &ends, &mut relay, tail).await?;
     while let Some(heard) = hear(&ends, &uplink).await {
         let input = match heard {
             Heard::Tail(tail) => {
-                tell_tail(&shared, &mut uplink, &ends, tail).await?;
+                tell_tail(&shared, &mut uplink, &ends, &mut relay, tail).await?;
                 continue;
             }
             Heard::Deadline => Input::Tick,
@@ -74,9 +77,15 @@ pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> R
             },
         };
         if matches!(input, Input::LineUp { .. }) && report_outage(&shared, &ends, &lost) {
-            carry_out(&shared, &mut uplink, &ends, Input::ExpectFirst).await?;
+            carry_out(&shared, &mut uplink, &ends, &mut relay, Input::ExpectFirst).await?;
         }
-        carry_out(&shared, &mut uplink, &ends, input).await?;
+        if matches!(input, Input::LineDown) {
+            relay.forget();
+        }
+        carry_out(&shared, &mut uplink, &ends, &mut relay, input).await?;
+        if ends.line.is_empty() {
+            relay.settle().await?;
+        }
     }
     Ok(())
 }
@@ -117,10 +126,16 @@ async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
     line.or(first).or(tail).or(deadline).await
 }
 
-async fn tell_tail(shared: &Shared, uplink: &mut Uplink, ends: &Ends, tail: Tail) -> Result<(), AgentError> {
+async fn tell_tail(
+    shared: &Shared,
+    uplink: &mut Uplink,
+    ends: &Ends,
+    relay: &mut Relay,
+    tail: Tail,
+) -> Result<(), AgentError> {
     for lane in Lane::ALL {
         let (oldest, next_seq) = (tail.oldest[lane.index()], tail.next[lane.index()]);
-        carry_out(shared, uplink, ends, Input::Tail { lane: *lane, oldest, next_seq }).await?;
+        carry_out(shared, uplink, ends, relay, Input::Tail { lane: *lane, oldest, next_seq }).await?;
     }
     Ok(())
 }
@@ -170,20 +185,21 @@ async fn carry_out(
     shared: &Shared,
     uplink: &mut Uplink,
     ends: &Ends,
+    relay: &mut Relay,
     input: Input,
 ) -> Result<(), AgentError> {
     let mut todo = VecDeque::from(uplink.step(clock::mono(), input));
     while let Some(output) = todo.pop_front() {
         match output {
             Output::Fetch { lane, from } => {
-                let stored = ends.store.fetch(lane, from).await?;
+                let stored = relay.fetch(lane, from).await?;
                 let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
                 todo.extend(uplink.step(clock::mono(), Input::Fetched { lane, block }));
             }
             Output::Publish { token, id, payload, historical } => {
                 publish(shared, ends, token, id, payload, historical).await?;
             }
-            Output::Release { lane, through, also } => ends.store.release(lane, through, also).await?,
+            Output::Release { lane, through, also } => relay.release(lane, through, also),
             Output::Refused { id, code, set_aside } => {
                 observe::emit(&events::BlockRefused { id, code, set_aside });
             }

@@ -17,6 +17,7 @@ mod heartbeat;
 mod intake;
 mod line;
 mod page;
+mod relay;
 pub mod replay;
 mod shared;
 pub mod status;

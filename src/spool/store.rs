@@ -115,6 +115,16 @@ impl StoreHandle {
         Ok(self.ask(|reply| Request::Fetch { lane, from, reply }).await??)
     }
 
+    /// Up to `blocks_max` blocks in a row, the first as [`Self::fetch`] gives it: one way to the thread for all of them.
+    pub async fn fetch_run(
+        &self,
+        lane: Lane,
+        from: u64,
+        blocks_max: usize,
+    ) -> Result<Vec<StoredBlock>, StoreError> {
+        Ok(self.ask(|reply| Request::FetchRun { lane, from, blocks_max, reply }).await??)
+    }
+
     /// The far side has everything up to `through` and the ranges in `also`; see [`Spool::release`].
     pub async fn release(&self, lane: Lane, through: u64, also: Vec<(u64, u64)>) -> Result<(), StoreError> {
         self.send(Request::Release { lane, through, also }).await
@@ -156,6 +166,12 @@ enum Request {
         lane: Lane,
         from: u64,
         reply: Sender<Result<Option<StoredBlock>, JournalError>>,
+    },
+    FetchRun {
+        lane: Lane,
+        from: u64,
+        blocks_max: usize,
+        reply: Sender<Result<Vec<StoredBlock>, JournalError>>,
     },
     Release {
         lane: Lane,
@@ -256,6 +272,9 @@ impl Store {
             Request::Fetch { lane, from, reply } => {
                 let _ = reply.try_send(self.spool.fetch(lane, from, clock::stamp()));
             }
+            Request::FetchRun { lane, from, blocks_max, reply } => {
+                let _ = reply.try_send(self.fetch_run(lane, from, blocks_max));
+            }
             Request::Release { lane, through, also } => {
                 let outcome = self.spool.release(lane, through, &also);
                 self.note(outcome);
@@ -270,6 +289,22 @@ impl Store {
             // Handled by the loop, which ends with it.
             Request::Close { .. } => {}
         }
+    }
+
+    fn fetch_run(
+        &mut self,
+        lane: Lane,
+        from: u64,
+        blocks_max: usize,
+    ) -> Result<Vec<StoredBlock>, JournalError> {
+        let mut blocks = Vec::with_capacity(blocks_max);
+        let mut next = from;
+        while blocks.len() < blocks_max && (blocks.is_empty() || next <= self.spool.durable_through(lane)) {
+            let Some(block) = self.spool.fetch(lane, next, clock::stamp())? else { break };
+            next = block.id.last + 1;
+            blocks.push(block);
+        }
+        Ok(blocks)
     }
 
     fn commit(&mut self) {
