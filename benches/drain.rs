@@ -4,7 +4,8 @@
 //! watched through its status page from the moment its line is up until nothing is pending, once with the broker's
 //! PUBACK as proof and once with the real aggregator. For comparison rumqttc publishes the same payloads from memory
 //! at QoS 1 with the same window over the same kind of connection, in the same round. Every figure is the median of
-//! [`ROUNDS`] in megabytes of payload per second; the broker (rumqttd, inside this process) is the same for all.
+//! [`ROUNDS`] in megabytes of payload per second; the broker (rumqttd, inside this process) is the same for
+//! all. The last column is the time in which the aggregator has acknowledged everything.
 
 #[expect(dead_code, reason = "shared by benchmarks that look from outside; each uses its part")]
 mod support;
@@ -33,8 +34,16 @@ use tempfile::TempDir;
 fn main() {
     let site = Site::new();
     println!(
-        "{:<34}{:>8}{:>10}{:>10}{:>9}{:>7}{:>12}{:>7}",
-        "a million records", "blocks", "B a block", "rumqttc", "broker", "ratio", "aggregator", "ratio"
+        "{:<34}{:>8}{:>10}{:>10}{:>9}{:>7}{:>12}{:>7}{:>9}",
+        "a million records",
+        "blocks",
+        "B a block",
+        "rumqttc",
+        "broker",
+        "ratio",
+        "aggregator",
+        "ratio",
+        "seconds"
     );
     measure(&site, "readings, 1 000 a block", 1_000, reading);
     measure(&site, "readings, full blocks", 16_000, reading);
@@ -87,11 +96,12 @@ fn measure(site: &Site, what: &str, per_commit: usize, record: fn(&mut fastrand:
         figures[ROUNDS / 2]
     });
     println!(
-        "{what:<34}{:>8}{:>10}{plain:>10.1}{broker:>9.1}{:>7.2}{aggregator:>12.1}{:>7.2}",
+        "{what:<34}{:>8}{:>10}{plain:>10.1}{broker:>9.1}{:>7.2}{aggregator:>12.1}{:>7.2}{:>9.2}",
         payloads.len(),
         bytes / payloads.len(),
         broker / plain,
-        aggregator / plain
+        aggregator / plain,
+        bytes as f64 / 1e6 / aggregator
     );
     std::fs::remove_dir_all(full).expect("the folder is ours");
 }

@@ -207,7 +207,8 @@ impl<J: Journal> Spool<J> {
             self.through_waiting[i] = self.through_waiting[i].max(through);
             return Ok(());
         }
-        self.release_range(lane, 0, through)?;
+        let from = self.last_begun(lane, self.released_through(lane) + 1)?;
+        self.release_range(lane, from, through)?;
         for &(first, last) in also {
             self.release_range(lane, first, last.min(self.durable_through(lane)))?;
         }
@@ -363,6 +364,20 @@ impl<J: Journal> Spool<J> {
 
     pub(super) fn is_released(&self, entry: &Entry) -> bool {
         self.released.contains(&entry.key())
+    }
+
+    /// Where the block begins that holds `seq`, or the last one before it; `seq` where there is none.
+    ///
+    /// Blocks that were released since the last commit still lie in the journal: whoever looked at all of them with
+    /// every acknowledgement would take longer for each the faster they come.
+    fn last_begun(&self, lane: Lane, seq: u64) -> Result<u64, JournalError> {
+        let mut first = seq;
+        let end = lane_key(lane, seq.saturating_add(1));
+        self.journal.scan(&lane_key(lane, 0), &end, Order::Down, &mut |key, _| {
+            first = Entry::from_key(key).map_or(seq, |entry| entry.id.first);
+            false
+        })?;
+        Ok(first)
     }
 
     fn release_range(&mut self, lane: Lane, first: u64, last: u64) -> Result<(), JournalError> {
