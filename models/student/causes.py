@@ -64,6 +64,11 @@ def available_roles(event):
     return roles | ({"a"} if event["asset"] is not None else set())
 
 
+def number(facts, i):
+    """The number of event `i` (from 0) in its slots: i + 1, unless training numbers with gaps."""
+    return facts["numbers"][i] if "numbers" in facts else i + 1
+
+
 def groups(events):
     """Indices of the events that belong together, in order of first appearance."""
     found, place = [], {}
@@ -161,7 +166,7 @@ def is_corroborated(facts):
 
 
 def verdict(facts):
-    """At least the highest severity; critical where the first machine shows two serious signs of damage, still going on."""
+    """At least the highest severity; critical where the first machine shows two serious signs of damage, ongoing."""
     events = facts["events"]
     rank = max((SEVERITY_RANK[e["severity"]] for e in events), default=0)
     first = [events[i] for i in groups(events)[0]] if events else []

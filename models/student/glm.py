@@ -30,7 +30,7 @@ class Shape:
 
 
 def rotary_table(shape):
-    """Cosine and sine of every position over half a head: two tensors [context, head_dim / 2]; 1 and 0 where nothing turns."""
+    """Cosine and sine of every position over half a head: [context, head_dim / 2] each; 1 and 0 where nothing turns."""
     steps = torch.arange(0, shape.rotary_dim, 2, dtype=torch.float32) / shape.rotary_dim
     angles = torch.arange(shape.context, dtype=torch.float32)[:, None] * shape.rope_theta**-steps
     angles = F.pad(angles, (0, (shape.head_dim - shape.rotary_dim) // 2))
@@ -40,8 +40,8 @@ def rotary_table(shape):
 def interleaved_rows(shape):
     """Where GLM's order of a head's elements finds its rows in ours: `ours[rows]` is GLM's, one head.
 
-    GLM turns neighbours (0, 1), (2, 3), .. and passes the rest. Ours is [even turned, half of the rest, odd turned, other
-    half], so that turning is one operation on two halves.
+    GLM turns neighbours (0, 1), (2, 3), .. and passes the rest. Ours is [even turned, half of the rest, odd turned,
+    other half], so that turning is one operation on two halves.
     """
     half, turned = shape.head_dim // 2, shape.rotary_dim // 2
     pairs = [row for n in range(turned) for row in (n, half + n)]

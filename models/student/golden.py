@@ -42,7 +42,8 @@ SENSOR = [
 CROWDED = [
     event("coolant flow", "Press 2", "flow", "fall", "critical", b="12.0 l/min", p="3.1 l/min", l="6.0 l/min",
           s="10:01", d="44 min"),
-    event("oil temperature", "Press 2", "temperature", "high", "critical", p="88 °C", l="80 °C", s="10:09", d="36 min"),
+    event("oil temperature", "Press 2", "temperature", "high", "critical", p="88 °C", l="80 °C", s="10:09",
+          d="36 min"),
     event("gateway cpu", "edge-07", "cpu", "high", "warning", p="97 %", s="09:50", d="20 min", state="ended"),
     event("gateway memory", "edge-07", "memory", "rise", "warning", b="41 %", p="88 %", s="09:51", d="54 min"),
     event("hall humidity", None, "humidity", "high", "info", p="71 %", s="07:30", d="3 h"),
@@ -127,8 +128,8 @@ def card(manifest, found):
     """The model card, in Markdown, with the figures of this very export."""
     m = manifest["measured"]
     rows = []
-    titles = {"teacher": "teacher", "plain": "student, plain", "continued": "student, continued alone"}
-    titles |= {"distilled": "student, continued with the teacher"}
+    titles = {"first": "student, first part", "teacher": "teacher", "plain": "student, plain"}
+    titles |= {"continued": "student, continued alone", "distilled": "student, continued with the teacher"}
     titles |= {"shipped_without_quantisation": "shipped, before int8", "shipped": "shipped (int8)"}
     for key, title in titles.items():
         if key in m:
@@ -141,8 +142,10 @@ def card(manifest, found):
             rows.append("| " + " | ".join(cells) + " |")
     samples = "\n".join(f"- `{c['name']}`: {c['text']}" for c in found)
     table = "\n".join(rows) or "Untrained weights: no figures."
-    head = "| model | parameters | held-out | exact | with grammar | verdict | cause | exact en | exact zh | cross-entropy | training |"
-    return CARD.format(m=manifest, table=f"{head}\n|{'---|' * 11}\n{table}" if rows else table, samples=samples)
+    head = "| model | parameters | held-out | exact | with grammar | verdict | cause | exact en | exact zh | "
+    head += "cross-entropy | training |"
+    table = f"{head}\n|{'---|' * 11}\n{table}" if rows else table
+    return CARD.format(m=manifest, table=table, samples=samples)
 
 
 CARD = """# Outpost's student
@@ -154,14 +157,20 @@ This export: run `{m[run]}`, `student.onnx` {m[bytes][student.onnx]:,} bytes.
 
 ## How it was made
 
-`python make.py` runs everything: scenarios by the author's rules (`scenarios.py`, `causes.py`, `wording.py`), a teacher,
-a plain student, a student distilled from the teacher (temperature {m[distillation][temperature]}, alpha {m[distillation][alpha]}), int8
-quantisation, ONNX, golden answers. No other model and no outside data took part.
+`python make.py` runs everything: scenarios by the author's rules (`scenarios.py`, `causes.py`, `wording.py`); a student;
+a teacher that begins as this student with twice the layers; the student goes on alone ("plain"), and from there twice
+over the same scenarios, alone and with the teacher (temperature {m[distillation][temperature]}, alpha
+{m[distillation][alpha]}): their difference is what distillation is worth. Then int8, ONNX, golden answers; the student with
+the most exact answers is shipped. No other model and no outside data took part.
+
+In these weights the first part was trained in two halves of 1500 steps with a falling rate each, the first of them with
+all answer tokens weighing the same and only on plausible scenarios; a fresh run follows `train.py` as it stands.
 
 ## Figures
 
 Held-out: scenarios of two to six events whose combination of measurements, patterns and assets was never trained on.
-Exact: the whole answer, token for token, decoded greedily, without a grammar and with it (`grammar.py`). Cross-entropy: nats per answer token.
+Exact: the whole answer, token for token, decoded greedily, without a grammar and with it (`grammar.py`). Cross-entropy:
+nats per answer token.
 
 {table}
 
@@ -171,8 +180,8 @@ training code {m[logit_difference_max][training_code]:.1e}, graph in onnxruntime
 ## Limits
 
 It knows {m[vocab]} tokens, 17 causes and the author's rules, nothing else: a cause is a hint for the first look, not a
-diagnosis. Its verdict can be wrong; the program never lets it fall below the rules' own severity. Scenarios are made up, not
-recorded at a plant. More than six events are only counted.
+diagnosis. Its verdict can be wrong; the program never lets it fall below the rules' own severity. Scenarios are made up,
+not recorded at a plant. More than six events are only counted.
 
 ## Golden answers
 

@@ -1,7 +1,7 @@
 """The grammar of FORMAT.md as a mask over the next token, for measuring; the program has its own.
 
-It keeps what can be kept without knowing the wanted text: verdict not below the floor, words of the language, slots that
-are there, values only of the channel named last, channels in the order of the prompt, no end before all are named.
+It keeps what can be kept without knowing the wanted text: verdict not below the floor, words of the language, slots
+that are there, values only of the channel named last, channels in the order of the prompt, no end before all are named.
 """
 
 import torch

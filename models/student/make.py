@@ -2,7 +2,7 @@
 
 Interrupted, it goes on where it stopped: finished and half-finished trainings stand in $STUDENT_CHECKPOINTS (default:
 `checkpoints/`, ignored by git). A training uses one core: small matrices lose more to waiting for a second thread than
-they gain. The teacher and the plain student depend on nothing and run side by side.
+they gain. Where two trainings depend on nothing of each other they run side by side.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # One after the other; those of one stage side by side, as all that they start from is there.
-STAGES = [["teacher", "plain"], ["continued", "distilled"]]
+STAGES = [["first"], ["teacher", "plain"], ["continued", "distilled"]]
 
 
 def python(*arguments):
@@ -23,7 +23,8 @@ def python(*arguments):
 
 def main():
     """Runs the stages; stops with the code of the first step that fails."""
-    steps = [[["-m", "unittest", "-q", "test_scenarios"]], *[[["train.py", n] for n in s] for s in STAGES], [["export.py"]]]
+    trainings = [[["train.py", name] for name in stage] for stage in STAGES]
+    steps = [[["-m", "unittest", "-q", "test_scenarios"]], *trainings, [["export.py"]]]
     for stage in steps:
         running = [python(*arguments) for arguments in stage]
         codes = [process.wait() for process in running]

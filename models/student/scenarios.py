@@ -1,10 +1,12 @@
 """Plant scenarios: facts as the program would hand them over, the prompt for them and the wanted answer.
 
-Two thirds of the groups are drawn from typical courses of a fault, one third at random over all quantities and patterns, so that
-the student also meets what nobody thought of. Scenarios of two and more events are split by a hash of their combination
-(what was measured and how it behaved, group by group): a combination is either trained on or held out, never both.
+Two thirds of the groups are drawn from typical courses of a fault, one third at random over all quantities and
+patterns, so that the student also meets what nobody thought of. Scenarios of two and more events are split by a hash of
+their combination (what was measured and how it behaved, group by group): a combination is either trained on or held
+out, never both.
 """
 
+import dataclasses
 import hashlib
 import random
 
@@ -35,22 +37,39 @@ COURSES = {
 }
 
 
-def make_event(rng, quantity, pattern, asset, severity=None):
+@dataclasses.dataclass
+class Mix:
+    """How often what is drawn: weights of 0..6 events and of groups of 1..4, chance of each value to be known."""
+
+    events: list[int]
+    group: list[int]
+    values: dict[str, float]
+
+
+PLAUSIBLE = Mix([4, 18, 28, 22, 14, 8, 6], [45, 33, 16, 6], {"base": 0.85, "peak": 0.9, "limit": 0.45, "count": 0.7})
+# What is rare in a plant and hard to learn, so that training sees enough of it.
+HARD = Mix([0, 2, 5, 4, 3, 3, 3], [25, 40, 25, 10], {"base": 0.5, "peak": 0.5, "limit": 0.5, "count": 0.5})
+HARD_SHARE = 0.6
+GAPS_SHARE = 0.7  # of the hard ones: numbered with gaps (2, 5), so that high numbers are met in short prompts too
+# Several events on one asset first: where the cause has to be weighed.
+WEIGHED = Mix([0, 0, 5, 4, 3, 1, 1], [5, 45, 35, 15], PLAUSIBLE.values)
+
+
+def make_event(rng, quantity, pattern, asset, severity=None, mix=PLAUSIBLE):
     """One event with a random subset of the values that its kind may carry."""
-    chance = {"base": 0.85, "peak": 0.9, "limit": 0.45, "count": 0.7}
     return {
         "asset": asset,
         "quantity": quantity,
         "pattern": pattern,
         "severity": severity or rng.choices(vocab.SEVERITIES, [2, 5, 3])[0],
         "ongoing": rng.random() < 0.6,
-        "values": [v for v in causes.optional_values(quantity, pattern) if rng.random() < chance[v]],
+        "values": [v for v in causes.optional_values(quantity, pattern) if rng.random() < mix.values[v]],
     }
 
 
-def make_group(rng, asset, room):
+def make_group(rng, asset, room, mix):
     """The events of one asset, at most `room`."""
-    size = min(room, rng.choices([1, 2, 3, 4], [45, 33, 16, 6])[0])
+    size = min(room, rng.choices([1, 2, 3, 4], mix.group)[0])
     if rng.random() < 0.65:
         course = rng.choice(list(COURSES.values()))
         picked = rng.sample(course, min(size, len(course)))
@@ -58,18 +77,18 @@ def make_group(rng, asset, room):
     else:
         kinds = [(rng.choice(vocab.QUANTITIES), rng.choice(vocab.PATTERNS)) for _ in range(size)]
     shared = rng.choices(vocab.SEVERITIES, [2, 5, 3])[0] if rng.random() < 0.5 else None
-    return [make_event(rng, q, p, asset, shared) for q, p in kinds]
+    return [make_event(rng, q, p, asset, shared, mix) for q, p in kinds]
 
 
-def make_facts(rng):
+def make_facts(rng, mix=PLAUSIBLE):
     """One scenario without names and numbers: those are the program's business."""
-    wanted = rng.choices([0, 1, 2, 3, 4, 5, 6], [4, 18, 28, 22, 14, 8, 6])[0]
+    wanted = rng.choices([0, 1, 2, 3, 4, 5, 6], mix.events)[0]
     events, asset = [], 0
     while len(events) < wanted:
         asset += 1
         name = None if rng.random() < 0.25 else f"asset-{asset}"
         room = wanted - len(events)
-        events += make_group(rng, name, 1 if name is None else room)
+        events += make_group(rng, name, 1 if name is None else room, mix)
     rng.shuffle(events)  # their starts interleave
     events.sort(key=lambda e: -causes.SEVERITY_RANK[e["severity"]])
     outage = {"lost": rng.random() < 0.35} if rng.random() < 0.35 else None
@@ -84,23 +103,24 @@ def prompt(facts, lang):
     out += ["flag:more"] if facts["more"] else []
     out += [f"normal:{causes.normal_class(facts)}"]
     groups = causes.groups(facts["events"])
-    follow = followers(groups)
+    follow = followers(facts, groups)
     for members in groups:
         named = facts["events"][members[0]]["asset"] is not None
-        out += [f"<a{members[0] + 1}>" if named else "asset:none"]
+        out += [f"<a{causes.number(facts, members[0])}>" if named else "asset:none"]
         for i in members:
-            out += event_tokens(facts["events"][i], i + 1, follow[i])
+            out += event_tokens(facts["events"][i], causes.number(facts, i), follow[i])
     return [*out, "<sep>"]
 
 
-def followers(groups):
+def followers(facts, groups):
     """What comes after each event: the next of its group, the first of the next group, or nothing."""
     found = {}
     for n, members in enumerate(groups):
         for i, j in zip(members, members[1:]):
-            found[i] = f"join{i + 1}:{j + 1}"
-        end = members[-1]
-        found[end] = f"then{end + 1}:{groups[n + 1][0] + 1}" if n + 1 < len(groups) else f"last{end + 1}"
+            found[i] = f"join{causes.number(facts, i)}:{causes.number(facts, j)}"
+        end = causes.number(facts, members[-1])
+        last = n + 1 == len(groups)
+        found[members[-1]] = f"last{end}" if last else f"then{end}:{causes.number(facts, groups[n + 1][0])}"
     return found
 
 
@@ -128,11 +148,27 @@ def is_held_out(facts):
     return int.from_bytes(digest[:4], "big") < HELD_OUT_SHARE * 2**32
 
 
+def drills(seed, count):
+    """Yields prompt ids and the first two answer ids of scenarios whose cause rests on two or more events."""
+    rng, found = random.Random(seed), 0
+    while found < count:
+        facts, lang = make_facts(rng, WEIGHED), rng.choice(vocab.LANGS)
+        if len(causes.groups(facts["events"])[0]) >= 2 and not is_held_out(facts):
+            found += 1
+            yield vocab.encode(prompt(facts, lang)), vocab.encode(answer(facts, lang)[:2])
+
+
 def samples(seed, count, held_out):
-    """Yields `count` distinct (facts, lang, prompt ids, answer ids) from one side of the split."""
+    """Yields `count` distinct (facts, lang, prompt ids, answer ids) from one side of the split.
+
+    The held-out side is plausible throughout; the side for training is in part hard.
+    """
     rng, seen = random.Random(seed), set()
     while len(seen) < count:
-        facts, lang = make_facts(rng), rng.choice(vocab.LANGS)
+        hard = not held_out and rng.random() < HARD_SHARE
+        facts, lang = make_facts(rng, HARD if hard else PLAUSIBLE), rng.choice(vocab.LANGS)
+        if hard and rng.random() < GAPS_SHARE:
+            facts["numbers"] = sorted(rng.sample(range(1, vocab.EVENTS_MAX + 1), len(facts["events"])))
         if is_held_out(facts) != held_out:
             continue
         ids = tuple(vocab.encode(prompt(facts, lang)))

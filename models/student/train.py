@@ -29,13 +29,14 @@ HEAD_WEIGHT = 8.0  # verdict and cause are two tokens of sixty, but take the mos
 MEASURED = 400  # held-out scenarios per measurement
 SEED_HELD_OUT = 2  # data seeds of the runs differ from it; the split itself is by hash
 
-TEACHER = Shape(len(vocab.TOKENS), hidden=192, layers=5, heads=6, kv_heads=2, inter=512)
 STUDENT = Shape(len(vocab.TOKENS), hidden=128, layers=4, heads=4, kv_heads=2, inter=352)
+# The teacher begins as the student with a second, at first silent layer after each of its own, and goes on longer.
+TEACHER = dataclasses.replace(STUDENT, layers=8)
 
 
 @dataclasses.dataclass
 class Run:
-    """One training. `start`: run whose weights it begins with; `level`, `decay`: height of the rate, part that falls."""
+    """One training. `start`: run whose weights it begins with; `level`, `decay`: height of the rate, falling part."""
 
     shape: Shape
     steps: int
@@ -54,10 +55,11 @@ class Run:
 # The plain student goes on twice from the same weights over the same scenarios: alone and with the teacher. What
 # distillation is worth is the difference of these two.
 RUNS = {
-    "teacher": Run(TEACHER, 1600, data_seed=1, weight_seed=12),
-    "plain": Run(STUDENT, 1500, data_seed=1),
-    "continued": Run(STUDENT, 1500, data_seed=4, start="plain", level=0.8, decay=1.0),
-    "distilled": Run(STUDENT, 1500, data_seed=4, start="plain", level=0.8, decay=1.0, teacher="teacher"),
+    "first": Run(STUDENT, 3000, data_seed=1),
+    "teacher": Run(TEACHER, 2000, data_seed=6, start="first", level=0.9, decay=1.0),
+    "plain": Run(STUDENT, 3600, data_seed=5, start="first", level=0.9, decay=1.0),
+    "continued": Run(STUDENT, 900, data_seed=7, start="plain", level=0.3, decay=1.0),
+    "distilled": Run(STUDENT, 900, data_seed=7, start="plain", level=0.3, decay=1.0, teacher="teacher"),
 }
 
 
@@ -100,10 +102,15 @@ def stacked_rows(name, parameter, shape):
 
 
 def batches(seed, skip):
-    """Endless batches (ids [B, S], weights of the answer tokens [B, S]), similar lengths together, `BATCH_TOKENS` at most."""
+    """Endless batches: ids and weights of the answer tokens, [B, S] each, similar lengths together.
+
+    Two fifths of the rows are drills, verdict and cause alone: short, so they take a fifth of the time.
+    """
     rng, chunk = random.Random(seed), 0
     while True:
-        pool = [(p + a, len(p)) for _, _, p, a in scenarios.samples(seed * 100_000 + chunk, 4000, held_out=False)]
+        whole = scenarios.samples(seed * 100_000 + chunk, 3000, held_out=False)
+        pool = [(p + a, len(p)) for _, _, p, a in whole]
+        pool += [(p + a, len(p)) for p, a in scenarios.drills(seed * 100_000 + chunk, 2000)]
         pool.sort(key=lambda x: len(x[0]) + rng.random())
         found, rows = [], []
         for row in pool:
@@ -149,19 +156,20 @@ def train(name):
     """Runs or continues one training; returns the model, and leaves it as `<name>.pt`."""
     run = RUNS[name]
     torch.manual_seed(run.weight_seed)
-    model = load(run.start).train() if run.start else Glm(run.shape)
+    model = grown(load(run.start), run.shape).train() if run.start else Glm(run.shape)
     teacher = load(run.teacher) if run.teacher else None
-    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
-    parts = [stacked_rows(n, p, run.shape) for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    inner = [(n, p) for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("blocks")]
+    matrices, parts = [p for _, p in inner], [stacked_rows(n, p, run.shape) for n, p in inner]
     others = [p for n, p in model.named_parameters() if not (p.dim() == 2 and n.startswith("blocks"))]
-    muon, adam = Muon(matrices, parts, rate=0.02), torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0)
+    muon = Muon(matrices, parts, rate=0.02)
+    adam = torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.95), weight_decay=0.0)
     path, step, spent = CHECKPOINTS / f"{name}.part.pt", 0, 0.0
     if path.exists():
         saved = torch.load(path)
         step, spent, muon.buffers = saved["step"], saved["spent_s"], saved["muon"]
         model.load_state_dict(saved["model"])
         adam.load_state_dict(saved["adam"])
-    started = time.time() - spent
+    started, recent = time.time() - spent, []
     print(f"{name}: {model.parameters_count()} parameters, {run.steps} steps from {step}", flush=True)
     for ids, weights in batches(run.data_seed, step):
         scale = run.rate(step)
@@ -174,18 +182,35 @@ def train(name):
         muon.step(scale)
         adam.step()
         step += 1
-        if step % 50 == 0:
-            spent = time.time() - started
-            print(f"{name} step {step} cross-entropy {hard.item():.4f} loss {loss.item():.4f} {spent:.0f} s", flush=True)
+        recent.append(hard.item())
+        if step % 100 == 0:
+            mean, recent = sum(recent) / len(recent), []
+            print(f"{name} step {step} cross-entropy {mean:.4f} {time.time() - started:.0f} s", flush=True)
         if step % 100 == 0 or step == run.steps:
             saved = {"step": step, "spent_s": time.time() - started, "muon": muon.buffers}
             torch.save({"model": model.state_dict(), "adam": adam.state_dict(), **saved}, path)
         if step >= run.steps:
             break
     figures = {"steps": run.steps, "training_s": round(time.time() - started), **measure(model)}
-    torch.save({"shape": run.shape.__dict__, "model": model.state_dict(), "figures": figures}, CHECKPOINTS / f"{name}.pt")
+    finished = {"shape": run.shape.__dict__, "model": model.state_dict(), "figures": figures}
+    torch.save(finished, CHECKPOINTS / f"{name}.pt")
     print(name, json.dumps(figures), flush=True)
     return model
+
+
+def grown(model, shape):
+    """The same function with more layers: behind each layer stand new ones that add nothing yet."""
+    if model.shape == shape:
+        return model
+    larger, times = Glm(shape), shape.layers // model.shape.layers
+    state = {name: w for name, w in model.state_dict().items() if not name.startswith("blocks")}
+    larger.load_state_dict(state, strict=False)
+    for n, block in enumerate(larger.blocks):
+        block.load_state_dict(model.blocks[n // times].state_dict())
+        if n % times:
+            block.out.weight.data.zero_()
+            block.down.weight.data.zero_()
+    return larger
 
 
 def load(name):

@@ -114,7 +114,7 @@ EN_CAUSES = {
     "disk_full": ("a filling disk", "Free space on the disk"),
     "ambient_heat": ("ambient heat", "Ventilate the room"),
     "icing": ("icing", "Defrost and check the heating"),
-    "unknown": (None, "Check <c1> on site"),
+    "unknown": (None, "Check <c> on site"),
 }
 
 ZH_CAUSES = {
@@ -133,7 +133,7 @@ ZH_CAUSES = {
     "disk_full": ("磁盘 将满", "清理 磁盘 空间"),
     "ambient_heat": ("环境 过热", "加强 室内 通风"),
     "icing": ("结冰", "除霜 并 检查 加热"),
-    "unknown": (None, "到 现场 检查 <c1>"),
+    "unknown": (None, "到 现场 检查 <c>"),
 }
 
 EN = {
@@ -219,10 +219,12 @@ def clause(table, event, i, brief):
 def group_sentence(table, facts, members):
     """One sentence for the events of one group: what was seen."""
     events = facts["events"]
-    out = fill(table["asset"], members[0] + 1, "a") if events[members[0]]["asset"] is not None else []
+    first = causes.number(facts, members[0])
+    out = fill(table["asset"], first, "a") if events[members[0]]["asset"] is not None else []
     for n, i in enumerate(members):
         out += [table["join"]] if n else []
-        out += clause(table, events[i], i + 1, brief=i >= FULL_CLAUSES)
+        number = causes.number(facts, i)
+        out += clause(table, events[i], number, brief=number > FULL_CLAUSES)
     return [*out, table["stop"]]
 
 
@@ -247,7 +249,7 @@ def text(facts, lang):
         out += group_sentence(table, facts, members)
     urgency = causes.urgency(facts)
     advice = table["causes"][causes.cause(facts)][1]
-    out += table[f"advice.{urgency}"].replace("{}", advice).split()
+    out += fill(table[f"advice.{urgency}"].replace("{}", advice), causes.number(facts, 0), "c")
     out += table["more"].split() if facts["more"] else []
     return out + (table[f"normal.{normal}"].split() if normal != "none" else [])
 

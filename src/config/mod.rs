@@ -1,7 +1,7 @@
 //! What an operator writes: parsed, checked, all errors at once.
 //!
-//! One table per seat ([`tables`]) names every key with its kind, range, default and meaning. The parser
-//! ([`document`]), the reference and the commented example files ([`reference`]) are all read from it, so they cannot
+//! One table per seat (`tables`) names every key with its kind, range, default and meaning. The parser
+//! (`document`), the reference and the commented example files (`reference`) are all read from it, so they cannot
 //! drift apart:
 //!
 //! ```text

@@ -1,7 +1,7 @@
 //! An MQTT broker inside the process: rumqttd on loopback, for the demo and for tests. Not for production.
 //!
 //! What it does not do, and outpost does not rely on: it never refuses a publish by reason code, forgets everything when
-//! the process ends, forgets the oldest messages when a subscriber lags behind by more than [`SEGMENTS`] segments, and
+//! the process ends, forgets the oldest messages when a subscriber lags behind by more than `SEGMENTS` segments, and
 //! fires a delayed will as soon as the same client connects again with a clean start. It can't be stopped: its threads
 //! live as long as the process.
 

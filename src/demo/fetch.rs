@@ -11,8 +11,8 @@ use smol::future::FutureExt as _;
 use smol::net::TcpStream;
 use smol_hyper::rt::FuturesIo;
 
-/// The body of `http://addr/path`, at most [`BODY_BYTES_MAX`] bytes. Fails on any status but 200 and after
-/// [`PATIENCE`].
+/// The body of `http://addr/path`, at most `BODY_BYTES_MAX` bytes. Fails on any status but 200 and after
+/// `PATIENCE`.
 pub async fn get(addr: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let late = async {
         smol::Timer::after(PATIENCE).await;

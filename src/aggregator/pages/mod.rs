@@ -1,6 +1,6 @@
 //! The pages: HTML made by the server, one style sheet, one small script, nothing from anywhere else.
 //!
-//! Whatever a device says is hostile until escaped: names, labels, reasons and texts go through [`html::Esc`].
+//! Whatever a device says is hostile until escaped: names, labels, reasons and texts go through [`crate::http::Escaped`].
 
 mod chart;
 mod device;

@@ -170,7 +170,7 @@ pub struct LaneHolding {
     pub settled: u64,
     /// Declared losses by reason.
     pub lost: Vec<(String, u64)>,
-    /// The first [`HOLES_SHOWN`] ranges below `highest` that are neither.
+    /// The first `HOLES_SHOWN` ranges below `highest` that are neither.
     pub holes: Vec<(u64, u64)>,
 }
 

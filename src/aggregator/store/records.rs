@@ -182,8 +182,36 @@ fn insert_episode(
     seq: u64,
     update: &EpisodeUpdate,
 ) -> rusqlite::Result<()> {
-    let severity = update.severity as i64;
-    let episode: i64 = connection
+    let episode = episode_row(connection, key.device, update)?;
+    advance(connection, episode, update)?;
+    // Steps from before a restart may come after the word of it.
+    connection
+        .prepare_cached(
+            "UPDATE episodes SET phase = 'interrupted' WHERE key = ?1 AND phase <> 'closed' AND EXISTS
+                (SELECT 1 FROM notices WHERE device = ?2 AND epoch = ?3 AND seq > ?4 AND code = ?5)",
+        )?
+        .execute(params![episode, key.device, key.epoch_bits(), seq.cast_signed(), Notice::AGENT_STARTED])?;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            key.device,
+            key.epoch_bits(),
+            seq.cast_signed(),
+            episode,
+            update.at.0,
+            update.phase.name(),
+            update.severity as i64,
+            update.last
+        ])?;
+    Ok(())
+}
+
+/// The row of the episode, made from this step if it is the first that arrives; returns its key.
+fn episode_row(connection: &Connection, device: i64, update: &EpisodeUpdate) -> rusqlite::Result<i64> {
+    connection
         .prepare_cached(
             "INSERT INTO episodes (device, id, start, at, phase, channel, pattern, severity,
                                    baseline, peak, last, bound, count, unit, reason)
@@ -192,14 +220,14 @@ fn insert_episode(
         )?
         .query_row(
             params![
-                key.device,
+                device,
                 update.id.cast_signed(),
                 update.start.0,
                 update.at.0,
                 update.phase.name(),
                 update.channel.as_str(),
                 update.pattern.name(),
-                severity,
+                update.severity as i64,
                 update.baseline,
                 update.peak,
                 update.last,
@@ -209,7 +237,11 @@ fn insert_episode(
                 update.reason
             ],
             |row| row.get(0),
-        )?;
+        )
+}
+
+/// Brings the row up to this step, unless a later one has done so already.
+fn advance(connection: &Connection, episode: i64, update: &EpisodeUpdate) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE episodes SET at = ?2, phase = ?3, baseline = ?4, peak = ?5, last = ?6, bound = ?7, count = ?8,
@@ -232,28 +264,6 @@ fn insert_episode(
             .prepare_cached("UPDATE episodes SET phase = 'closed' WHERE key = ?1")?
             .execute([episode])?;
     }
-    // Steps from before a restart may come after the word of it.
-    connection
-        .prepare_cached(
-            "UPDATE episodes SET phase = 'interrupted' WHERE key = ?1 AND phase <> 'closed' AND EXISTS
-                (SELECT 1 FROM notices WHERE device = ?2 AND epoch = ?3 AND seq > ?4 AND code = ?5)",
-        )?
-        .execute(params![episode, key.device, key.epoch_bits(), seq.cast_signed(), Notice::AGENT_STARTED])?;
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            key.device,
-            key.epoch_bits(),
-            seq.cast_signed(),
-            episode,
-            update.at.0,
-            update.phase.name(),
-            severity,
-            update.last
-        ])?;
     Ok(())
 }
 
