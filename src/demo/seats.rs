@@ -194,7 +194,7 @@ impl Seat {
 
 /// The ports that the configuration's defaults name, if nobody has them.
 const AGENT_PORT: u16 = 9750;
-const AGGREGATOR_PORT: u16 = 9760;
+const AGGREGATOR_PORT: u16 = 9751;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Ten seconds.
 const START_LOOKS: u32 = 200;
