@@ -61,7 +61,9 @@ struct Libraries;
 
 impl Log for Libraries {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn
+        // tract warns at every load that it was tested with older operator sets; the golden answers test it with ours.
+        let least = if metadata.target().starts_with("tract") { Level::Error } else { Level::Warn };
+        metadata.level() <= least
     }
 
     fn log(&self, record: &Record<'_>) {
