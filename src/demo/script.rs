@@ -44,7 +44,7 @@ impl Acts {
 
 /// Without `--for`.
 const LENGTH: Duration = Duration::from_secs(75);
-const START_AND_END: Duration = Duration::from_secs(12);
+const START_AND_END: Duration = Duration::from_secs(6);
 /// Plant time per second.
 const SPEED: u32 = 120;
 const SEED: u64 = 20;
