@@ -131,6 +131,7 @@ def card(manifest, found):
     titles = {"first": "student, first part", "teacher": "teacher", "plain": "student, plain"}
     titles |= {"continued": "student, continued alone", "distilled": "student, continued with the teacher"}
     titles |= {"shipped_without_quantisation": "shipped, before int8", "shipped": "shipped (int8)"}
+    titles |= {"shipped_in_operation": "shipped (int8), mix of operation"}
     for key, title in titles.items():
         if key in m:
             f = m[key]
@@ -145,7 +146,12 @@ def card(manifest, found):
     head = "| model | parameters | held-out | exact | with grammar | verdict | cause | exact en | exact zh | "
     head += "cross-entropy | training |"
     table = f"{head}\n|{'---|' * 11}\n{table}" if rows else table
-    return CARD.format(m=manifest, table=table, samples=samples)
+    counts = ""
+    for key, title in (("shipped_in_operation", "mix of operation"), ("shipped", "hard set")):
+        if "exact_by_events" in m.get(key, {}):
+            shares = ", ".join(f"{n}: {100 * x:.0f} %" for n, x in m[key]["exact_by_events"].items())
+            counts += f"- Exact by number of events, {title}: {shares}.\n"
+    return CARD.format(m=manifest, table=table, counts=counts, samples=samples)
 
 
 CARD = """# Outpost's student
@@ -168,12 +174,14 @@ all answer tokens weighing the same and only on plausible scenarios; a fresh run
 
 ## Figures
 
-Held-out: scenarios of two to six events whose combination of measurements, patterns and assets was never trained on.
+Held-out: scenarios of two to six events whose combination of measurements, patterns and assets was never trained on. In
+the mix of operation none and one event are among them, as often as the generator draws them.
 Exact: the whole answer, token for token, decoded greedily, without a grammar and with it (`grammar.py`). Cross-entropy:
 nats per answer token.
 
 {table}
 
+{counts}
 Worst difference of logits against transformers' `GlmForCausalLM` with the same dequantised weights:
 training code {m[logit_difference_max][training_code]:.1e}, graph in onnxruntime {m[logit_difference_max][onnxruntime]:.1e}.
 

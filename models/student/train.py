@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import distributed, multiprocessing
 
 import scenarios
 import vocabulary as vocab
@@ -36,7 +37,10 @@ TEACHER = dataclasses.replace(STUDENT, layers=8)
 
 @dataclasses.dataclass
 class Run:
-    """One training. `start`: run whose weights it begins with; `level`, `decay`: height of the rate, falling part."""
+    """One training. `start`: run whose weights it begins with; `level`, `decay`: height of the rate, falling part.
+
+    `workers`: processes that share each step, every one with a batch of its own.
+    """
 
     shape: Shape
     steps: int
@@ -46,6 +50,7 @@ class Run:
     level: float = 1.0
     decay: float = 0.6
     weight_seed: int = 11
+    workers: int = 1
 
     def rate(self, step):
         """Share of the base rate at one step: a short rise, a plateau, a straight fall to zero."""
@@ -58,8 +63,9 @@ RUNS = {
     "first": Run(STUDENT, 3000, data_seed=1),
     "teacher": Run(TEACHER, 2000, data_seed=6, start="first", level=0.9, decay=1.0),
     "plain": Run(STUDENT, 3600, data_seed=5, start="first", level=0.9, decay=1.0),
-    "continued": Run(STUDENT, 900, data_seed=7, start="plain", level=0.3, decay=1.0),
-    "distilled": Run(STUDENT, 900, data_seed=7, start="plain", level=0.3, decay=1.0, teacher="teacher"),
+    "continued": Run(STUDENT, 1500, data_seed=7, start="plain", level=0.4, decay=1.0),
+    "distilled": Run(STUDENT, 1500, data_seed=7, start="plain", level=0.4, decay=1.0, teacher="teacher"),
+    "long": Run(STUDENT, 2300, data_seed=8, start="distilled", level=0.6, decay=1.0, teacher="teacher", workers=2),
 }
 
 
@@ -152,8 +158,26 @@ def loss_of(model, teacher, ids, weights):
     return ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * hard, hard
 
 
-def train(name):
-    """Runs or continues one training; returns the model, and leaves it as `<name>.pt`."""
+def worker(rank, name):
+    """One of several processes that train together."""
+    torch.set_num_threads(1)
+    meeting = f"file://{(CHECKPOINTS / name).resolve()}.meeting"
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=RUNS[name].workers)
+    train(name, rank)
+    distributed.destroy_process_group()
+
+
+def average_gradients(model, workers):
+    """The mean over all workers, in one exchange."""
+    gradients = [p.grad for p in model.parameters()]
+    flat = torch.cat([g.reshape(-1) for g in gradients]) / workers
+    distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+        gradient.copy_(part.view_as(gradient))
+
+
+def train(name, rank=0):
+    """Runs or continues one training and leaves it as `<name>.pt`."""
     run = RUNS[name]
     torch.manual_seed(run.weight_seed)
     model = grown(load(run.start), run.shape).train() if run.start else Glm(run.shape)
@@ -171,31 +195,34 @@ def train(name):
         adam.load_state_dict(saved["adam"])
     started, recent = time.time() - spent, []
     print(f"{name}: {model.parameters_count()} parameters, {run.steps} steps from {step}", flush=True)
-    for ids, weights in batches(run.data_seed, step):
+    for ids, weights in batches(run.data_seed + 10 * rank, step):
         scale = run.rate(step)
         for group in adam.param_groups:
             group["lr"] = 0.004 * scale
         loss, hard = loss_of(model, teacher, ids, weights)
         model.zero_grad(set_to_none=True)
         loss.backward()
+        if run.workers > 1:
+            average_gradients(model, run.workers)
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         muon.step(scale)
         adam.step()
         step += 1
         recent.append(hard.item())
-        if step % 100 == 0:
+        if step % 100 == 0 and rank == 0:
             mean, recent = sum(recent) / len(recent), []
             print(f"{name} step {step} cross-entropy {mean:.4f} {time.time() - started:.0f} s", flush=True)
-        if step % 100 == 0 or step == run.steps:
+        if rank == 0 and (step % 100 == 0 or step == run.steps):
             saved = {"step": step, "spent_s": time.time() - started, "muon": muon.buffers}
             torch.save({"model": model.state_dict(), "adam": adam.state_dict(), **saved}, path)
         if step >= run.steps:
             break
+    if rank > 0:
+        return
     figures = {"steps": run.steps, "training_s": round(time.time() - started), **measure(model)}
     finished = {"shape": run.shape.__dict__, "model": model.state_dict(), "figures": figures}
     torch.save(finished, CHECKPOINTS / f"{name}.pt")
     print(name, json.dumps(figures), flush=True)
-    return model
 
 
 def grown(model, shape):
@@ -222,9 +249,12 @@ def load(name):
 
 
 @torch.no_grad()
-def measure(model, count=MEASURED):
-    """Greedy answers on scenarios whose combination training never saw; every figure is a share or a mean."""
-    cases = list(scenarios.samples(SEED_HELD_OUT, count, held_out=True))
+def measure(model, count=MEASURED, cases=None):
+    """Greedy answers on `cases`, or on scenarios of two to six events whose combination training never saw.
+
+    Every figure is a share or a mean.
+    """
+    cases = cases or list(scenarios.samples(SEED_HELD_OUT, count, held_out=True))
     answers = generate(model, [p for _, _, p, _ in cases], vocab.END_IDS)
     guided = generate(model, [p for _, _, p, _ in cases], vocab.END_IDS, grammar=Grammar)
     pairs = [(got, wanted) for got, (_, _, _, wanted) in zip(answers, cases)]
@@ -242,6 +272,10 @@ def measure(model, count=MEASURED):
         "exact_zh": share([got == wanted for (got, wanted), c in zip(pairs, cases) if c[1] == "zh"]),
         "exact_with_grammar": share([got == c[3] for got, c in zip(guided, cases)]),
         "verdict_with_grammar": share([got[:1] == c[3][:1] for got, c in zip(guided, cases)]),
+        "exact_by_events": {
+            n: share([got == c[3] for got, c in zip(answers, cases) if len(c[0]["events"]) == n])
+            for n in sorted({len(c[0]["events"]) for c in cases})
+        },
         "cross_entropy": total / tokens,
     }
 
@@ -255,5 +289,10 @@ if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("STUDENT_THREADS", "1")))
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or RUNS:
-        if not (CHECKPOINTS / f"{name}.pt").exists():
+        if (CHECKPOINTS / f"{name}.pt").exists():
+            continue
+        if RUNS[name].workers == 1:
             train(name)
+        else:
+            (CHECKPOINTS / f"{name}.meeting").unlink(missing_ok=True)
+            multiprocessing.spawn(worker, (name,), nprocs=RUNS[name].workers)
