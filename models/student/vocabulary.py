@@ -86,11 +86,12 @@ def decode(ids):
 
 
 def write_files():
-    """Writes `vocab.txt` (one token per line, id = line number from 0) and `vocab.json` (groups as [first, end))."""
+    """Writes `vocab.txt` (one token per line, id = line number from 0) and `vocab.json` (groups as [first, end), clauses)."""
     (HERE / "vocab.txt").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
     ranges = {name: [ID[tokens[0]], ID[tokens[0]] + len(tokens)] for name, tokens in GROUPS.items()}
     doc = {"size": len(TOKENS), "groups": ranges, "bos": BOS, "sep": SEP, "pad": PAD, "end_ids": END_IDS}
-    (HERE / "vocab.json").write_text(json.dumps(doc, indent=1) + "\n", encoding="utf-8")
+    doc["clauses"] = {lang: wording.LANGUAGES[lang]["clauses"] for lang in LANGS}
+    (HERE / "vocab.json").write_text(json.dumps(doc, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -203,8 +203,8 @@ def fill(phrase, i, available):
     return re.sub(r"<([cabplsdk])>", rf"<\g<1>{i}>", resolved).split()
 
 
-def clause(table, event, i, brief):
-    """One event in words, with its own slots only."""
+def clause(table, event, i, brief, roles=None):
+    """One event in words, with its own slots only; `roles`: those that it fills, if the event does not tell."""
     kind = event["pattern"]
     if event["quantity"] == "door" and kind in ("high", "rise"):
         kind = "door.high"
@@ -213,7 +213,8 @@ def clause(table, event, i, brief):
     state = "ongoing" if event["ongoing"] else "ended"
     if brief:
         state = "brief" if event["ongoing"] else "brief_ended"
-    return fill(table["clauses"][f"{kind}.{state}"], i, causes.available_roles(event))
+    roles = causes.available_roles(event) if roles is None else roles
+    return fill(table["clauses"][f"{kind}.{state}"], i, roles)
 
 
 def group_sentence(table, facts, members):

@@ -2,9 +2,10 @@
 //!
 //! Verdict (never below the rules' floor), then cause, then text in one language, then the end. In the text a slot is open
 //! only if these facts fill it; a figure of an event only while that event's channel is the last one named in the sentence,
-//! so a sibling's figure can't be picked; after an asset only a
-//! channel of that asset. The end opens when a sentence is complete and everything that must be said has been
-//! said. [`limits::ANSWER_RESERVE_TOKENS`] before the length bound the grammar closes the text itself, so it always ends.
+//! so a sibling's figure can't be picked; after an asset only a channel of that asset. The first mention of a channel opens a
+//! clause, which follows one of the event's own phrases ([`crate::digest::clauses`]): what fell can't be said to have risen. The
+//! end opens when a sentence is complete and everything that must be said has been said.
+//! [`limits::ANSWER_RESERVE_TOKENS`] before the length bound the grammar closes the text itself, so it always ends.
 
 use crate::digest::slots::{Role, Slot};
 use crate::digest::vocab::{Cause, Kind, TokenId, Vocab};
@@ -71,6 +72,10 @@ pub struct Grammar<'v> {
     pending: Vec<Slot>,
     /// The event whose channel was named last in this sentence.
     subject: Option<usize>,
+    /// In which clauses each event may be told.
+    phrases: Vec<Vec<Vec<TokenId>>>,
+    /// The clause under way: its event and what has been said of it, the channel first.
+    clause: Option<(usize, Vec<TokenId>)>,
     /// Which events belong together.
     groups: Vec<Vec<usize>>,
     /// The first event of the asset that was named while none of its channels has been named since.
@@ -111,6 +116,8 @@ impl<'v> Grammar<'v> {
             open_slots,
             pending: must_be_said(facts),
             subject: None,
+            phrases: phrases(vocab, facts, lang),
+            clause: None,
             groups: prompt::groups(facts),
             asset: None,
             previous: None,
@@ -135,6 +142,7 @@ impl<'v> Grammar<'v> {
             return Err(NotAllowed(token));
         }
         self.length += 1;
+        self.follow_clause(token);
         match (self.stage, self.vocab.kind(token)) {
             (_, Kind::Verdict(verdict)) => (self.verdict, self.stage) = (verdict, Stage::Cause),
             (_, Kind::Cause(cause)) => (self.cause, self.stage) = (cause, Stage::Text),
@@ -172,6 +180,33 @@ impl<'v> Grammar<'v> {
         self.cause
     }
 
+    /// The first time an event's channel is named its clause begins; the mark after a whole phrase ends it.
+    fn follow_clause(&mut self, token: TokenId) {
+        match (&mut self.clause, self.vocab.kind(token)) {
+            (Some((event, said)), _) => {
+                said.push(token);
+                if !self.phrases[*event].iter().any(|phrase| phrase.starts_with(said)) {
+                    self.clause = None;
+                }
+            }
+            (None, Kind::Slot(slot @ Slot::Event(event, Role::Channel))) if self.pending.contains(&slot) => {
+                let told = self.phrases.get(event).is_some_and(|phrases| !phrases.is_empty());
+                self.clause = told.then(|| (event, vec![token]));
+            }
+            _ => {}
+        }
+    }
+
+    /// What may follow within a clause: the next token of a phrase, or after a whole one the mark that parts or ends.
+    fn allow_clause(&self, mask: &mut TokenMask, event: usize, said: &[TokenId]) {
+        for phrase in self.phrases[event].iter().filter(|phrase| phrase.starts_with(said)) {
+            match phrase.get(said.len()) {
+                Some(&next) => mask.set(next, true),
+                None => self.vocab.clause_ends(self.lang).for_each(|mark| mask.set(mark, true)),
+            }
+        }
+    }
+
     fn say(&mut self, slot: Slot) {
         self.pending.retain(|&other| other != slot);
         match slot {
@@ -193,7 +228,10 @@ impl<'v> Grammar<'v> {
                 _ => false,
             }),
             Stage::Text if self.closing => self.allow_closing(&mut mask),
-            Stage::Text => self.allow_text(&mut mask),
+            Stage::Text => match &self.clause {
+                Some((event, said)) => self.allow_clause(&mut mask, *event, said),
+                None => self.allow_text(&mut mask),
+            },
             Stage::Done => {}
         }
         self.allowed = mask;
@@ -250,6 +288,11 @@ impl<'v> Grammar<'v> {
             _ => true,
         }
     }
+}
+
+fn phrases(vocab: &Vocab, facts: &Facts, lang: Lang) -> Vec<Vec<Vec<TokenId>>> {
+    let events = facts.events.iter().take(limits::FACT_EVENTS_MAX).enumerate();
+    events.map(|(index, event)| vocab.clauses().phrases(vocab, event, index, lang)).collect()
 }
 
 /// Whether the prompt speaks of it: what the model was not told of, it may not mention.
@@ -330,30 +373,60 @@ mod tests {
         assert_eq!(open, ["verdict:critical"]);
     }
 
-    #[test]
-    fn a_figure_is_open_only_after_its_own_channel() {
-        let vocab = testing::vocab();
+    /// Two events of one asset and one of none, all alike.
+    fn three_hot_bearings() -> Facts {
         let mut facts = testing::hot_bearing();
         facts.events.push(facts.events[0].clone());
         facts.events.push(EventFact { asset: None, ..facts.events[0].clone() });
-        let mut grammar = Grammar::new(&vocab, &facts, Lang::En);
-        let mut take = |text: &str| grammar.advance(vocab.id(text).unwrap());
-        for token in ["verdict:critical", "cause:unknown", "<a1>", ":"] {
-            take(token).unwrap();
+        facts
+    }
+
+    #[test]
+    fn an_event_is_told_in_its_own_clauses_with_its_own_figures() {
+        let vocab = testing::vocab();
+        let facts = three_hot_bearings();
+        let phrases = |index: usize| vocab.clauses().phrases(&vocab, &facts.events[index], index, Lang::En);
+        for (first, second) in [(0, 1), (1, 0)] {
+            let mut grammar = Grammar::new(&vocab, &facts, Lang::En);
+            let mut take = |text: &str| grammar.advance(vocab.id(text).unwrap());
+            for token in ["verdict:critical", "cause:unknown", "<a1>", ":"] {
+                take(token).unwrap();
+            }
+            assert!(take("<c3>").is_err(), "the third belongs to no asset");
+            for (index, form) in [(0, first), (1, second)] {
+                let phrase = phrases(index)[form].clone();
+                grammar.advance(phrase[0]).unwrap();
+                for &token in &phrase[1..] {
+                    for foreign in ["<p3>", "<c2>", "fallen", "low", "stuck"] {
+                        let foreign = vocab.id(foreign).unwrap();
+                        assert!(foreign == token || !grammar.allowed().contains(foreign));
+                    }
+                    grammar.advance(token).unwrap();
+                }
+                let mark = if index == 0 { ";" } else { "." };
+                grammar.advance(vocab.id(mark).unwrap()).unwrap();
+            }
+            let mut take = |text: &str| grammar.advance(vocab.id(text).unwrap());
+            assert!(take("<p2>").is_err(), "a new sentence names its channel anew");
+            assert!(take("<a2>").is_err(), "an asset goes by its first event");
         }
-        assert!(take("<c3>").is_err(), "the third belongs to no asset");
-        take("<c1>").unwrap();
-        assert!(take("<p2>").is_err());
-        take("<p1>").unwrap();
-        take(";").unwrap();
-        take("<c2>").unwrap();
-        assert!(take("<p1>").is_err());
-        take("<p2>").unwrap();
-        take(".").unwrap();
-        assert!(take("<p2>").is_err(), "a new sentence names its channel anew");
-        assert!(take("<a2>").is_err(), "an asset goes by its first event");
-        take("<c3>").unwrap();
-        take(".").unwrap();
+    }
+
+    #[test]
+    fn nothing_ends_before_the_last_event_and_the_normal_channels_are_told() {
+        let vocab = testing::vocab();
+        let facts = three_hot_bearings();
+        let mut grammar = Grammar::new(&vocab, &facts, Lang::En);
+        for token in ["verdict:critical", "cause:unknown"] {
+            grammar.advance(vocab.id(token).unwrap()).unwrap();
+        }
+        for (index, event) in facts.events.iter().enumerate() {
+            for token in vocab.clauses().phrases(&vocab, event, index, Lang::En).remove(0) {
+                grammar.advance(token).unwrap();
+            }
+            grammar.advance(vocab.id(".").unwrap()).unwrap();
+        }
+        let mut take = |text: &str| grammar.advance(vocab.id(text).unwrap());
         assert!(take("<eos>").is_err(), "how many channels were normal is still to be said");
         take("<normal>").unwrap();
         take(".").unwrap();

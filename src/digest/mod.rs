@@ -1,5 +1,6 @@
 //! Facts into words: prompt, grammar, verification, rendering, and the template that always works.
 
+pub mod clauses;
 pub mod figures;
 pub mod grammar;
 pub mod prompt;

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::digest::Lang;
+use crate::digest::clauses::Clauses;
 use crate::digest::slots::Slot;
 use crate::limits;
 use crate::reading::{Severity, named_enum};
@@ -59,6 +60,7 @@ pub struct Vocab {
     bos: TokenId,
     sep: TokenId,
     end: TokenId,
+    clauses: Clauses,
 }
 
 /// A vocabulary that can't be used; the model's fault.
@@ -93,6 +95,8 @@ struct Layout {
     bos: usize,
     sep: usize,
     end_ids: Vec<usize>,
+    #[serde(default)]
+    clauses: Clauses,
 }
 
 impl Vocab {
@@ -113,9 +117,14 @@ impl Vocab {
             kinds[end as usize] = Kind::End;
         }
         let ids = index(&texts)?;
-        let vocab = Vocab { texts, kinds, ids, bos, sep, end };
+        let vocab = Vocab { texts, kinds, ids, bos, sep, end, clauses: layout.clauses };
         vocab.check()?;
         Ok(vocab)
+    }
+
+    /// How events may be told; empty for a model that leaves it open.
+    pub fn clauses(&self) -> &Clauses {
+        &self.clauses
     }
 
     /// Number of tokens.
@@ -166,6 +175,12 @@ impl Vocab {
     /// Whether the token closes a sentence.
     pub fn ends_sentence(&self, id: TokenId) -> bool {
         matches!(self.kind(id), Kind::Mark(_)) && matches!(self.text(id), "." | "。" | "!" | "！")
+    }
+
+    /// The marks that may follow a whole clause: the semicolon, and what closes a sentence.
+    pub fn clause_ends(&self, lang: Lang) -> impl Iterator<Item = TokenId> + '_ {
+        let semicolon = self.id(if lang == Lang::En { ";" } else { "；" });
+        semicolon.into_iter().chain(self.full_stop(lang))
     }
 
     /// The full stop of a language.
