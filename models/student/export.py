@@ -296,4 +296,4 @@ def describe(model, run, figures, parity):
 
 
 if __name__ == "__main__":
-    main("--random" in sys.argv, 200 if "--quick" in sys.argv else 1000)
+    main("--random" in sys.argv, 300 if "--quick" in sys.argv else 1000)
