@@ -234,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn a_period_with_next_to_nothing_in_it_is_left_to_the_template() {
+        let glm = Glm::start(GlmOptions { budget: Duration::from_secs(60), ..GlmOptions::default() });
+        for (normal, engine) in [(0, Engine::Template), (1, Engine::Template), (2, Engine::Glm)] {
+            let facts = Facts { events: Vec::new(), channels_normal: normal, ..testing::hot_bearing() };
+            let digest = word(&glm.handle(), facts, Lang::Zh);
+            assert_eq!(digest.engine, engine, "{normal} normal channels: {}", digest.fallback_reason);
+        }
+        glm.stop();
+    }
+
+    #[test]
     fn a_budget_that_is_up_gives_the_template_at_once() {
         let glm = Glm::start(GlmOptions { budget: Duration::ZERO, ..GlmOptions::default() });
         let digest = word(&glm.handle(), testing::hot_bearing(), Lang::Zh);

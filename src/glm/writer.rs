@@ -27,6 +27,9 @@ pub enum Unworded {
     /// The prompt needs a token that the vocabulary lacks.
     #[error(transparent)]
     Prompt(#[from] NoSuchToken),
+    /// No event and at most one channel: the student has not learnt to say that reliably.
+    #[error("there is too little to word")]
+    TooLittle,
     /// The time was up.
     #[error("the time budget was exceeded")]
     OverBudget,
@@ -47,6 +50,9 @@ impl Writer {
     /// Words `facts`; gives up once `deadline` has passed. Blocks for the time of the decoding, typically some ten
     /// milliseconds.
     pub fn word(&mut self, facts: &Facts, lang: Lang, id: u64, deadline: Mono) -> Result<Digest, Unworded> {
+        if facts.events.is_empty() && facts.channels_normal < 2 {
+            return Err(Unworded::TooLittle);
+        }
         let started = clock::mono();
         let prompt = prompt::encode(self.model.vocab(), facts, lang)?;
         let encoded = clock::mono();
