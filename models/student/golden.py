@@ -201,8 +201,8 @@ mostly in the wording of the fourth to sixth event (the pattern's verb, a value 
 decodes under a grammar that holds each clause to the event it tells. What the grammar can't mend is a wrong cause where
 several events have to be weighed. The template stands behind both.
 
-Quiet periods in Chinese with no or one normal channel come out wrong (the sentence for many channels): the program should
-word these by template.
+Quiet periods in Chinese with no or one normal channel come out wrong (the sentence for many channels): the program
+words these by template.
 
 It knows {m[vocab]} tokens, 17 causes and the author's rules, nothing else: a cause is a hint for the first look, not a
 diagnosis. Its verdict can be wrong; the program never lets it fall below the rules' own severity. Scenarios are made up,
