@@ -150,6 +150,18 @@ const _: () = assert!(MALFORMED_SAMPLE_BYTES_MAX < LINE_BYTES_MAX);
 
 /// Largest file of a student.
 pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Widest residual stream or MLP of a GLM.
+pub const GLM_WIDTH_MAX: usize = 64 * 1024;
+/// Most transformer blocks of a GLM.
+pub const GLM_LAYERS_MAX: usize = 256;
+/// Most heads of a GLM.
+pub const GLM_HEADS_MAX: usize = 512;
+/// Most elements of one head.
+pub const GLM_HEAD_DIM_MAX: usize = 512;
+/// Most tokens of a GLM's vocabulary.
+pub const GLM_VOCAB_MAX: usize = 1024 * 1024;
+/// Most positions of a GLM.
+pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
 /// Digests that wait for the language model; further ones are worded by the template.
 pub const DIGEST_QUEUE_MAX: usize = 8;
 /// Time from the request to the words, by default; after that the template words it.

@@ -76,7 +76,7 @@ const PANIC: &[(&str, &str)] = &[
 ];
 
 /// Files of tests that their module's name does not tell.
-const TEST_FILES: &[&str] = &["src/digest/testing.rs", "src/glm/golden.rs"];
+const TEST_FILES: &[&str] = &["src/digest/testing.rs", "src/glm/student/golden.rs"];
 
 /// What is never left behind.
 const LEFTOVERS: &[&str] = &["todo!", "unimplemented!", "dbg!", "#[ignore"];
@@ -90,6 +90,8 @@ const LINES_MAX: usize = 700;
 const LONG: &[&str] = &[];
 /// Files that may hold `unsafe`, each block with its reason.
 const UNSAFE: &[&str] = &["src/glm/memory.rs"];
+/// The one room where every file may: what it gives out is safe.
+const UNSAFE_ROOM: &str = "src/glm/kernels/";
 
 #[test]
 fn the_sources_keep_the_layers_and_the_house_rules() {
@@ -152,7 +154,7 @@ fn look_at_rust(path: &str, text: &str) -> Vec<String> {
     if text.lines().count() > LINES_MAX && !LONG.contains(&path) {
         found.push(format!("has more than {LINES_MAX} lines: part it by role"));
     }
-    if has_word(&whole, "unsafe") && !UNSAFE.contains(&path) {
+    if has_word(&whole, "unsafe") && !UNSAFE.contains(&path) && !path.starts_with(UNSAFE_ROOM) {
         found.push("holds unsafe and is not on the list".into());
     }
     found.extend(
@@ -508,7 +510,7 @@ mod rules {
             assert_eq!(found("src/cli/args.rs", body), "", "listed with its reason");
             let in_tests = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{body}\n}}");
             assert_eq!(found("src/glm/mod.rs", &in_tests), "");
-            assert_eq!(found("src/glm/golden.rs", body), "");
+            assert_eq!(found("src/glm/student/golden.rs", body), "");
         }
         assert_eq!(found("src/glm/mod.rs", "x.unwrap_or(1); // .unwrap()"), "");
     }

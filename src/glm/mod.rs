@@ -3,15 +3,11 @@
 //! [`Bundle`] holds the files, [`Model`] runs the graph, [`Writer`] words one digest, [`Glm`] is the thread with its bounded
 //! queue. Whatever goes wrong here, the template words the digest and the digest says why.
 
-mod bundle;
-#[cfg(test)]
-mod golden;
+pub mod arch;
+pub mod kernels;
 mod memory;
-mod model;
+pub mod student;
 mod worker;
-mod writer;
 
-pub use bundle::{BadBundle, Bundle, Shape};
-pub use model::{Model, ModelError};
+pub use student::{BadBundle, Bundle, Model, ModelError, Shape, Unworded, Writer};
 pub use worker::{Glm, GlmHandle, GlmOptions};
-pub use writer::{Unworded, Writer};

@@ -9,7 +9,7 @@ use crate::digest::prompt::NoSuchToken;
 use crate::digest::verify::Unverified;
 use crate::digest::{Digest, DigestTiming, Engine, Lang, prompt, render, template, verify};
 use crate::facts::Facts;
-use crate::glm::model::{Model, ModelError};
+use crate::glm::student::{Model, ModelError};
 use crate::limits;
 use crate::time::Mono;
 

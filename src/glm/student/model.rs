@@ -8,8 +8,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
 use crate::digest::vocab::{BadVocab, TokenId, Vocab};
-use crate::glm::bundle::{BadBundle, Bundle, Shape};
 use crate::glm::memory;
+use crate::glm::student::{BadBundle, Bundle, Shape};
 use crate::limits;
 
 /// A loaded student.

@@ -78,10 +78,10 @@ impl Bundle {
     /// The student that ships inside the program.
     pub fn embedded() -> Result<Bundle, BadBundle> {
         Self::check(
-            Cow::Borrowed(include_bytes!("../../models/student/student.onnx")),
-            Cow::Borrowed(include_str!("../../models/student/vocab.txt")),
-            Cow::Borrowed(include_str!("../../models/student/vocab.json")),
-            include_str!("../../models/student/manifest.json"),
+            Cow::Borrowed(include_bytes!("../../../models/student/student.onnx")),
+            Cow::Borrowed(include_str!("../../../models/student/vocab.txt")),
+            Cow::Borrowed(include_str!("../../../models/student/vocab.json")),
+            include_str!("../../../models/student/manifest.json"),
         )
     }
 

@@ -7,7 +7,7 @@ use crate::digest::slots::{Role, Slot};
 use crate::digest::vocab::{TokenId, Vocab};
 use crate::digest::{Lang, prompt, render, verify};
 use crate::facts::{EventFact, Facts, Outage};
-use crate::glm::{Bundle, Model};
+use crate::glm::student::{Bundle, Model};
 use crate::reading::{ChannelId, Pattern, Quantity, Severity, Unit};
 use crate::time::Wall;
 
@@ -98,7 +98,7 @@ impl GoldenEvent {
 }
 
 fn cases() -> Vec<Case> {
-    let golden: Golden = serde_json::from_str(include_str!("../../models/student/golden.json")).unwrap();
+    let golden: Golden = serde_json::from_str(include_str!("../../../models/student/golden.json")).unwrap();
     assert!(golden.cases.len() >= 6);
     golden.cases
 }

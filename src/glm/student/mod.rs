@@ -1,0 +1,12 @@
+//! The shipped student: a model of the digest's own words and slots, in the program or in a folder of the operator's.
+
+mod bundle;
+#[cfg(test)]
+mod golden;
+mod model;
+mod writer;
+
+pub use bundle::{BadBundle, Bundle, Shape};
+pub use model::{Model, ModelError};
+pub(in crate::glm) use writer::by_template;
+pub use writer::{Unworded, Writer};
