@@ -97,6 +97,18 @@ impl BytesMut {
     pub fn zeroed(len: usize) -> BytesMut {
         BytesMut { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
     }
+
+    /// None yet.
+    pub(super) const fn empty() -> BytesMut {
+        BytesMut { lines: Vec::new(), len: 0 }
+    }
+
+    /// The same bytes with a sign.
+    pub(super) fn as_signed_mut(&mut self) -> &mut [i8] {
+        let bytes: &mut [u8] = self;
+        // SAFETY: every byte is a valid i8 and the other way round, with the same size and alignment.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+    }
 }
 
 impl std::ops::Deref for BytesMut {

@@ -22,7 +22,57 @@
 #![allow(unsafe_code)]
 
 mod bytes;
+mod isa;
+mod linear;
 mod matrix;
+mod team;
+
+use std::fmt;
+use std::sync::Arc;
+
+use team::Team;
 
 pub use bytes::{Bytes, BytesMut};
+pub use isa::Isa;
+pub use linear::Epilogue;
 pub use matrix::{BLOCK_COLS, BadMatrix, Block, Format, Matrix, PANEL_ROWS, PanelWriter};
+
+/// The kernels of one instruction set and the threads that run them. Clones share the threads.
+///
+/// One call at a time has the threads; a second one at the same time runs on its caller alone.
+#[derive(Clone)]
+pub struct Kernels {
+    isa: Isa,
+    team: Arc<Team>,
+}
+
+impl Kernels {
+    /// Kernels for `isa`, or the fastest of this machine where it lacks that, on `threads` threads, the caller included:
+    /// at least 1, at most what the machine runs at once.
+    pub fn new(isa: Isa, threads: usize) -> Kernels {
+        let isa = if isa.is_available() { isa } else { Isa::detect() };
+        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        Kernels { isa, team: Arc::new(Team::new(threads.clamp(1, at_once))) }
+    }
+
+    /// The fastest kernels of this machine.
+    pub fn detect(threads: usize) -> Kernels {
+        Kernels::new(Isa::detect(), threads)
+    }
+
+    /// Which instruction set they use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How many threads work at once, the caller included.
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", self.isa, self.threads())
+    }
+}

@@ -1,0 +1,52 @@
+//! Which instructions the machine has, found out at run time.
+
+use crate::reading::named_enum;
+
+named_enum! {
+    /// A set of instructions that kernels exist for. A later one of the same machine is faster.
+    Isa {
+        /// Whatever the compiler makes of plain Rust; the reference for all others.
+        Portable = "portable",
+        /// x86-64 with AVX2, FMA and F16C.
+        Avx2 = "avx2",
+        /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+        Avx512Vnni = "avx512_vnni",
+        /// armv7 with NEON.
+        Armv7Neon = "armv7_neon",
+        /// aarch64, where NEON is never missing.
+        Neon = "neon",
+        /// aarch64 with `sdot`.
+        NeonDotprod = "neon_dotprod",
+        /// aarch64 with `sdot` and `smmla`.
+        NeonI8mm = "neon_i8mm",
+    }
+}
+
+impl Isa {
+    /// The fastest of this machine.
+    pub fn detect() -> Isa {
+        Isa::available().pop().unwrap_or(Isa::Portable)
+    }
+
+    /// All of this machine, slowest first.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.iter().copied().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// Whether this machine has it, and this program kernels for it.
+    pub fn is_available(self) -> bool {
+        self == Isa::Portable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_has_the_portable_kernels_and_detects_its_fastest() {
+        let available = Isa::available();
+        assert_eq!(available.first(), Some(&Isa::Portable));
+        assert_eq!(available.last(), Some(&Isa::detect()));
+    }
+}
