@@ -138,7 +138,8 @@ pub(crate) mod tests {
     #[test]
     fn impossible_shapes_are_refused_by_the_name_of_the_number() {
         assert_eq!(tiny().validate(), Ok(()));
-        let cases: [(&str, fn(&mut Arch)); 6] = [
+        type Spoil = fn(&mut Arch);
+        let cases: [(&str, Spoil); 6] = [
             ("hidden", |a| a.hidden = usize::MAX),
             ("kv_heads", |a| a.kv_heads = 3),
             ("kv_heads", |a| a.kv_heads = 0),
