@@ -1,32 +1,126 @@
 //! A few threads that share one piece of work at a time.
+//!
+//! A token of a small model is a hundred short products, so what counts is how soon a thread hears of the next one. Threads
+//! that find nothing to do therefore look again for some tens of microseconds before they sleep: while a model runs they
+//! are always awake (handing over a job costs well below a microsecond), and an idle agent burns nothing.
+//!
+//! A job is a function and a number of parts. Whoever is free claims the next part, so a thread that is late, or held up by
+//! something else on the machine, leaves its share to the others: nobody ever waits for a thread that has claimed nothing.
+//!
+//! # Protocol
+//! The caller writes the job, then the number of its parts to `unclaimed` (release). Claiming is decrementing that (acquire)
+//! while it is above zero: from then on the job cannot end before the claimed part has, so its function may be called. The
+//! part's end is announced by decrementing `unfinished` (release); at zero (acquire) the caller returns, and only then
+//! may the job be written again.
 
+use std::any::Any;
+use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+/// How often a thread without work looks again before it sleeps; each time is 10 to 60 ns, according to the machine.
+const LOOKS_BEFORE_SLEEP: u32 = 2000;
+/// How often the caller looks whether the last parts are done before it lends its processor to whoever is doing them.
+const LOOKS_BEFORE_YIELD: u32 = 2000;
 
 /// Threads that work on the parts of one job together; the caller is one of them.
-#[derive(Debug)]
 pub(super) struct Team {
-    threads: usize,
+    shared: Arc<Shared>,
+    members: Vec<JoinHandle<()>>,
 }
 
+/// A cache line of its own (two, as they are fetched in pairs).
+#[repr(align(128))]
+struct Apart<T>(T);
+
+struct Shared {
+    unclaimed: Apart<AtomicUsize>,
+    unfinished: Apart<AtomicUsize>,
+    job: Apart<UnsafeCell<Job>>,
+    /// Whether somebody has the team.
+    taken: AtomicBool,
+    ends: AtomicBool,
+    /// Which members sleep, or are about to.
+    asleep: Vec<Apart<AtomicBool>>,
+    /// What the first part that panicked said.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    parts: usize,
+    work: *const (dyn Fn(usize) + Sync),
+}
+
+// SAFETY: `job` is written by whoever holds `taken` while no part is claimed, and read only by who has claimed one (see
+// Protocol). What `work` points at is `Sync` and outlives the job.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer in `job` is used by whoever has claimed a part, on any thread.
+unsafe impl Send for Shared {}
+
 impl Team {
-    /// A team of `threads`, the caller included: one spawns none.
-    pub(super) fn new(_threads: usize) -> Team {
-        Team { threads: 1 }
+    /// A team of `threads`, the caller included: one spawns none. Fewer where the machine refuses more.
+    pub(super) fn new(threads: usize) -> Team {
+        let wanted = threads.saturating_sub(1);
+        let shared = Arc::new(Shared {
+            unclaimed: Apart(AtomicUsize::new(0)),
+            unfinished: Apart(AtomicUsize::new(0)),
+            job: Apart(UnsafeCell::new(Job { parts: 0, work: &|_| () })),
+            taken: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
+            asleep: (0..wanted).map(|_| Apart(AtomicBool::new(false))).collect(),
+            panic: Mutex::new(None),
+        });
+        let spawn = |member: usize| {
+            let shared = Arc::clone(&shared);
+            let name = format!("glm:{}", member + 1);
+            thread::Builder::new().name(name).spawn(move || shared.serve(member)).ok()
+        };
+        let members = (0..wanted).map_while(spawn).collect();
+        Team { shared, members }
     }
 
     /// How many work at once, the caller included.
     pub(super) fn threads(&self) -> usize {
-        self.threads
+        self.members.len() + 1
     }
 
-    /// Calls `work` once with every number below `parts`, on any thread and in any order; returns when all are done.
-    /// One part runs on the caller and wakes nobody.
+    /// Calls `work` once with every number below `parts`, on any thread and roughly in order; returns when all are done.
+    /// A single part runs on the caller and wakes nobody. While another caller has the team, or from inside a part, all of
+    /// them run on the caller.
     ///
     /// # Panics
     /// On the caller, after all parts have ended, where one of them did.
     pub(super) fn run(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
-        (0..parts).for_each(work);
+        let shared = &*self.shared;
+        if parts < 2 || self.members.is_empty() || shared.taken.swap(true, Ordering::Acquire) {
+            return (0..parts).for_each(work);
+        }
+        // SAFETY: a lifetime is cut off; `work` outlives this call, and no part is claimed or running after it.
+        let work =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
+        // SAFETY: this thread has the team, and the job before has ended: nobody reads it.
+        unsafe { *shared.job.0.get() = Job { parts, work } };
+        shared.unfinished.0.store(parts, Ordering::Relaxed);
+        // Sequentially consistent with `Shared::sleep`: either the member sees the parts or we see that it sleeps.
+        shared.unclaimed.0.store(parts, Ordering::SeqCst);
+        for (member, asleep) in self.members.iter().zip(&shared.asleep).take(parts - 1) {
+            if asleep.0.load(Ordering::SeqCst) && asleep.0.swap(false, Ordering::Relaxed) {
+                member.thread().unpark();
+            }
+        }
+        while shared.work_on_one() {}
+        shared.wait();
+        let panic =
+            shared.panic.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut p| p.take());
+        shared.taken.store(false, Ordering::Release);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
     }
 
     /// Calls `work` once with every `len` elements of `all` (the last may have fewer) and their number.
@@ -43,6 +137,90 @@ impl Team {
             // SAFETY: chunks of different parts do not overlap, and every part runs once.
             work(part, unsafe { split.part(start..total.min(start + len)) });
         });
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::SeqCst);
+        for member in self.members.drain(..) {
+            member.thread().unpark();
+            // Parts' panics are caught, so a member has none of its own to tell of.
+            let _ = member.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Team {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} threads", self.threads())
+    }
+}
+
+impl Shared {
+    /// Claims a part and does it; `false` where there is none.
+    fn work_on_one(&self) -> bool {
+        let unclaimed = &self.unclaimed.0;
+        let mut left = unclaimed.load(Ordering::Relaxed);
+        loop {
+            if left == 0 {
+                return false;
+            }
+            match unclaimed.compare_exchange_weak(left, left - 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => left = now,
+            }
+        }
+        // SAFETY: with a part claimed the job stays as it is until `unfinished` is decremented below (see Protocol).
+        let Job { parts, work } = unsafe { *self.job.0.get() };
+        // SAFETY: as above, and `Team::run`, which lent it, has not returned.
+        let work = unsafe { &*work };
+        if let Err(said) = catch_unwind(AssertUnwindSafe(|| work(parts - left))) {
+            let mut panic = self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            panic.get_or_insert(said);
+        }
+        self.unfinished.0.fetch_sub(1, Ordering::Release);
+        true
+    }
+
+    /// Until all parts have ended.
+    fn wait(&self) {
+        let mut looks = 0;
+        while self.unfinished.0.load(Ordering::Acquire) > 0 {
+            if looks < LOOKS_BEFORE_YIELD {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// What a member does all its life.
+    fn serve(&self, member: usize) {
+        let mut looks = 0;
+        while !self.ends.load(Ordering::Relaxed) {
+            if self.work_on_one() {
+                looks = 0;
+            } else if looks < LOOKS_BEFORE_SLEEP {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                self.sleep(&self.asleep[member].0);
+                looks = 0;
+            }
+        }
+    }
+
+    fn sleep(&self, asleep: &AtomicBool) {
+        asleep.store(true, Ordering::SeqCst);
+        while asleep.load(Ordering::Relaxed)
+            && self.unclaimed.0.load(Ordering::SeqCst) == 0
+            && !self.ends.load(Ordering::SeqCst)
+        {
+            thread::park();
+        }
+        asleep.store(false, Ordering::Relaxed);
     }
 }
 
@@ -74,5 +252,86 @@ impl<'a, T> Split<'a, T> {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
         // SAFETY: inside the slice by the assertion; the only reference to it by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// How often each of `parts` ran.
+    fn count(team: &Team, parts: usize) -> Vec<usize> {
+        let counts: Vec<_> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+        team.run(parts, &|part| _ = counts[part].fetch_add(1, Ordering::Relaxed));
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_part_runs_once_whether_the_members_are_awake_or_asleep() {
+        for threads in 1..=4 {
+            let team = Team::new(threads);
+            assert_eq!(team.threads(), threads);
+            for round in 0..2000 {
+                let parts = round % 37;
+                assert_eq!(count(&team, parts), vec![1; parts], "{threads} threads, round {round}");
+                if round % 400 == 0 {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn members_take_part() {
+        let team = Team::new(2);
+        let both = std::sync::Barrier::new(2);
+        // Would never end on one thread.
+        team.run(2, &|_| _ = both.wait());
+        thread::sleep(Duration::from_millis(20));
+        team.run(2, &|_| _ = both.wait());
+    }
+
+    #[test]
+    fn a_panic_in_a_part_reaches_the_caller_after_all_others_are_done_and_the_team_goes_on() {
+        let team = Team::new(3);
+        for bad in 0..8 {
+            let done = AtomicUsize::new(0);
+            let run = catch_unwind(AssertUnwindSafe(|| {
+                team.run(8, &|part| {
+                    if part == bad {
+                        resume_unwind(Box::new("no"));
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }));
+            assert_eq!(run.unwrap_err().downcast_ref(), Some(&"no"));
+            assert_eq!(done.into_inner(), 7);
+            assert_eq!(count(&team, 5), [1; 5]);
+        }
+    }
+
+    #[test]
+    fn a_second_caller_and_a_call_from_inside_a_part_run_alone() {
+        let team = Team::new(2);
+        let inside = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        team.run(4, &|_| team.run(3, &|_| _ = inside.fetch_add(1, Ordering::Relaxed)));
+                    }
+                });
+            }
+        });
+        assert_eq!(inside.into_inner(), 3 * 200 * 12);
+    }
+
+    #[test]
+    fn chunks_cover_a_slice_once() {
+        let mut all = [0_u32; 103];
+        Team::new(2).run_chunks(&mut all, 10, &|part, chunk| chunk.fill(part as u32 + 1));
+        assert!(all.iter().enumerate().all(|(i, &part)| part == i as u32 / 10 + 1));
     }
 }
