@@ -7,6 +7,8 @@
 //! A set of kernels is one [`LinearFns`]: a file per instruction set defines a `const FNS: LinearFns`, and [`fns`] names
 //! it. Fields may be borrowed from a slower set.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,6 @@ pub(super) struct Sums(pub(super) [f32; PANEL_ROWS]);
 
 /// Vectors quantised to int8 in blocks of 32, block by block: all tokens of block 0, then of block 1.
 #[derive(Clone, Copy)]
-#[allow(dead_code)]
 pub(super) struct Quantised<'a> {
     /// Vectors.
     pub(super) tokens: usize,
@@ -53,6 +54,17 @@ pub(super) struct Quantised<'a> {
     /// What a sum over weights that are stored with an offset is off by: `-offset * sum of q`, where the scale is. The
     /// offset is 8 for `Q4_0` (nibbles are 0..=15), 128 for `Q8_0` (for kernels that flip the top bit).
     pub(super) corrections: &'a [i32],
+}
+
+impl Quantised<'_> {
+    /// Whether every place of every token can be read.
+    fn is_consistent(&self) -> bool {
+        let places = self.blocks * self.stride;
+        self.tokens <= self.stride
+            && self.q.len() >= places * BLOCK_COLS
+            && self.scales.len() >= places
+            && self.corrections.len() >= places
+    }
 }
 
 /// A few neighbouring blocks of all tokens, to be filled; otherwise like [`Quantised`].
@@ -90,8 +102,11 @@ pub(super) struct LinearFns {
 
 /// The kernels of an instruction set.
 fn fns(isa: Isa) -> &'static LinearFns {
-    debug_assert!(isa.is_available());
-    &portable::FNS
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni => &avx512::FNS,
+        _ => &portable::FNS,
+    }
 }
 
 impl Kernels {

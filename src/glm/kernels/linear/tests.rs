@@ -1,5 +1,7 @@
 //! Every kernel against a naive product of what the matrix gives back.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A product and what it is expected to be.
@@ -95,6 +97,35 @@ fn the_portable_product_is_the_naive_one_up_to_quantised_activations() {
                     let off = (f64::from(*out) - want).abs();
                     let what = (format, rows, cols, tokens, case.epilogue);
                     assert!(off <= error, "{what:?} at {i}: {out}, not {want}, off by {off} > {error}");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_instruction_set_gives_what_the_portable_one_gives(
+        seed: u64,
+        rows in 1_usize..70,
+        cols in 1_usize..200,
+        tokens in 1_usize..=40,
+        gated: bool,
+        threads in 1_usize..=2,
+    ) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for format in Format::ALL.iter().copied() {
+            let make = if gated { Case::gated } else { Case::random };
+            let case = make(&mut rng, format, rows, cols, tokens);
+            let want = case.run(&Kernels::new(Isa::Portable, 1));
+            for isa in Isa::available() {
+                let out = case.run(&Kernels::new(isa, threads));
+                for (i, (out, want)) in out.iter().zip(&want).enumerate() {
+                    let off = (out - want).abs();
+                    // The same products in another order: sums of 200 numbers below 1, times another such one if gated.
+                    prop_assert!(off <= 2e-5 * (1.0 + want.abs()), "{isa} {format} at {i}: {out}, not {want}");
                 }
             }
         }
