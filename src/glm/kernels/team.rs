@@ -124,6 +124,7 @@ impl Team {
     }
 
     /// Calls `work` once with every `len` elements of `all` (the last may have fewer) and their number.
+    #[allow(dead_code)]
     pub(super) fn run_chunks<T: Send>(
         &self,
         all: &mut [T],

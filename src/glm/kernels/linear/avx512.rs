@@ -4,13 +4,13 @@
 use std::arch::x86_64::*;
 
 use super::super::matrix::BLOCK_COLS;
-use super::{LinearFns, Quantised, QuantisedMut, Sums, portable};
+use super::{FEW_TOKENS, LinearFns, Panels, Quantised, QuantisedMut, Sums, portable};
 
 /// For `Isa::Avx512Vnni`.
 pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_gate };
 
 /// Bytes ahead of the block in work that are fetched while one token is multiplied.
-const AHEAD_BYTES: usize = 4096;
+const AHEAD_BYTES: usize = 2048;
 
 /// Weights of a block as they lie: how they become eight registers of unsigned bytes.
 trait Packed {
@@ -67,15 +67,15 @@ impl Packed for Unpacked {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn q8_0(panel: &[u8], x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
+unsafe fn q8_0(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
     // SAFETY: passed on.
-    unsafe { panel_product::<Q8>(panel, x, scratch, sums) }
+    unsafe { product::<Q8>(panels, x, scratch, sums) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn q4_0(panel: &[u8], x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
+unsafe fn q4_0(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
     // SAFETY: passed on.
-    unsafe { panel_product::<Q4>(panel, x, scratch, sums) }
+    unsafe { product::<Q4>(panels, x, scratch, sums) }
 }
 
 /// From so many tokens on a panel is unpacked once instead of for every tile.
@@ -83,161 +83,243 @@ const UNPACK_TOKENS: usize = 17;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn panel_product<P: Packed>(panel: &[u8], x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
-    let (numbers, scales) = panel.split_at(x.blocks * P::BYTES);
-    assert!(sums.len() == x.tokens && scales.len() >= x.blocks * 32 && x.is_consistent());
+unsafe fn product<P: Packed>(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
+    let stride = panels.bytes.len() / panels.count;
+    assert!(
+        sums.len() == panels.count * x.tokens && stride >= x.blocks * (P::BYTES + 32) && x.is_consistent()
+    );
+    let numbers = panels.bytes.as_ptr();
     // SAFETY: lengths as asserted.
     unsafe {
         if x.tokens < UNPACK_TOKENS {
-            return tiles::<P>(numbers, scales, x, sums);
+            let w = Weights { numbers, scales: numbers.add(x.blocks * P::BYTES), stride };
+            return tiles::<P>(w, panels.count, x, sums);
         }
-        let scratch = &mut scratch[..x.blocks * 512];
-        for (to, block) in scratch.chunks_exact_mut(512).zip(numbers.chunks_exact(P::BYTES)) {
-            for (to, w) in to.chunks_exact_mut(64).zip(P::unpack(block.as_ptr())) {
-                _mm512_storeu_si512(to.as_mut_ptr().cast(), w);
+        for (panel, sums) in panels.with_sums(sums) {
+            let (numbers, scales) = panel.split_at(x.blocks * P::BYTES);
+            let scratch = &mut scratch[..x.blocks * 512];
+            for (to, block) in scratch.chunks_exact_mut(512).zip(numbers.chunks_exact(P::BYTES)) {
+                for (to, w) in to.chunks_exact_mut(64).zip(P::unpack(block.as_ptr())) {
+                    _mm512_storeu_si512(to.as_mut_ptr().cast(), w);
+                }
             }
+            let w = Weights { numbers: scratch.as_ptr(), scales: scales.as_ptr(), stride };
+            tiles::<Unpacked>(w, 1, x, sums);
         }
-        tiles::<Unpacked>(scratch, scales, x, sums);
     }
+}
+
+/// Where panels are.
+#[derive(Clone, Copy)]
+struct Weights {
+    /// Of the first one.
+    numbers: *const u8,
+    /// Of the first one.
+    scales: *const u8,
+    /// From one panel to the next.
+    stride: usize,
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tiles<P: Packed>(numbers: &[u8], scales: &[u8], x: Quantised<'_>, sums: &mut [Sums]) {
+unsafe fn tiles<P: Packed>(w: Weights, panels: usize, x: Quantised<'_>, sums: &mut [Sums]) {
     let mut first = 0;
-    while first < sums.len() {
-        let rest = &mut sums[first..];
+    while first < x.tokens {
         // SAFETY: passed on; every tile has at least as many tokens left as it takes.
         unsafe {
-            first += match rest.len() {
-                1 => tile::<P, 1>(numbers, scales, x, first, rest),
-                2 => tile::<P, 2>(numbers, scales, x, first, rest),
-                3 => tile::<P, 3>(numbers, scales, x, first, rest),
-                4 => tile::<P, 4>(numbers, scales, x, first, rest),
-                5 => tile::<P, 5>(numbers, scales, x, first, rest),
-                6 => tile::<P, 6>(numbers, scales, x, first, rest),
-                7 => tile::<P, 7>(numbers, scales, x, first, rest),
-                8..16 => tile::<P, 8>(numbers, scales, x, first, rest),
-                _ => tile::<P, 16>(numbers, scales, x, first, rest),
+            first += match x.tokens - first {
+                1 => tile::<P, 4, 1>(w, panels, x, first, sums),
+                2 => tile::<P, 4, 2>(w, panels, x, first, sums),
+                3 => tile::<P, 4, 3>(w, panels, x, first, sums),
+                4 => tile::<P, 4, 4>(w, panels, x, first, sums),
+                5 => tile::<P, 2, 5>(w, panels, x, first, sums),
+                6 => tile::<P, 2, 6>(w, panels, x, first, sums),
+                7 => tile::<P, 2, 7>(w, panels, x, first, sums),
+                8..16 => tile::<P, 2, 8>(w, panels, x, first, sums),
+                _ => tile::<P, 1, 16>(w, panels, x, first, sums),
             };
         }
     }
 }
 
+/// `N` tokens times all panels, `M` panels at once as long as there are as many; gives `N`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<P: Packed, const N: usize>(
-    numbers: &[u8],
-    scales: &[u8],
+unsafe fn tile<P: Packed, const M: usize, const N: usize>(
+    w: Weights,
+    panels: usize,
     x: Quantised<'_>,
     first: usize,
     sums: &mut [Sums],
 ) -> usize {
-    let mut out = [_mm512_setzero_ps(); N];
-    for b in 0..x.blocks {
-        // SAFETY: `numbers`, `scales` and `x` have `x.blocks` blocks, `x` at least `first + N` tokens in each. Addresses
-        // ahead may lie behind the end: they are only hinted at.
+    let mut panel = 0;
+    while panel < panels {
+        // SAFETY: passed on.
         unsafe {
-            let block = numbers.as_ptr().add(b * P::BYTES);
-            if N == 1 {
-                for line in (0..P::BYTES).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD_BYTES + line).cast());
-                }
-            }
-            let w = P::unpack(block);
-            let w_scales = _mm512_cvtph_ps(_mm256_loadu_si256(scales.as_ptr().add(b * 32).cast()));
-            let place = b * x.stride + first;
-            let q = x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>();
-            for (t, out) in out.iter_mut().enumerate() {
-                let mut dots = _mm512_set1_epi32(*x.corrections.as_ptr().add(place + t));
-                for (g, w) in w.iter().enumerate() {
-                    dots =
-                        _mm512_dpbusd_epi32(dots, *w, _mm512_set1_epi32(q.add(t * 8 + g).read_unaligned()));
-                }
-                let scale = _mm512_mul_ps(w_scales, _mm512_set1_ps(*x.scales.as_ptr().add(place + t)));
-                *out = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, *out);
-            }
+            let w = Weights {
+                numbers: w.numbers.add(panel * w.stride),
+                scales: w.scales.add(panel * w.stride),
+                stride: w.stride,
+            };
+            let sums = &mut sums[panel * x.tokens..];
+            panel += match panels - panel {
+                left if left >= M => panels_tile::<P, M, N>(w, x, first, sums),
+                _ => panels_tile::<P, 1, N>(w, x, first, sums),
+            };
         }
-    }
-    for (sums, out) in sums.iter_mut().zip(out) {
-        // SAFETY: 16 numbers.
-        unsafe { _mm512_storeu_ps(sums.0.as_mut_ptr(), out) };
     }
     N
 }
 
+/// `M` panels times `N` tokens; gives `M`.
+///
+/// # Safety
+/// `w` has `M` panels of `x.blocks` blocks, `x` at least `first + N` tokens.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn panels_tile<P: Packed, const M: usize, const N: usize>(
+    w: Weights,
+    x: Quantised<'_>,
+    first: usize,
+    sums: &mut [Sums],
+) -> usize {
+    let mut out = [[_mm512_setzero_ps(); N]; M];
+    let start = x.place(first, 0);
+    let ahead_blocks = AHEAD_BYTES / P::BYTES;
+    let turn = x.blocks.saturating_sub(ahead_blocks);
+    for b in 0..x.blocks {
+        for (m, out) in out.iter_mut().enumerate() {
+            // SAFETY: see above. Addresses ahead may lie behind the end: they are only hinted at.
+            unsafe {
+                let block = w.numbers.add(m * w.stride + b * P::BYTES);
+                if N <= FEW_TOKENS {
+                    // From the last blocks on to the panels that come next.
+                    let (panel, b) = if b < turn { (m, b + ahead_blocks) } else { (m + M, b - turn) };
+                    let block = w.numbers.wrapping_add(panel * w.stride + b * P::BYTES);
+                    for line in (0..P::BYTES).step_by(64) {
+                        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(line).cast());
+                    }
+                    let scales = w.scales.wrapping_add(panel * w.stride + b * 32);
+                    _mm_prefetch::<_MM_HINT_T0>(scales.cast());
+                }
+                let numbers = P::unpack(block);
+                let scales = _mm512_cvtph_ps(_mm256_loadu_si256(w.scales.add(m * w.stride + b * 32).cast()));
+                let place = start + b * x.width;
+                let q = x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>();
+                for (t, out) in out.iter_mut().enumerate() {
+                    let mut dots = _mm512_set1_epi32(*x.corrections.as_ptr().add(place + t));
+                    for (g, w) in numbers.iter().enumerate() {
+                        let q = _mm512_set1_epi32(q.add(t * 8 + g).read_unaligned());
+                        dots = _mm512_dpbusd_epi32(dots, *w, q);
+                    }
+                    let scale = _mm512_mul_ps(scales, _mm512_set1_ps(*x.scales.as_ptr().add(place + t)));
+                    *out = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, *out);
+                }
+            }
+        }
+    }
+    store(&out, x.tokens, &mut sums[first..]);
+    M
+}
+
+#[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn f32(panel: &[u8], x: &[f32], cols: usize, sums: &mut [Sums]) {
-    assert!(panel.len() >= cols * 64 && x.len() == cols * sums.len());
-    let mut first = 0;
-    while first < sums.len() {
-        let (x, rest) = (&x[first * cols..], &mut sums[first..]);
-        // SAFETY: lengths as asserted, and every tile has at least as many tokens left as it takes.
+fn store<const M: usize, const N: usize>(out: &[[__m512; N]; M], tokens: usize, sums: &mut [Sums]) {
+    for (m, out) in out.iter().enumerate() {
+        for (sums, out) in sums[m * tokens..][..N].iter_mut().zip(out) {
+            // SAFETY: 16 numbers.
+            unsafe { _mm512_storeu_ps(sums.0.as_mut_ptr(), *out) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn f32(panels: Panels<'_>, x: &[f32], cols: usize, sums: &mut [Sums]) {
+    let stride = panels.bytes.len() / panels.count;
+    let tokens = x.len() / cols;
+    assert!(stride >= cols * 64 && sums.len() == panels.count * tokens);
+    let mut panel = 0;
+    while panel < panels.count {
+        let w = panels.bytes[panel * stride..].as_ptr().cast();
+        let sums = &mut sums[panel * tokens..];
+        // SAFETY: lengths as asserted.
         unsafe {
-            first += match rest.len() {
-                1 => f32_tile::<1, 4>(panel, x, cols, rest),
-                2 => f32_tile::<2, 4>(panel, x, cols, rest),
-                3 => f32_tile::<3, 2>(panel, x, cols, rest),
-                4..8 => f32_tile::<4, 2>(panel, x, cols, rest),
-                8..16 => f32_tile::<8, 1>(panel, x, cols, rest),
-                _ => f32_tile::<16, 1>(panel, x, cols, rest),
+            panel += match panels.count - panel {
+                4.. => f32_tiles::<4>(w, stride, x, cols, sums),
+                _ => f32_tiles::<1>(w, stride, x, cols, sums),
             };
         }
     }
 }
 
-/// `N` tokens, each with `CHAINS` sums that do not wait for each other.
+/// All tokens times `M` panels; gives `M`.
+#[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn f32_tile<const N: usize, const CHAINS: usize>(
-    panel: &[u8],
+unsafe fn f32_tiles<const M: usize>(
+    w: *const u8,
+    stride: usize,
     x: &[f32],
     cols: usize,
     sums: &mut [Sums],
 ) -> usize {
-    let mut out = [[_mm512_setzero_ps(); N]; CHAINS];
-    let whole = cols / CHAINS * CHAINS;
-    for c in (0..whole).step_by(CHAINS) {
-        for (k, out) in out.iter_mut().enumerate() {
-            // SAFETY: the panel has 16 numbers for every column, `x` one per token.
+    let tokens = x.len() / cols;
+    let mut first = 0;
+    while first < tokens {
+        // SAFETY: passed on; every tile has at least as many tokens left as it takes.
+        unsafe {
+            first += match tokens - first {
+                1 => f32_tile::<M, 1>(w, stride, x, cols, first, sums),
+                2..4 => f32_tile::<M, 2>(w, stride, x, cols, first, sums),
+                4..16 => f32_tile::<M, 4>(w, stride, x, cols, first, sums),
+                _ if M > 1 => f32_tile::<M, 4>(w, stride, x, cols, first, sums),
+                _ => f32_tile::<M, 16>(w, stride, x, cols, first, sums),
+            };
+        }
+    }
+    M
+}
+
+/// `N` tokens times `M` panels; gives `N`.
+///
+/// # Safety
+/// `w` has `M` panels of `cols` columns, `x` at least `first + N` tokens.
+#[target_feature(enable = "avx512f")]
+unsafe fn f32_tile<const M: usize, const N: usize>(
+    w: *const u8,
+    stride: usize,
+    x: &[f32],
+    cols: usize,
+    first: usize,
+    sums: &mut [Sums],
+) -> usize {
+    let mut out = [[_mm512_setzero_ps(); N]; M];
+    let start = &x[first * cols..(first + N) * cols];
+    for c in 0..cols {
+        for (m, out) in out.iter_mut().enumerate() {
+            // SAFETY: see above.
             unsafe {
-                let w = _mm512_loadu_ps(panel.as_ptr().add((c + k) * 64).cast());
+                let w = _mm512_loadu_ps(w.add(m * stride + c * 64).cast());
                 for (t, out) in out.iter_mut().enumerate() {
-                    *out = _mm512_fmadd_ps(w, _mm512_set1_ps(*x.as_ptr().add(t * cols + c + k)), *out);
+                    *out = _mm512_fmadd_ps(w, _mm512_set1_ps(*start.as_ptr().add(t * cols + c)), *out);
                 }
             }
         }
     }
-    let mut total = [_mm512_setzero_ps(); N];
-    for out in out {
-        total.iter_mut().zip(out).for_each(|(total, out)| *total = _mm512_add_ps(*total, out));
-    }
-    for c in whole..cols {
-        // SAFETY: as above.
-        unsafe {
-            let w = _mm512_loadu_ps(panel.as_ptr().add(c * 64).cast());
-            for (t, total) in total.iter_mut().enumerate() {
-                *total = _mm512_fmadd_ps(w, _mm512_set1_ps(*x.as_ptr().add(t * cols + c)), *total);
-            }
-        }
-    }
-    for (sums, total) in sums.iter_mut().zip(total) {
-        // SAFETY: 16 numbers.
-        unsafe { _mm512_storeu_ps(sums.0.as_mut_ptr(), total) };
-    }
+    store(&out, x.len() / cols, &mut sums[first..]);
     N
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
-    let QuantisedMut { first_block, stride, q, scales, corrections, offset } = to;
+    let QuantisedMut { first_block, width, q, scales, corrections, offset } = to;
     let tokens = x.len() / cols;
-    let blocks = scales.len() / stride;
-    assert!(tokens <= stride && q.len() == scales.len() * BLOCK_COLS && corrections.len() == scales.len());
+    let blocks = scales.len() / width;
+    assert!(tokens <= width && q.len() == scales.len() * BLOCK_COLS && corrections.len() == scales.len());
     for (token, x) in x.chunks_exact(cols).enumerate() {
         for b in 0..blocks {
             let start = (first_block + b) * BLOCK_COLS;
             let left = (cols - start).min(BLOCK_COLS);
             let mask = u32::MAX >> (BLOCK_COLS - left);
-            let place = b * stride + token;
+            let place = b * width + token;
             // SAFETY: only the `left` numbers inside `x` are read; the place is inside `to` as asserted.
             unsafe {
                 let x = x.as_ptr().add(start);
@@ -257,7 +339,7 @@ fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
         }
     }
     for b in 0..blocks {
-        let padding = b * stride + tokens..(b + 1) * stride;
+        let padding = b * width + tokens..(b + 1) * width;
         q[padding.start * BLOCK_COLS..padding.end * BLOCK_COLS].fill(0);
         scales[padding.clone()].fill(0.0);
         corrections[padding].fill(0);

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::super::matrix::{BLOCK_COLS, PANEL_ROWS};
-use super::{LinearFns, Quantised, QuantisedMut, Sums};
+use super::{LinearFns, Panels, Quantised, QuantisedMut, Sums};
 
 /// No instruction set is asked for, so that these may be called anywhere.
 pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_gate };
@@ -12,10 +12,10 @@ pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_ga
 pub(super) const SMALLEST: f32 = 1e-30;
 
 fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
-    let QuantisedMut { first_block, stride, q, scales, corrections, offset } = to;
+    let QuantisedMut { first_block, width, q, scales, corrections, offset } = to;
     let places = q.chunks_exact_mut(BLOCK_COLS).zip(scales).zip(corrections).enumerate();
     for (place, ((q, scale), correction)) in places {
-        let (block, token) = (first_block + place / stride, place % stride);
+        let (block, token) = (first_block + place / width, place % width);
         let start = token * cols + block * BLOCK_COLS;
         let end = (start + BLOCK_COLS).min((token + 1) * cols);
         let numbers = x.get(start..end).unwrap_or(&[]);
@@ -36,18 +36,20 @@ fn quantise_block(numbers: &[f32], q: &mut [i8], offset: i32) -> (f32, i32) {
     (largest / 127.0, -offset * sum)
 }
 
-fn f32(panel: &[u8], x: &[f32], cols: usize, sums: &mut [Sums]) {
-    for (sums, x) in sums.iter_mut().zip(x.chunks_exact(cols)) {
-        *sums = Sums([0.0; PANEL_ROWS]);
-        for (column, x) in panel.chunks_exact(PANEL_ROWS * 4).zip(x) {
-            let (column, _) = column.as_chunks();
-            sums.0.iter_mut().zip(column).for_each(|(sum, w)| *sum += f32::from_le_bytes(*w) * x);
+fn f32(panels: Panels<'_>, x: &[f32], cols: usize, sums: &mut [Sums]) {
+    for (panel, sums) in panels.with_sums(sums) {
+        for (sums, x) in sums.iter_mut().zip(x.chunks_exact(cols)) {
+            *sums = Sums([0.0; PANEL_ROWS]);
+            for (column, x) in panel.chunks_exact(PANEL_ROWS * 4).zip(x) {
+                let (column, _) = column.as_chunks();
+                sums.0.iter_mut().zip(column).for_each(|(sum, w)| *sum += f32::from_le_bytes(*w) * x);
+            }
         }
     }
 }
 
-fn q8_0(panel: &[u8], x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
-    panel_product::<512>(panel, x, sums, |numbers, q, out| {
+fn q8_0(panels: Panels<'_>, x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
+    product::<512>(panels, x, sums, |numbers, q, out| {
         for (group, q) in numbers.chunks_exact(64).zip(q.chunks_exact(4)) {
             for (out, w) in out.iter_mut().zip(group.chunks_exact(4)) {
                 *out += w.iter().zip(q).map(|(&w, &q)| i32::from(w as i8) * i32::from(q)).sum::<i32>();
@@ -56,8 +58,8 @@ fn q8_0(panel: &[u8], x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
     });
 }
 
-fn q4_0(panel: &[u8], x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
-    panel_product::<256>(panel, x, sums, |numbers, q, out| {
+fn q4_0(panels: Panels<'_>, x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
+    product::<256>(panels, x, sums, |numbers, q, out| {
         let (low, high) = q.split_at(BLOCK_COLS / 2);
         for ((group, low), high) in
             numbers.chunks_exact(64).zip(low.chunks_exact(4)).zip(high.chunks_exact(4))
@@ -72,7 +74,18 @@ fn q4_0(panel: &[u8], x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
     });
 }
 
-/// A panel whose blocks have `BYTES` bytes of numbers; `dot(numbers, q, out)` adds one block's products to 16 sums.
+/// Panels whose blocks have `BYTES` bytes of numbers; `dot(numbers, q, out)` adds one block's products to 16 sums.
+fn product<const BYTES: usize>(
+    panels: Panels<'_>,
+    x: Quantised<'_>,
+    sums: &mut [Sums],
+    dot: impl Fn(&[u8], &[i8], &mut [i32; PANEL_ROWS]),
+) {
+    for (panel, sums) in panels.with_sums(sums) {
+        panel_product::<BYTES>(panel, x, sums, &dot);
+    }
+}
+
 fn panel_product<const BYTES: usize>(
     panel: &[u8],
     x: Quantised<'_>,
@@ -88,7 +101,7 @@ fn panel_product<const BYTES: usize>(
         let mut w_scales = [0.0; PANEL_ROWS];
         w_scales.iter_mut().zip(scales).for_each(|(to, s)| *to = f16::from_le_bytes(*s).to_f32());
         for (t, sums) in sums.iter_mut().enumerate() {
-            let place = b * x.stride + t;
+            let place = x.place(t, b);
             let mut block = [0; PANEL_ROWS];
             dot(numbers, &x.q[place * BLOCK_COLS..][..BLOCK_COLS], &mut block);
             for ((sum, block), w_scale) in sums.0.iter_mut().zip(block).zip(w_scales) {
