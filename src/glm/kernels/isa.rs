@@ -9,6 +9,8 @@ named_enum! {
         Portable = "portable",
         /// x86-64 with AVX2, FMA and F16C.
         Avx2 = "avx2",
+        /// The same with VNNI on 256 bits.
+        AvxVnni = "avx_vnni",
         /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
         Avx512Vnni = "avx512_vnni",
         /// armv7 with NEON.
@@ -38,11 +40,12 @@ impl Isa {
         match self {
             Isa::Portable => true,
             #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => has_avx2(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => has_avx2() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => {
-                let has_avx2 = is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c");
-                has_avx2
+                has_avx2()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
@@ -52,6 +55,11 @@ impl Isa {
             _ => false,
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
 #[cfg(test)]

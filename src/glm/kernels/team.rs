@@ -9,9 +9,10 @@
 //!
 //! # Protocol
 //! The caller writes the job, then the number of its parts to `unclaimed` (release). Claiming is decrementing that (acquire)
-//! while it is above zero: from then on the job cannot end before the claimed part has, so its function may be called. The
-//! part's end is announced by decrementing `unfinished` (release); at zero (acquire) the caller returns, and only then
-//! may the job be written again.
+//! while it is above zero: from then on the job cannot end before the claimed part has, so its function may be called.
+//! Every member counts the parts it has done, ever (release); once they and the caller's own add up (acquire), the caller
+//! returns, and only then may the job be written again. What is written together lies in one cache line, as moving a line
+//! from one processor to another is what handing over a job costs.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -38,16 +39,21 @@ pub(super) struct Team {
 struct Apart<T>(T);
 
 struct Shared {
-    unclaimed: Apart<AtomicUsize>,
-    unfinished: Apart<AtomicUsize>,
-    job: Apart<UnsafeCell<Job>>,
+    board: Apart<Board>,
+    /// Parts that each member has done, ever; wraps around.
+    done: Vec<Apart<AtomicUsize>>,
+    /// Which members sleep, or are about to.
+    asleep: Vec<Apart<AtomicBool>>,
     /// Whether somebody has the team.
     taken: AtomicBool,
     ends: AtomicBool,
-    /// Which members sleep, or are about to.
-    asleep: Vec<Apart<AtomicBool>>,
     /// What the first part that panicked said.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+struct Board {
+    unclaimed: AtomicUsize,
+    job: UnsafeCell<Job>,
 }
 
 #[derive(Clone, Copy)]
@@ -56,10 +62,10 @@ struct Job {
     work: *const (dyn Fn(usize) + Sync),
 }
 
-// SAFETY: `job` is written by whoever holds `taken` while no part is claimed, and read only by who has claimed one (see
+// SAFETY: the job is written by whoever holds `taken` while no part is claimed, and read only by who has claimed one (see
 // Protocol). What `work` points at is `Sync` and outlives the job.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the pointer in `job` is used by whoever has claimed a part, on any thread.
+// SAFETY: as above; the pointer in the job is used by whoever has claimed a part, on any thread.
 unsafe impl Send for Shared {}
 
 impl Team {
@@ -67,12 +73,14 @@ impl Team {
     pub(super) fn new(threads: usize) -> Team {
         let wanted = threads.saturating_sub(1);
         let shared = Arc::new(Shared {
-            unclaimed: Apart(AtomicUsize::new(0)),
-            unfinished: Apart(AtomicUsize::new(0)),
-            job: Apart(UnsafeCell::new(Job { parts: 0, work: &|_| () })),
+            board: Apart(Board {
+                unclaimed: AtomicUsize::new(0),
+                job: UnsafeCell::new(Job { parts: 0, work: &|_| () }),
+            }),
+            done: (0..wanted).map(|_| Apart(AtomicUsize::new(0))).collect(),
+            asleep: (0..wanted).map(|_| Apart(AtomicBool::new(false))).collect(),
             taken: AtomicBool::new(false),
             ends: AtomicBool::new(false),
-            asleep: (0..wanted).map(|_| Apart(AtomicBool::new(false))).collect(),
             panic: Mutex::new(None),
         });
         let spawn = |member: usize| {
@@ -103,18 +111,22 @@ impl Team {
         // SAFETY: a lifetime is cut off; `work` outlives this call, and no part is claimed or running after it.
         let work =
             unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
+        let before = shared.done();
+        let board = &shared.board.0;
         // SAFETY: this thread has the team, and the job before has ended: nobody reads it.
-        unsafe { *shared.job.0.get() = Job { parts, work } };
-        shared.unfinished.0.store(parts, Ordering::Relaxed);
+        unsafe { *board.job.get() = Job { parts, work } };
         // Sequentially consistent with `Shared::sleep`: either the member sees the parts or we see that it sleeps.
-        shared.unclaimed.0.store(parts, Ordering::SeqCst);
+        board.unclaimed.store(parts, Ordering::SeqCst);
         for (member, asleep) in self.members.iter().zip(&shared.asleep).take(parts - 1) {
             if asleep.0.load(Ordering::SeqCst) && asleep.0.swap(false, Ordering::Relaxed) {
                 member.thread().unpark();
             }
         }
-        while shared.work_on_one() {}
-        shared.wait();
+        let mut own = 0;
+        while shared.work_on_one() {
+            own += 1;
+        }
+        shared.wait(before.wrapping_add(parts - own));
         let panic =
             shared.panic.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut p| p.take());
         shared.taken.store(false, Ordering::Release);
@@ -161,7 +173,7 @@ impl std::fmt::Debug for Team {
 impl Shared {
     /// Claims a part and does it; `false` where there is none.
     fn work_on_one(&self) -> bool {
-        let unclaimed = &self.unclaimed.0;
+        let Board { unclaimed, job } = &self.board.0;
         let mut left = unclaimed.load(Ordering::Relaxed);
         loop {
             if left == 0 {
@@ -172,22 +184,26 @@ impl Shared {
                 Err(now) => left = now,
             }
         }
-        // SAFETY: with a part claimed the job stays as it is until `unfinished` is decremented below (see Protocol).
-        let Job { parts, work } = unsafe { *self.job.0.get() };
+        // SAFETY: with a part claimed the job stays as it is until the part is counted as done (see Protocol).
+        let Job { parts, work } = unsafe { *job.get() };
         // SAFETY: as above, and `Team::run`, which lent it, has not returned.
         let work = unsafe { &*work };
         if let Err(said) = catch_unwind(AssertUnwindSafe(|| work(parts - left))) {
             let mut panic = self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             panic.get_or_insert(said);
         }
-        self.unfinished.0.fetch_sub(1, Ordering::Release);
         true
     }
 
-    /// Until all parts have ended.
-    fn wait(&self) {
+    /// Parts that members have done, ever.
+    fn done(&self) -> usize {
+        self.done.iter().fold(0, |sum, done| sum.wrapping_add(done.0.load(Ordering::Acquire)))
+    }
+
+    /// Until members have done so many.
+    fn wait(&self, wanted: usize) {
         let mut looks = 0;
-        while self.unfinished.0.load(Ordering::Acquire) > 0 {
+        while self.done() != wanted {
             if looks < LOOKS_BEFORE_YIELD {
                 looks += 1;
                 std::hint::spin_loop();
@@ -202,6 +218,7 @@ impl Shared {
         let mut looks = 0;
         while !self.ends.load(Ordering::Relaxed) {
             if self.work_on_one() {
+                self.done[member].0.fetch_add(1, Ordering::Release);
                 looks = 0;
             } else if looks < LOOKS_BEFORE_SLEEP {
                 looks += 1;
@@ -216,7 +233,7 @@ impl Shared {
     fn sleep(&self, asleep: &AtomicBool) {
         asleep.store(true, Ordering::SeqCst);
         while asleep.load(Ordering::Relaxed)
-            && self.unclaimed.0.load(Ordering::SeqCst) == 0
+            && self.board.0.unclaimed.load(Ordering::SeqCst) == 0
             && !self.ends.load(Ordering::SeqCst)
         {
             thread::park();

@@ -1,6 +1,7 @@
 //! AVX-512 with VNNI: one register holds 16 rows x 4 columns, `vpdpbusd` multiplies it by four activations and adds the four
 //! products of each row to its sum.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::matrix::BLOCK_COLS;
@@ -204,7 +205,7 @@ unsafe fn panels_tile<P: Packed, const M: usize, const N: usize>(
                 let numbers = P::unpack(block);
                 let scales = _mm512_cvtph_ps(_mm256_loadu_si256(w.scales.add(m * w.stride + b * 32).cast()));
                 let place = start + b * x.width;
-                let q = x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>();
+                let q = opaque(x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>());
                 for (t, out) in out.iter_mut().enumerate() {
                     let mut dots = _mm512_set1_epi32(*x.corrections.as_ptr().add(place + t));
                     for (g, w) in numbers.iter().enumerate() {
@@ -219,6 +220,15 @@ unsafe fn panels_tile<P: Packed, const M: usize, const N: usize>(
     }
     store(&out, x.tokens, &mut sums[first..]);
     M
+}
+
+/// The same address, but the compiler does not know: otherwise it broadcasts activations once for several panels, has not
+/// enough registers for that, and moves them to the stack and back instead of letting `vpdpbusd` broadcast them.
+#[inline]
+pub(super) fn opaque<T>(mut at: *const T) -> *const T {
+    // SAFETY: nothing happens.
+    unsafe { asm!("/* {0} */", inout(reg) at, options(nomem, nostack, preserves_flags)) };
+    at
 }
 
 #[inline]

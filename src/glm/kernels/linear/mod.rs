@@ -9,6 +9,8 @@
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 #[cfg(test)]
@@ -85,6 +87,10 @@ fn fns(isa: Isa) -> &'static LinearFns {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => &avx512::FNS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => &avx2::FNS_VNNI,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &avx2::FNS,
         _ => &portable::FNS,
     }
 }

@@ -11,7 +11,9 @@ pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_ga
 /// Blocks whose numbers are all smaller are zeros: one over them would not be finite.
 pub(super) const SMALLEST: f32 = 1e-30;
 
-fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
+/// See [`LinearFns`].
+#[inline(always)]
+pub(super) fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
     let QuantisedMut { first_block, width, q, scales, corrections, offset } = to;
     let places = q.chunks_exact_mut(BLOCK_COLS).zip(scales).zip(corrections).enumerate();
     for (place, ((q, scale), correction)) in places {
@@ -24,6 +26,7 @@ fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
 }
 
 /// Quantises up to 32 numbers; gives the scale and the correction.
+#[inline(always)]
 fn quantise_block(numbers: &[f32], q: &mut [i8], offset: i32) -> (f32, i32) {
     let largest = numbers.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
     q.fill(0);
