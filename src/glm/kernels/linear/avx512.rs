@@ -225,6 +225,7 @@ unsafe fn panels_tile<P: Packed, const M: usize, const N: usize>(
 /// The same address, but the compiler does not know: otherwise it broadcasts activations once for several panels, has not
 /// enough registers for that, and moves them to the stack and back instead of letting `vpdpbusd` broadcast them.
 #[inline]
+#[allow(clippy::pointers_in_nomem_asm_block)]
 pub(super) fn opaque<T>(mut at: *const T) -> *const T {
     // SAFETY: nothing happens.
     unsafe { asm!("/* {0} */", inout(reg) at, options(nomem, nostack, preserves_flags)) };
