@@ -4,22 +4,24 @@
 //! that find nothing to do therefore look again for some tens of microseconds before they sleep: while a model runs they
 //! are always awake (handing over a job costs well below a microsecond), and an idle agent burns nothing.
 //!
-//! A job is a function and a number of parts. Whoever is free claims the next part, so a thread that is late, or held up by
-//! something else on the machine, leaves its share to the others: nobody ever waits for a thread that has claimed nothing.
+//! A job is a function and a number of parts. Every thread has a range of them and takes from its beginning, always the
+//! same range of the same job, so that what it reads and writes is in its own cache the next time; who has done with their own
+//! takes from the ends of the others'. A thread that is late, or held up by something else on the machine, thus leaves its
+//! share to the others: nobody ever waits for a thread that has claimed nothing.
 //!
 //! # Protocol
-//! The caller writes the job, then the number of its parts to `unclaimed` (release). Claiming is decrementing that (acquire)
-//! while it is above zero: from then on the job cannot end before the claimed part has, so its function may be called.
+//! The caller writes the job and a range of parts to the desk of every thread (release). Claiming is taking a part out of a
+//! range (acquire): from then on the job cannot end before the claimed part has, so the function on that desk may be called.
 //! Every member counts the parts it has done, ever (release); once they and the caller's own add up (acquire), the caller
-//! returns, and only then may the job be written again. What is written together lies in one cache line, as moving a line
-//! from one processor to another is what handing over a job costs.
+//! returns, and only then may desks be written again. A desk is one cache line, as moving a line from one processor to
+//! another is what handing over a job costs.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -39,7 +41,8 @@ pub(super) struct Team {
 struct Apart<T>(T);
 
 struct Shared {
-    board: Apart<Board>,
+    /// The caller's, then one for each member.
+    desks: Vec<Apart<Desk>>,
     /// Parts that each member has done, ever; wraps around.
     done: Vec<Apart<AtomicUsize>>,
     /// Which members sleep, or are about to.
@@ -51,21 +54,19 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-struct Board {
-    unclaimed: AtomicUsize,
-    job: UnsafeCell<Job>,
+struct Desk {
+    /// Unclaimed parts: the first in the high half, the one behind the last in the low half.
+    range: AtomicU64,
+    work: UnsafeCell<*const Work>,
 }
 
-#[derive(Clone, Copy)]
-struct Job {
-    parts: usize,
-    work: *const (dyn Fn(usize) + Sync),
-}
+/// A job's function, with the number of a part.
+type Work = dyn Fn(usize) + Sync;
 
-// SAFETY: the job is written by whoever holds `taken` while no part is claimed, and read only by who has claimed one (see
-// Protocol). What `work` points at is `Sync` and outlives the job.
+// SAFETY: `work` is written by whoever holds `taken` while no part is claimed, and read only by who has claimed one (see
+// Protocol). What it points at is `Sync` and outlives the job.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the pointer in the job is used by whoever has claimed a part, on any thread.
+// SAFETY: as above; the pointer is used by whoever has claimed a part, on any thread.
 unsafe impl Send for Shared {}
 
 impl Team {
@@ -73,10 +74,7 @@ impl Team {
     pub(super) fn new(threads: usize) -> Team {
         let wanted = threads.saturating_sub(1);
         let shared = Arc::new(Shared {
-            board: Apart(Board {
-                unclaimed: AtomicUsize::new(0),
-                job: UnsafeCell::new(Job { parts: 0, work: &|_| () }),
-            }),
+            desks: (0..=wanted).map(|_| Apart(Desk::empty())).collect(),
             done: (0..wanted).map(|_| Apart(AtomicUsize::new(0))).collect(),
             asleep: (0..wanted).map(|_| Apart(AtomicBool::new(false))).collect(),
             taken: AtomicBool::new(false),
@@ -97,35 +95,34 @@ impl Team {
         self.members.len() + 1
     }
 
-    /// Calls `work` once with every number below `parts`, on any thread and roughly in order; returns when all are done.
-    /// A single part runs on the caller and wakes nobody. While another caller has the team, or from inside a part, all of
-    /// them run on the caller.
+    /// Calls `work` once with every number below `parts`, on any thread; returns when all are done. A single part runs on the
+    /// caller and wakes nobody. While another caller has the team, or from inside a part, all of them run on the caller.
     ///
     /// # Panics
     /// On the caller, after all parts have ended, where one of them did.
     pub(super) fn run(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
-        if parts < 2 || self.members.is_empty() || shared.taken.swap(true, Ordering::Acquire) {
+        let fits = u32::try_from(parts).is_ok();
+        if parts < 2 || !fits || self.members.is_empty() || shared.taken.swap(true, Ordering::Acquire) {
             return (0..parts).for_each(work);
         }
         // SAFETY: a lifetime is cut off; `work` outlives this call, and no part is claimed or running after it.
-        let work =
-            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work) };
+        let work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
         let before = shared.done();
-        let board = &shared.board.0;
-        // SAFETY: this thread has the team, and the job before has ended: nobody reads it.
-        unsafe { *board.job.get() = Job { parts, work } };
-        // Sequentially consistent with `Shared::sleep`: either the member sees the parts or we see that it sleeps.
-        board.unclaimed.store(parts, Ordering::SeqCst);
-        for (member, asleep) in self.members.iter().zip(&shared.asleep).take(parts - 1) {
+        let threads = self.threads().min(parts);
+        for (thread, desk) in shared.desks.iter().enumerate().take(threads) {
+            // SAFETY: this thread has the team, and the job before has ended: nobody reads it.
+            unsafe { *desk.0.work.get() = work };
+            let (start, end) = (thread * parts / threads, (thread + 1) * parts / threads);
+            // Sequentially consistent with `Shared::sleep`: either the member sees the parts or we see that it sleeps.
+            desk.0.range.store((start as u64) << 32 | end as u64, Ordering::SeqCst);
+        }
+        for (member, asleep) in self.members.iter().zip(&shared.asleep).take(threads - 1) {
             if asleep.0.load(Ordering::SeqCst) && asleep.0.swap(false, Ordering::Relaxed) {
                 member.thread().unpark();
             }
         }
-        let mut own = 0;
-        while shared.work_on_one() {
-            own += 1;
-        }
+        let own = shared.work_on(0, || ());
         shared.wait(before.wrapping_add(parts - own));
         let panic =
             shared.panic.lock().map_or_else(|poisoned| poisoned.into_inner().take(), |mut p| p.take());
@@ -171,28 +168,22 @@ impl std::fmt::Debug for Team {
 }
 
 impl Shared {
-    /// Claims a part and does it; `false` where there is none.
-    fn work_on_one(&self) -> bool {
-        let Board { unclaimed, job } = &self.board.0;
-        let mut left = unclaimed.load(Ordering::Relaxed);
-        loop {
-            if left == 0 {
-                return false;
-            }
-            match unclaimed.compare_exchange_weak(left, left - 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => left = now,
+    /// Does parts from the beginning of a thread's own range, then from the ends of the others', as long as there are any;
+    /// says after each that it is done, and gives how many there were.
+    fn work_on(&self, thread: usize, done: impl Fn()) -> usize {
+        let mut count = 0;
+        for offset in 0..self.desks.len() {
+            let desk = &self.desks[(thread + offset) % self.desks.len()].0;
+            while let Some((part, work)) = desk.claim(offset == 0) {
+                if let Err(said) = catch_unwind(AssertUnwindSafe(|| work(part))) {
+                    let mut panic = self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    panic.get_or_insert(said);
+                }
+                count += 1;
+                done();
             }
         }
-        // SAFETY: with a part claimed the job stays as it is until the part is counted as done (see Protocol).
-        let Job { parts, work } = unsafe { *job.get() };
-        // SAFETY: as above, and `Team::run`, which lent it, has not returned.
-        let work = unsafe { &*work };
-        if let Err(said) = catch_unwind(AssertUnwindSafe(|| work(parts - left))) {
-            let mut panic = self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            panic.get_or_insert(said);
-        }
-        true
+        count
     }
 
     /// Parts that members have done, ever.
@@ -215,30 +206,60 @@ impl Shared {
 
     /// What a member does all its life.
     fn serve(&self, member: usize) {
+        let desk = &self.desks[member + 1].0;
         let mut looks = 0;
         while !self.ends.load(Ordering::Relaxed) {
-            if self.work_on_one() {
-                self.done[member].0.fetch_add(1, Ordering::Release);
+            if !desk.is_empty() {
+                self.work_on(member + 1, || {
+                    self.done[member].0.fetch_add(1, Ordering::Release);
+                });
                 looks = 0;
             } else if looks < LOOKS_BEFORE_SLEEP {
                 looks += 1;
                 std::hint::spin_loop();
             } else {
-                self.sleep(&self.asleep[member].0);
+                self.sleep(desk, &self.asleep[member].0);
                 looks = 0;
             }
         }
     }
 
-    fn sleep(&self, asleep: &AtomicBool) {
+    fn sleep(&self, desk: &Desk, asleep: &AtomicBool) {
         asleep.store(true, Ordering::SeqCst);
-        while asleep.load(Ordering::Relaxed)
-            && self.board.0.unclaimed.load(Ordering::SeqCst) == 0
-            && !self.ends.load(Ordering::SeqCst)
-        {
+        while asleep.load(Ordering::Relaxed) && desk.is_empty() && !self.ends.load(Ordering::SeqCst) {
             thread::park();
         }
         asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Desk {
+    fn empty() -> Desk {
+        Desk { range: AtomicU64::new(0), work: UnsafeCell::new(&|_| ()) }
+    }
+
+    fn is_empty(&self) -> bool {
+        let range = self.range.load(Ordering::SeqCst);
+        range >> 32 >= range & u64::from(u32::MAX)
+    }
+
+    /// Takes the first or the last part of the range, with its function.
+    fn claim(&self, first: bool) -> Option<(usize, &Work)> {
+        let mut range = self.range.load(Ordering::Relaxed);
+        loop {
+            let (start, end) = (range >> 32, range & u64::from(u32::MAX));
+            if start >= end {
+                return None;
+            }
+            let (part, left) =
+                if first { (start, (start + 1) << 32 | end) } else { (end - 1, start << 32 | (end - 1)) };
+            match self.range.compare_exchange_weak(range, left, Ordering::Acquire, Ordering::Relaxed) {
+                // SAFETY: with a part claimed the desk stays as it is until the part is counted as done (see Protocol), and
+                // `Team::run`, which lent the function, does not return before.
+                Ok(_) => return Some((part as usize, unsafe { &**self.work.get() })),
+                Err(now) => range = now,
+            }
+        }
     }
 }
 

@@ -60,6 +60,55 @@ pub(super) struct QuantisedMut<'a> {
     pub(super) offset: i32,
 }
 
+/// Columns that are quantised in one go.
+pub(super) const FOUR_COLS: usize = 4 * BLOCK_COLS;
+
+/// Four quantised blocks of one token.
+pub(super) struct Four {
+    /// As in [`Quantised`].
+    pub(super) q: [[i8; BLOCK_COLS]; 4],
+    /// As in [`Quantised`].
+    pub(super) scales: [f32; 4],
+    /// Of the `q` of each block.
+    pub(super) sums: [i32; 4],
+}
+
+impl QuantisedMut<'_> {
+    /// Fills all of it from a tile's tokens `x` of `cols` numbers, four blocks of a token by `four` at a time. Inlined, so that
+    /// it may have its caller's instructions.
+    #[inline(always)]
+    pub(super) fn fill(self, x: &[f32], cols: usize, four: impl Fn(&[f32; FOUR_COLS]) -> Four) {
+        let (q, _) = self.q.as_chunks_mut::<BLOCK_COLS>();
+        let blocks = self.scales.len() / self.width;
+        let cols_here = self.first_block * BLOCK_COLS..cols.min((self.first_block + blocks) * BLOCK_COLS);
+        for (token, x) in x.chunks_exact(cols).enumerate() {
+            for (i, x) in x[cols_here.clone()].chunks(FOUR_COLS).enumerate() {
+                let quantised = match x.try_into() {
+                    Ok(x) => four(x),
+                    Err(_) => {
+                        let mut padded = [0.0; FOUR_COLS];
+                        padded[..x.len()].copy_from_slice(x);
+                        four(&padded)
+                    }
+                };
+                for (k, block) in (i * 4..blocks.min(i * 4 + 4)).enumerate() {
+                    let place = block * self.width + token;
+                    q[place] = quantised.q[k];
+                    self.scales[place] = quantised.scales[k];
+                    self.corrections[place] = -self.offset * quantised.sums[k];
+                }
+            }
+        }
+        let tokens = x.len() / cols;
+        for block in 0..blocks {
+            let missing = block * self.width + tokens..(block + 1) * self.width;
+            q[missing.clone()].fill([0; BLOCK_COLS]);
+            self.scales[missing.clone()].fill(0.0);
+            self.corrections[missing].fill(0);
+        }
+    }
+}
+
 /// Memory for activations, kept from call to call.
 pub(super) struct Activations {
     q: BytesMut,

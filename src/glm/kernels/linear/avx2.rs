@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::super::matrix::{BLOCK_COLS, PANEL_ROWS};
-use super::activations::{FEW_TOKENS, Quantised, QuantisedMut};
+use super::activations::{FEW_TOKENS, FOUR_COLS, Four, Quantised, QuantisedMut};
 use super::avx512::opaque;
 use super::{LinearFns, Panels, Sums, portable};
 
@@ -400,9 +400,70 @@ unsafe fn f32_tile<const HALVES: usize, const N: usize>(
     N
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2")]
 fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
-    portable::quantise(x, cols, to);
+    to.fill(x, cols, |x| quantise_four(x));
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quantise_four(x: &[f32; FOUR_COLS]) -> Four {
+    let (zero, size) = (_mm256_setzero_ps(), _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX)));
+    let (eights, _) = x.as_chunks::<8>();
+    // SAFETY: eight numbers.
+    let load = |i: usize| unsafe { _mm256_loadu_ps(eights[i].as_ptr()) };
+    let mut largest = [zero; 4];
+    for (b, largest) in largest.iter_mut().enumerate() {
+        for k in 0..4 {
+            *largest = _mm256_max_ps(_mm256_and_ps(load(b * 4 + k), size), *largest);
+        }
+    }
+    let largest = transposed_max(largest);
+    let counts = _mm256_cmp_ps::<_CMP_GE_OQ>(largest, _mm256_set1_ps(portable::SMALLEST));
+    let inverse = _mm256_and_ps(_mm256_div_ps(_mm256_set1_ps(127.0), largest), counts);
+    let inverse = [
+        _mm256_permute_ps::<0x00>(inverse),
+        _mm256_permute_ps::<0x55>(inverse),
+        _mm256_permute_ps::<0xaa>(inverse),
+        _mm256_permute_ps::<0xff>(inverse),
+    ];
+    let mut four = Four { q: [[0; BLOCK_COLS]; 4], scales: [0.0; 4], sums: [0; 4] };
+    let mut sums = [_mm256_setzero_si256(); 4];
+    for b in 0..4 {
+        let rounded = |k: usize| _mm256_cvtps_epi32(_mm256_mul_ps(load(b * 4 + k), inverse[b]));
+        let q = [rounded(0), rounded(1), rounded(2), rounded(3)];
+        sums[b] = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+        // Packing works within halves of a register; the permutation puts fours back in order.
+        let packed = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+        let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        // SAFETY: 32 bytes.
+        unsafe { _mm256_storeu_si256(four.q[b].as_mut_ptr().cast(), packed) };
+    }
+    let scales = _mm256_and_ps(_mm256_div_ps(largest, _mm256_set1_ps(127.0)), counts);
+    // SAFETY: four numbers each.
+    unsafe {
+        _mm_storeu_ps(four.scales.as_mut_ptr(), _mm256_castps256_ps128(scales));
+        _mm_storeu_si128(four.sums.as_mut_ptr().cast(), transposed_sum(sums));
+    }
+    four
+}
+
+/// The largest of each of four registers, in this order, twice.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transposed_max([a, b, c, d]: [__m256; 4]) -> __m256 {
+    let ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    let abcd = _mm256_max_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd));
+    _mm256_max_ps(abcd, _mm256_permute2f128_ps::<0x01>(abcd, abcd))
+}
+
+/// The sum of each of four registers, in this order.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transposed_sum([a, b, c, d]: [__m256i; 4]) -> __m128i {
+    let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums))
 }
 
 #[target_feature(enable = "avx2,fma")]

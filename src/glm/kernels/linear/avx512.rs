@@ -5,7 +5,8 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::matrix::BLOCK_COLS;
-use super::{FEW_TOKENS, LinearFns, Panels, Quantised, QuantisedMut, Sums, portable};
+use super::activations::{FEW_TOKENS, FOUR_COLS, Four, Quantised, QuantisedMut};
+use super::{LinearFns, Panels, Sums, portable};
 
 /// For `Isa::Avx512Vnni`.
 pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_gate };
@@ -319,42 +320,75 @@ unsafe fn f32_tile<const M: usize, const N: usize>(
     N
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
-    let QuantisedMut { first_block, width, q, scales, corrections, offset } = to;
-    let tokens = x.len() / cols;
-    let blocks = scales.len() / width;
-    assert!(tokens <= width && q.len() == scales.len() * BLOCK_COLS && corrections.len() == scales.len());
-    for (token, x) in x.chunks_exact(cols).enumerate() {
-        for b in 0..blocks {
-            let start = (first_block + b) * BLOCK_COLS;
-            let left = (cols - start).min(BLOCK_COLS);
-            let mask = u32::MAX >> (BLOCK_COLS - left);
-            let place = b * width + token;
-            // SAFETY: only the `left` numbers inside `x` are read; the place is inside `to` as asserted.
-            unsafe {
-                let x = x.as_ptr().add(start);
-                let low = _mm512_maskz_loadu_ps(mask as u16, x);
-                let high = _mm512_maskz_loadu_ps((mask >> 16) as u16, x.wrapping_add(16));
-                let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-                let zero = largest < portable::SMALLEST;
-                let inverse = _mm512_set1_ps(if zero { 0.0 } else { 127.0 / largest });
-                let low = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
-                let high = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
-                let q = q.as_mut_ptr().add(place * BLOCK_COLS);
-                _mm_storeu_si128(q.cast(), _mm512_cvtsepi32_epi8(low));
-                _mm_storeu_si128(q.add(16).cast(), _mm512_cvtsepi32_epi8(high));
-                scales[place] = if zero { 0.0 } else { largest / 127.0 };
-                corrections[place] = -offset * _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
-            }
+    to.fill(x, cols, |x| quantise_four(x));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn quantise_four(x: &[f32; FOUR_COLS]) -> Four {
+    let zero = _mm512_setzero_ps();
+    let (mut low, mut high, mut largest) = ([zero; 4], [zero; 4], [zero; 4]);
+    for b in 0..4 {
+        // SAFETY: 32 numbers for each of four blocks.
+        unsafe {
+            low[b] = _mm512_loadu_ps(x.as_ptr().add(b * 32));
+            high[b] = _mm512_loadu_ps(x.as_ptr().add(b * 32 + 16));
+        }
+        largest[b] = _mm512_max_ps(_mm512_abs_ps(low[b]), _mm512_abs_ps(high[b]));
+    }
+    let largest = transposed_max(largest);
+    let counts = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(largest, _mm512_set1_ps(portable::SMALLEST));
+    let inverse = _mm512_maskz_div_ps(counts, _mm512_set1_ps(127.0), largest);
+    let inverse = [
+        _mm512_permute_ps::<0x00>(inverse),
+        _mm512_permute_ps::<0x55>(inverse),
+        _mm512_permute_ps::<0xaa>(inverse),
+        _mm512_permute_ps::<0xff>(inverse),
+    ];
+    let mut four = Four { q: [[0; BLOCK_COLS]; 4], scales: [0.0; 4], sums: [0; 4] };
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for b in 0..4 {
+        let low = _mm512_cvtps_epi32(_mm512_mul_ps(low[b], inverse[b]));
+        let high = _mm512_cvtps_epi32(_mm512_mul_ps(high[b], inverse[b]));
+        sums[b] = _mm512_add_epi32(low, high);
+        let to = four.q[b].as_mut_ptr();
+        // SAFETY: 32 bytes.
+        unsafe {
+            _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(low));
+            _mm_storeu_si128(to.add(16).cast(), _mm512_cvtsepi32_epi8(high));
         }
     }
-    for b in 0..blocks {
-        let padding = b * width + tokens..(b + 1) * width;
-        q[padding.start * BLOCK_COLS..padding.end * BLOCK_COLS].fill(0);
-        scales[padding.clone()].fill(0.0);
-        corrections[padding].fill(0);
+    let scales = _mm512_maskz_div_ps(counts, largest, _mm512_set1_ps(127.0));
+    // SAFETY: four numbers each.
+    unsafe {
+        _mm_storeu_ps(four.scales.as_mut_ptr(), _mm512_castps512_ps128(scales));
+        _mm_storeu_si128(four.sums.as_mut_ptr().cast(), _mm512_castsi512_si128(transposed_sum(sums)));
     }
+    four
+}
+
+/// The largest of each of four registers, in this order, again and again.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed_max([a, b, c, d]: [__m512; 4]) -> __m512 {
+    let ab = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let cd = _mm512_max_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let abcd = _mm512_max_ps(_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
+    let abcd = _mm512_max_ps(abcd, _mm512_shuffle_f32x4::<0x4e>(abcd, abcd));
+    _mm512_max_ps(abcd, _mm512_shuffle_f32x4::<0xb1>(abcd, abcd))
+}
+
+/// The sum of each of four registers, in this order, again and again.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed_sum([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let abcd = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let abcd = _mm512_add_epi32(abcd, _mm512_shuffle_i32x4::<0x4e>(abcd, abcd));
+    _mm512_add_epi32(abcd, _mm512_shuffle_i32x4::<0xb1>(abcd, abcd))
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]

@@ -22,7 +22,7 @@ use super::bytes::BytesMut;
 use super::matrix::{BLOCK_COLS, Format, Matrix, PANEL_ROWS};
 use super::team::Split;
 use super::{Isa, Kernels};
-use activations::{Activations, FEW_TOKENS, Quantised, QuantisedMut};
+use activations::{Activations, Quantised, QuantisedMut};
 
 /// What becomes of the product before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,8 +135,10 @@ const CHUNK_BYTES: usize = 512 * 1024;
 const CHUNK_TOKENS_MAX: usize = 256;
 /// Panels that a kernel gets at once for few tokens; even, so that gates are not parted from what they gate.
 const PANELS_AT_ONCE: usize = 4;
+/// Multiplications that one thread does sooner alone: 3 us of them, while sharing costs 1 us.
+const ALONE_WORK_MAX: usize = 400 * 1000;
 /// Multiplications that are worth a part of their own.
-const PART_WORK_MIN: usize = 64 * 1024;
+const PART_WORK_MIN: usize = 32 * 1024;
 /// Parts per thread, so that one that is held up leaves its share to the others.
 const PARTS_PER_THREAD: usize = 8;
 
@@ -233,8 +235,13 @@ impl Product<'_> {
             let at = token * self.out_cols + start;
             // SAFETY: rows of different groups do not overlap, and every group is written once.
             let out = unsafe { out.part(at..at + len) };
-            for (out, sums) in out.chunks_mut(PANEL_ROWS).zip(sums.chunks_exact(per_unit)) {
-                out.copy_from_slice(&sums[token].0[..out.len()]);
+            let mut sums = sums.chunks_exact(per_unit);
+            let (whole, rest) = out.as_chunks_mut();
+            for (out, sums) in whole.iter_mut().zip(&mut sums) {
+                *out = sums[token].0;
+            }
+            if let (false, Some(sums)) = (rest.is_empty(), sums.next()) {
+                rest.copy_from_slice(&sums[token].0[..rest.len()]);
             }
         }
     }
@@ -249,10 +256,11 @@ impl Product<'_> {
 
     /// Into how many parts `units` of altogether so many multiplications are shared out.
     fn parts(&self, units: usize, work: usize) -> usize {
-        match self.kernels.threads() {
-            1 => 1,
-            threads => (work / PART_WORK_MIN).min(units).clamp(1, threads * PARTS_PER_THREAD),
+        let threads = self.kernels.threads();
+        if threads == 1 || work <= ALONE_WORK_MAX {
+            return 1;
         }
+        (work / PART_WORK_MIN).min(units).min(threads * PARTS_PER_THREAD)
     }
 }
 

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::super::matrix::{BLOCK_COLS, PANEL_ROWS};
+use super::activations::Four;
 use super::{LinearFns, Panels, Quantised, QuantisedMut, Sums};
 
 /// No instruction set is asked for, so that these may be called anywhere.
@@ -11,32 +12,21 @@ pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_ga
 /// Blocks whose numbers are all smaller are zeros: one over them would not be finite.
 pub(super) const SMALLEST: f32 = 1e-30;
 
-/// See [`LinearFns`].
-#[inline(always)]
-pub(super) fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
-    let QuantisedMut { first_block, width, q, scales, corrections, offset } = to;
-    let places = q.chunks_exact_mut(BLOCK_COLS).zip(scales).zip(corrections).enumerate();
-    for (place, ((q, scale), correction)) in places {
-        let (block, token) = (first_block + place / width, place % width);
-        let start = token * cols + block * BLOCK_COLS;
-        let end = (start + BLOCK_COLS).min((token + 1) * cols);
-        let numbers = x.get(start..end).unwrap_or(&[]);
-        (*scale, *correction) = quantise_block(numbers, q, offset);
-    }
-}
-
-/// Quantises up to 32 numbers; gives the scale and the correction.
-#[inline(always)]
-fn quantise_block(numbers: &[f32], q: &mut [i8], offset: i32) -> (f32, i32) {
-    let largest = numbers.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
-    q.fill(0);
-    if largest < SMALLEST {
-        return (0.0, 0);
-    }
-    let inverse = 127.0 / largest;
-    q.iter_mut().zip(numbers).for_each(|(q, x)| *q = (x * inverse).round_ties_even() as i8);
-    let sum: i32 = q.iter().map(|&q| i32::from(q)).sum();
-    (largest / 127.0, -offset * sum)
+fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
+    to.fill(x, cols, |x| {
+        let mut four = Four { q: [[0; BLOCK_COLS]; 4], scales: [0.0; 4], sums: [0; 4] };
+        let (blocks, _) = x.as_chunks::<BLOCK_COLS>();
+        for (b, x) in blocks.iter().enumerate() {
+            let largest = x.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+            if largest >= SMALLEST {
+                let inverse = 127.0 / largest;
+                four.q[b] = x.map(|x| (x * inverse).round_ties_even() as i8);
+                four.scales[b] = largest / 127.0;
+                four.sums[b] = four.q[b].iter().map(|&q| i32::from(q)).sum();
+            }
+        }
+        four
+    });
 }
 
 fn f32(panels: Panels<'_>, x: &[f32], cols: usize, sums: &mut [Sums]) {
