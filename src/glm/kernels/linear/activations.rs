@@ -1,14 +1,12 @@
-//! Activations as kernels for quantised weights take them: int8 in blocks of 32, by tiles of up to 16 tokens.
+//! Activations as kernels for quantised weights take them: int8 in blocks of 32, by tiles of up to 8 tokens.
 
 use super::super::bytes::BytesMut;
 use super::super::matrix::BLOCK_COLS;
 use super::super::team::{Split, Team};
 use super::LinearFns;
 
-/// Most tokens of a tile.
-pub(super) const TILE_TOKENS: usize = 16;
-/// Up to so many tokens make a tile just as wide as they are.
-pub(super) const FEW_TOKENS: usize = 8;
+/// Most tokens of a tile. Up to so many are few: the time goes into reading weights.
+pub(super) const TILE_TOKENS: usize = 8;
 /// Numbers that are worth a part of their own.
 const PART_NUMBERS_MIN: usize = 16 * 1024;
 
@@ -18,7 +16,7 @@ const PART_NUMBERS_MIN: usize = 16 * 1024;
 pub(super) struct Quantised<'a> {
     /// How many.
     pub(super) tokens: usize,
-    /// Tokens of a tile: as many as there are up to [`FEW_TOKENS`], else [`TILE_TOKENS`], the last tile filled with zeros.
+    /// Tokens of a tile: as many as there are up to [`TILE_TOKENS`], the last tile filled with zeros.
     pub(super) width: usize,
     /// Blocks of one token.
     pub(super) blocks: usize,
@@ -133,7 +131,7 @@ impl Activations {
         offset: i32,
     ) -> Quantised<'_> {
         let (tokens, blocks) = (x.len() / cols, cols.div_ceil(BLOCK_COLS));
-        let width = if tokens > FEW_TOKENS { TILE_TOKENS } else { tokens };
+        let width = tokens.min(TILE_TOKENS);
         let tiles = tokens.div_ceil(width);
         let places = tiles * blocks * width;
         if self.scales.len() < places {

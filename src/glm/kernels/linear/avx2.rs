@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::super::matrix::{BLOCK_COLS, PANEL_ROWS};
-use super::activations::{FEW_TOKENS, FOUR_COLS, Four, Quantised, QuantisedMut};
+use super::activations::{FOUR_COLS, Four, Quantised, QuantisedMut, TILE_TOKENS};
 use super::avx512::opaque;
 use super::{LinearFns, Panels, Sums, portable};
 
@@ -21,10 +21,15 @@ const HALF_ROWS: usize = PANEL_ROWS / 2;
 /// Bytes ahead of the block in work that are fetched for few tokens.
 const AHEAD_BYTES: usize = 2048;
 
+/// From so many tokens on a panel is unpacked once instead of for every tile.
+const UNPACK_TOKENS: usize = 2 * TILE_TOKENS + 1;
+
 /// Weights of half a block as they lie, and how eight registers of 8 rows x 4 columns come of them.
 trait Packed {
     /// Bytes of a whole block's numbers.
     const BYTES: usize;
+    /// Whether they are bytes to be taken as they are.
+    const IS_PLAIN: bool = false;
     /// # Safety
     /// `BYTES - 32` can be read at `half`; the machine has AVX2.
     unsafe fn unpack(half: *const u8) -> [__m256i; 8];
@@ -50,6 +55,7 @@ struct Nibbles;
 
 impl Packed for Bytes {
     const BYTES: usize = 512;
+    const IS_PLAIN: bool = true;
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn unpack(half: *const u8) -> [__m256i; 8] {
@@ -161,7 +167,7 @@ macro_rules! entry {
             let numbers = x.blocks * <$packed>::BYTES;
             assert!(sums.len() == panels.count * x.tokens && stride >= numbers + x.blocks * 32);
             assert!(x.is_consistent());
-            if x.tokens > FEW_TOKENS {
+            if x.tokens >= UNPACK_TOKENS && !<$packed>::IS_PLAIN {
                 for (panel, sums) in panels.with_sums(sums) {
                     let scratch = &mut scratch[..x.blocks * 512];
                     // SAFETY: lengths as asserted.
@@ -271,7 +277,7 @@ unsafe fn tile<P: Packed, D: Dots, const HALVES: usize, const N: usize>(
             let (panel, half) = ((first_half + h) / 2, (first_half + h) % 2);
             // SAFETY: see above. Addresses ahead may lie behind the end: they are only hinted at.
             unsafe {
-                if HALVES > 1 {
+                if HALVES > 1 && first == 0 {
                     // From the last blocks on to the panels that come next.
                     let (panel, b) =
                         if b < turn { (panel, b + ahead_blocks) } else { (panel + HALVES / 2, b - turn) };

@@ -5,7 +5,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::super::matrix::BLOCK_COLS;
-use super::activations::{FEW_TOKENS, FOUR_COLS, Four, Quantised, QuantisedMut};
+use super::activations::{FOUR_COLS, Four, Quantised, QuantisedMut, TILE_TOKENS};
 use super::{LinearFns, Panels, Sums, portable};
 
 /// For `Isa::Avx512Vnni`.
@@ -27,8 +27,6 @@ trait Packed {
 struct Q8;
 /// Nibbles.
 struct Q4;
-/// Bytes that are unsigned already.
-struct Unpacked;
 
 impl Packed for Q8 {
     const BYTES: usize = 512;
@@ -58,56 +56,31 @@ impl Packed for Q4 {
     }
 }
 
-impl Packed for Unpacked {
-    const BYTES: usize = 512;
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn unpack(block: *const u8) -> [__m512i; 8] {
-        // SAFETY: the caller's promise.
-        std::array::from_fn(|g| unsafe { _mm512_loadu_si512(block.add(g * 64).cast()) })
-    }
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn q8_0(panels: Panels<'_>, x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
+    // SAFETY: passed on.
+    unsafe { product::<Q8>(panels, x, sums) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn q8_0(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
+unsafe fn q4_0(panels: Panels<'_>, x: Quantised<'_>, _: &mut [u8], sums: &mut [Sums]) {
     // SAFETY: passed on.
-    unsafe { product::<Q8>(panels, x, scratch, sums) }
+    unsafe { product::<Q4>(panels, x, sums) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn q4_0(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
-    // SAFETY: passed on.
-    unsafe { product::<Q4>(panels, x, scratch, sums) }
-}
-
-/// From so many tokens on a panel is unpacked once instead of for every tile.
-const UNPACK_TOKENS: usize = 17;
-
+/// Weights are unpacked for every tile of tokens anew: that costs a seventh of the tile's time, while doing it once would cost
+/// waiting for memory that now arrives behind the first tile's work.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn product<P: Packed>(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
+unsafe fn product<P: Packed>(panels: Panels<'_>, x: Quantised<'_>, sums: &mut [Sums]) {
     let stride = panels.bytes.len() / panels.count;
-    assert!(
-        sums.len() == panels.count * x.tokens && stride >= x.blocks * (P::BYTES + 32) && x.is_consistent()
-    );
-    let numbers = panels.bytes.as_ptr();
+    let numbers = x.blocks * P::BYTES;
+    assert!(sums.len() == panels.count * x.tokens && stride >= numbers + x.blocks * 32 && x.is_consistent());
+    let at = panels.bytes.as_ptr();
     // SAFETY: lengths as asserted.
     unsafe {
-        if x.tokens < UNPACK_TOKENS {
-            let w = Weights { numbers, scales: numbers.add(x.blocks * P::BYTES), stride };
-            return tiles::<P>(w, panels.count, x, sums);
-        }
-        for (panel, sums) in panels.with_sums(sums) {
-            let (numbers, scales) = panel.split_at(x.blocks * P::BYTES);
-            let scratch = &mut scratch[..x.blocks * 512];
-            for (to, block) in scratch.chunks_exact_mut(512).zip(numbers.chunks_exact(P::BYTES)) {
-                for (to, w) in to.chunks_exact_mut(64).zip(P::unpack(block.as_ptr())) {
-                    _mm512_storeu_si512(to.as_mut_ptr().cast(), w);
-                }
-            }
-            let w = Weights { numbers: scratch.as_ptr(), scales: scales.as_ptr(), stride };
-            tiles::<Unpacked>(w, 1, x, sums);
-        }
+        let w = Weights { numbers: at, scales: at.add(numbers), stride };
+        (0..x.tokens).step_by(TILE_TOKENS).for_each(|first| tile::<P>(w, panels.count, x, first, sums));
     }
 }
 
@@ -122,38 +95,35 @@ struct Weights {
     stride: usize,
 }
 
+/// A tile of tokens times all panels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tiles<P: Packed>(w: Weights, panels: usize, x: Quantised<'_>, sums: &mut [Sums]) {
-    let mut first = 0;
-    while first < x.tokens {
-        // SAFETY: passed on; every tile has at least as many tokens left as it takes.
-        unsafe {
-            first += match x.tokens - first {
-                1 => tile::<P, 4, 1>(w, panels, x, first, sums),
-                2 => tile::<P, 4, 2>(w, panels, x, first, sums),
-                3 => tile::<P, 4, 3>(w, panels, x, first, sums),
-                4 => tile::<P, 4, 4>(w, panels, x, first, sums),
-                5 => tile::<P, 2, 5>(w, panels, x, first, sums),
-                6 => tile::<P, 2, 6>(w, panels, x, first, sums),
-                7 => tile::<P, 2, 7>(w, panels, x, first, sums),
-                8..16 => tile::<P, 2, 8>(w, panels, x, first, sums),
-                _ => tile::<P, 1, 16>(w, panels, x, first, sums),
-            };
-        }
+unsafe fn tile<P: Packed>(w: Weights, panels: usize, x: Quantised<'_>, first: usize, sums: &mut [Sums]) {
+    // SAFETY: passed on; the tile has as many tokens as are taken.
+    unsafe {
+        match x.tokens - first {
+            1 => panels_of::<P, 4, 1>(w, panels, x, first, sums),
+            2 => panels_of::<P, 4, 2>(w, panels, x, first, sums),
+            3 => panels_of::<P, 4, 3>(w, panels, x, first, sums),
+            4 => panels_of::<P, 4, 4>(w, panels, x, first, sums),
+            5 => panels_of::<P, 2, 5>(w, panels, x, first, sums),
+            6 => panels_of::<P, 2, 6>(w, panels, x, first, sums),
+            7 => panels_of::<P, 2, 7>(w, panels, x, first, sums),
+            _ => panels_of::<P, 2, 8>(w, panels, x, first, sums),
+        };
     }
 }
 
-/// `N` tokens times all panels, `M` panels at once as long as there are as many; gives `N`.
+/// `N` tokens times all panels, `M` panels at once as long as there are as many.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<P: Packed, const M: usize, const N: usize>(
+unsafe fn panels_of<P: Packed, const M: usize, const N: usize>(
     w: Weights,
     panels: usize,
     x: Quantised<'_>,
     first: usize,
     sums: &mut [Sums],
-) -> usize {
+) {
     let mut panel = 0;
     while panel < panels {
         // SAFETY: passed on.
@@ -170,7 +140,6 @@ unsafe fn tile<P: Packed, const M: usize, const N: usize>(
             };
         }
     }
-    N
 }
 
 /// `M` panels times `N` tokens; gives `M`.
@@ -193,7 +162,7 @@ unsafe fn panels_tile<P: Packed, const M: usize, const N: usize>(
             // SAFETY: see above. Addresses ahead may lie behind the end: they are only hinted at.
             unsafe {
                 let block = w.numbers.add(m * w.stride + b * P::BYTES);
-                if N <= FEW_TOKENS {
+                if first == 0 {
                     // From the last blocks on to the panels that come next.
                     let (panel, b) = if b < turn { (m, b + ahead_blocks) } else { (m + M, b - turn) };
                     let block = w.numbers.wrapping_add(panel * w.stride + b * P::BYTES);
