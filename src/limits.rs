@@ -162,6 +162,8 @@ pub const GLM_HEAD_DIM_MAX: usize = 512;
 pub const GLM_VOCAB_MAX: usize = 1024 * 1024;
 /// Most positions of a GLM.
 pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
+/// Most sequences whose keys and values are kept at a time.
+pub const KV_SLOTS_MAX: usize = 1024;
 /// Digests that wait for the language model; further ones are worded by the template.
 pub const DIGEST_QUEUE_MAX: usize = 8;
 /// Time from the request to the words, by default; after that the template words it.

@@ -21,10 +21,14 @@
 
 #![allow(unsafe_code)]
 
+mod attention;
 mod bytes;
 mod isa;
+mod kv;
 mod linear;
 mod matrix;
+mod norm;
+mod rope;
 mod team;
 
 use std::fmt;
@@ -32,10 +36,13 @@ use std::sync::Arc;
 
 use team::Team;
 
+pub use attention::AttentionShape;
 pub use bytes::{Bytes, BytesMut};
 pub use isa::Isa;
+pub use kv::{BadKvShape, BadSaved, BadSlot, BadSpan, KvFormat, KvShape, KvStore, Span};
 pub use linear::Epilogue;
 pub use matrix::{BLOCK_COLS, BadMatrix, Block, Format, Matrix, PANEL_ROWS, PanelWriter};
+pub use rope::RopeTable;
 
 /// The kernels of one instruction set and the threads that run them. Clones share the threads.
 ///

@@ -1,0 +1,238 @@
+//! Every set of kernels against attention written down plainly in f64.
+
+use super::super::Isa;
+use super::super::kv::KvShape;
+use super::*;
+
+/// One layer of a model, with everything its sequences have seen in f64.
+struct Plain {
+    shape: AttentionShape,
+    rope: RopeTable,
+    /// Per slot and token: keys and values of all heads.
+    seen: Vec<Vec<(Vec<f64>, Vec<f64>)>>,
+}
+
+impl Plain {
+    fn new(shape: AttentionShape, rotary_dim: usize, slots: usize) -> Plain {
+        Plain { shape, rope: RopeTable::new(rotary_dim, 10_000.0, 2048), seen: vec![Vec::new(); slots] }
+    }
+
+    fn turned(&self, position: usize, heads: &[f32]) -> Vec<f64> {
+        let row = self.rope.row(position);
+        let mut x: Vec<f64> = heads.iter().map(|&x| f64::from(x)).collect();
+        for head in x.chunks_exact_mut(self.shape.head_dim) {
+            for (i, cs) in row.chunks_exact(2).enumerate() {
+                let (a, b, cos, sin) = (head[2 * i], head[2 * i + 1], f64::from(cs[0]), f64::from(cs[1]));
+                (head[2 * i], head[2 * i + 1]) = (a * cos - b * sin, b * cos + a * sin);
+            }
+        }
+        x
+    }
+
+    fn attention(&mut self, spans: &[Span], qkv: &[f32]) -> Vec<f64> {
+        let AttentionShape { heads, kv_heads, head_dim } = self.shape;
+        let mut rows = qkv.chunks_exact((heads + 2 * kv_heads) * head_dim);
+        let mut out = Vec::new();
+        for span in spans {
+            self.seen[span.slot as usize].truncate(span.position as usize);
+            for position in span.position as usize..(span.position + span.tokens) as usize {
+                let (q, kv) = rows.next().unwrap().split_at(heads * head_dim);
+                let (k, v) = kv.split_at(kv_heads * head_dim);
+                let seen = (self.turned(position, k), v.iter().map(|&v| f64::from(v)).collect());
+                self.seen[span.slot as usize].push(seen);
+                let q = self.turned(position, q);
+                for (h, q) in q.chunks_exact(head_dim).enumerate() {
+                    let kv = h / (heads / kv_heads) * head_dim;
+                    out.extend(one(q, &self.seen[span.slot as usize], kv..kv + head_dim));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// One query, the keys and values of one head.
+fn one(q: &[f64], seen: &[(Vec<f64>, Vec<f64>)], head: std::ops::Range<usize>) -> Vec<f64> {
+    let dot = |k: &[f64]| q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>();
+    let scores: Vec<f64> =
+        seen.iter().map(|(k, _)| dot(&k[head.clone()]) / (q.len() as f64).sqrt()).collect();
+    let max = scores.iter().fold(f64::MIN, |m, s| m.max(*s));
+    let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+    let mut out = vec![0.0; q.len()];
+    for (s, (_, v)) in scores.iter().zip(seen) {
+        out.iter_mut().zip(&v[head.clone()]).for_each(|(o, v)| *o += (s - max).exp() / sum * v);
+    }
+    out
+}
+
+fn random(rng: &mut fastrand::Rng, len: usize) -> Vec<f32> {
+    // Wide enough that some tokens win clearly.
+    (0..len).map(|_| (rng.f32() + rng.f32() + rng.f32() - 1.5) * 3.0).collect()
+}
+
+fn store_of(shape: AttentionShape, slots: usize, format: KvFormat) -> KvStore {
+    let AttentionShape { kv_heads, head_dim, .. } = shape;
+    KvStore::new(KvShape { layers: 1, kv_heads, head_dim, slots, tokens_max: 1024, format }).unwrap()
+}
+
+/// Runs one layer on random numbers; gives the outputs.
+fn run(
+    kernels: &Kernels,
+    shape: AttentionShape,
+    kv: &KvStore,
+    rope: &RopeTable,
+    spans: &[Span],
+    qkv: &[f32],
+) -> Vec<f32> {
+    let tokens: u32 = spans.iter().map(|s| s.tokens).sum();
+    let mut out = vec![f32::NAN; tokens as usize * shape.heads * shape.head_dim];
+    kernels.attention(shape, kv, 0, rope, spans, qkv, &mut out).unwrap();
+    out
+}
+
+fn worst(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    got.iter()
+        .zip(want)
+        .map(|(g, w)| (f64::from(*g) - w).abs())
+        .fold(0.0, |m, e| if e > m || e.is_nan() { e } else { m })
+}
+
+const SHAPES: [(AttentionShape, usize); 7] = [
+    (AttentionShape { heads: 2, kv_heads: 2, head_dim: 16 }, 8),
+    (AttentionShape { heads: 4, kv_heads: 2, head_dim: 64 }, 64),
+    (AttentionShape { heads: 12, kv_heads: 4, head_dim: 16 }, 16),
+    (AttentionShape { heads: 8, kv_heads: 2, head_dim: 128 }, 128),
+    (AttentionShape { heads: 8, kv_heads: 1, head_dim: 128 }, 64),
+    (AttentionShape { heads: 16, kv_heads: 1, head_dim: 32 }, 16),
+    (AttentionShape { heads: 6, kv_heads: 2, head_dim: 20 }, 10),
+];
+
+/// Most that an output may be off. Outputs are averages of values of up to 4.5; what a format loses of a key changes
+/// scores, and with them which values count.
+fn tolerance(format: KvFormat) -> f64 {
+    match format {
+        KvFormat::F32 => 2e-5,
+        KvFormat::F16 => 2e-2,
+        KvFormat::Int8 => 0.3,
+    }
+}
+
+#[test]
+fn every_kernel_agrees_with_plain_attention_for_prompts_tokens_and_batches_of_both() {
+    let span = |slot, position, tokens| Span { slot, position, tokens };
+    let batches: [&[Span]; 7] = [
+        &[span(0, 0, 1)],
+        &[span(0, 1, 5), span(2, 0, 37)],
+        &[span(2, 37, 1), span(0, 6, 1), span(1, 0, 3)],
+        &[span(2, 38, 70)],
+        &[span(1, 2, 1), span(2, 108, 1)],
+        &[span(0, 7, 160)],
+        &[span(0, 167, 1), span(2, 50, 2)],
+    ];
+    let mut rng = fastrand::Rng::with_seed(7);
+    for (shape, rotary_dim) in SHAPES {
+        let row = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+        let mut plain = Plain::new(shape, rotary_dim, 3);
+        let inputs: Vec<Vec<f32>> = (batches.iter())
+            .map(|spans| random(&mut rng, spans.iter().map(|s| s.tokens).sum::<u32>() as usize * row))
+            .collect();
+        let wanted: Vec<Vec<f64>> = batches.iter().zip(&inputs).map(|(s, x)| plain.attention(s, x)).collect();
+        for kernels in [Kernels::new(Isa::Portable, 1)] {
+            for format in KvFormat::ALL.iter().copied() {
+                let kv = store_of(shape, 3, format);
+                for ((spans, x), want) in batches.iter().zip(&inputs).zip(&wanted) {
+                    let error = worst(&run(&kernels, shape, &kv, &plain.rope, spans, x), want);
+                    assert!(error < tolerance(format), "{kernels:?} {format} {shape:?} {spans:?}: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn main_shape() -> (AttentionShape, RopeTable) {
+    (AttentionShape { heads: 4, kv_heads: 2, head_dim: 32 }, RopeTable::new(16, 10_000.0, 1024))
+}
+
+/// Each on its own, for all formats and kernels.
+fn for_all(mut test: impl FnMut(&Kernels, &dyn Fn() -> KvStore)) {
+    for isa in Isa::available() {
+        for format in KvFormat::ALL.iter().copied() {
+            test(&Kernels::new(isa, 2), &|| store_of(main_shape().0, 3, format));
+        }
+    }
+}
+
+fn assert_close(got: &[f32], want: &[f32]) {
+    let want: Vec<f64> = want.iter().map(|&w| f64::from(w)).collect();
+    let error = worst(got, &want);
+    assert!(error < 1e-5, "off by {error}");
+}
+
+#[test]
+fn a_prompt_in_chunks_gives_what_the_whole_prompt_gives() {
+    let (shape, rope) = main_shape();
+    let (row, out) = (8 * 32, 4 * 32);
+    let x = random(&mut fastrand::Rng::with_seed(1), 200 * row);
+    for_all(|kernels, store| {
+        let whole = run(kernels, shape, &store(), &rope, &[Span { slot: 1, position: 0, tokens: 200 }], &x);
+        let kv = store();
+        let mut at = 0;
+        for tokens in [1, 16, 3, 90, 1, 89] {
+            let span = Span { slot: 1, position: at as u32, tokens: tokens as u32 };
+            let got = run(kernels, shape, &kv, &rope, &[span], &x[at * row..(at + tokens) * row]);
+            assert_close(&got, &whole[at * out..(at + tokens) * out]);
+            at += tokens;
+        }
+    });
+}
+
+#[test]
+fn what_follows_a_truncation_a_copy_or_a_loaded_prefix_is_as_if_it_had_been_run_there() {
+    let (shape, rope) = main_shape();
+    let row = 8 * 32;
+    let mut rng = fastrand::Rng::with_seed(2);
+    let (prompt, wrong, right) =
+        (random(&mut rng, 45 * row), random(&mut rng, 30 * row), random(&mut rng, 9 * row));
+    let span = |slot, position, tokens| [Span { slot, position, tokens }];
+    for_all(|kernels, store| {
+        let kv = store();
+        run(kernels, shape, &kv, &rope, &span(0, 0, 45), &prompt);
+        let mut saved = Vec::new();
+        let fresh = store();
+        run(kernels, shape, &fresh, &rope, &span(0, 0, 35), &prompt[..35 * row]);
+        let want = run(kernels, shape, &fresh, &rope, &span(0, 35, 9), &right);
+        run(kernels, shape, &kv, &rope, &span(0, 45, 30), &wrong);
+        run(kernels, shape, &kv, &rope, &span(1, 0, 30), &wrong);
+        kv.save(0, 35, &mut saved).unwrap();
+        kv.copy_prefix(0, 1, 35).unwrap();
+        kv.truncate(0, 35).unwrap();
+        kv.load(2, &mut &saved[..]).unwrap();
+        for slot in 0..3 {
+            assert_eq!(kv.len(slot), 35);
+            assert_eq!(run(kernels, shape, &kv, &rope, &span(slot, 35, 9), &right), want, "slot {slot}");
+        }
+        // A span may also begin where it likes, without a truncation.
+        run(kernels, shape, &kv, &rope, &span(1, 3, 30), &wrong);
+        run(kernels, shape, &kv, &rope, &span(1, 0, 35), &prompt[..35 * row]);
+        assert_eq!(kv.len(1), 35);
+        assert_close(&run(kernels, shape, &kv, &rope, &span(1, 35, 9), &right), &want);
+    });
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_refused_and_leaves_the_store_as_it_was() {
+    let (shape, rope) = main_shape();
+    let kernels = Kernels::detect(1);
+    let kv = store_of(shape, 2, KvFormat::F16);
+    let mut out = vec![0.0; 3 * 4 * 32];
+    let qkv = vec![0.0; 3 * 8 * 32];
+    let bad = Span { slot: 0, position: 1, tokens: 3 };
+    let refused = kernels.attention(shape, &kv, 0, &rope, &[bad], &qkv, &mut out).unwrap_err();
+    assert_eq!(refused, BadSpan::Gap { slot: 0, position: 1, len: 0 });
+    let short = RopeTable::new(16, 10_000.0, 2);
+    let refused =
+        kernels.attention(shape, &kv, 0, &short, &[Span { position: 0, ..bad }], &qkv, &mut out).unwrap_err();
+    assert_eq!(refused, BadSpan::Long { slot: 0, position: 0, tokens: 3, max: 2 });
+    assert_eq!(kv.len(0), 0);
+}
