@@ -333,6 +333,20 @@ mod tests {
     }
 
     #[test]
+    fn nobody_returns_before_the_last_part_has_ended() {
+        let (team, both, caller) = (Team::new(2), std::sync::Barrier::new(2), thread::current().id());
+        let ended = AtomicUsize::new(0);
+        team.run(2, &|_| {
+            both.wait();
+            if thread::current().id() != caller {
+                thread::sleep(Duration::from_millis(30));
+            }
+            ended.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(ended.into_inner(), 2);
+    }
+
+    #[test]
     fn a_panic_in_a_part_reaches_the_caller_after_all_others_are_done_and_the_team_goes_on() {
         let team = Team::new(3);
         for bad in 0..8 {

@@ -1,11 +1,29 @@
 //! The matrix product: panels of weights times a few vectors of activations.
 //!
-//! Quantised weights meet activations that are quantised too: to int8, in blocks of 32 with an f32 scale, once per call.
-//! A *panel kernel* multiplies one panel of 16 rows by all tokens of a chunk and writes 16 sums per token; what is left
-//! (bias, gate, where the sums go) is done here. Threads share the panels.
+//! ```text
+//! x (f32) -> int8 in blocks of 32 with a scale, tile by tile of up to 8 tokens     once per call, if weights are quantised
+//!         -> whole-number sums per block, scaled and added up in f32               a kernel: four panels x a tile at once
+//!         -> bias, silu(gate) * up, where the sums go                              here
+//! ```
+//!
+//! One token reads every weight once and is bound by memory: kernels read four panels side by side, as one stream of reads
+//! leaves a quarter of the bandwidth unused, and fetch ahead across the end of a panel. A prompt reuses a panel for tile
+//! after tile while it lies in the cache. Threads share the panels; a product that one thread does in 3 us is not shared.
 //!
 //! A set of kernels is one [`LinearFns`]: a file per instruction set defines a `const FNS: LinearFns`, and [`fns`] names
-//! it. Fields may be borrowed from a slower set.
+//! it. Fields may be borrowed from a slower set. All sets give what [`portable`] gives, up to the order of additions in f32.
+//!
+//! Instructions of the inner loops per byte of weights, from the disassembly:
+//!
+//! | | Q4_0, 1 token | Q8_0, 1 token | Q4_0, 8 tokens | Q8_0, 8 tokens |
+//! |---|---|---|---|---|
+//! | AVX-512 VNNI | 0.20 | 0.11 | 0.53 | 0.27 |
+//! | AVX2 | 0.52 | 0.33 | 2.8 | 2.0 |
+//!
+//! Measured by `cargo bench --bench kernels` on one core of a Sapphire Rapids server (`ggml`'s own kernels for that
+//! processor, with AMX, between the same minutes: 13.4 GB/s and 125 GMAC/s): 15 to 17 GB/s for one token, which is what a
+//! plain sum over memory takes, in every format and with AVX2 too; 128 tokens at 245 (Q4_0) and 225 (Q8_0) GMAC/s with
+//! AVX-512, 130 with AVX-VNNI, 95 and 54 with AVX2.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]

@@ -133,6 +133,34 @@ proptest! {
 }
 
 #[test]
+fn any_bytes_of_weights_give_the_same_with_every_instruction_set() {
+    let mut rng = fastrand::Rng::with_seed(4);
+    for (format, numbers) in [(Format::Q8_0, 512), (Format::Q4_0, 256)] {
+        for tokens in [1, 2, 7, 33] {
+            let mut case = Case::random(&mut rng, format, 64, 96, tokens);
+            let mut bytes = BytesMut::zeroed(case.w.bytes().len());
+            bytes.copy_from_slice(case.w.bytes());
+            for panel in bytes.chunks_exact_mut(case.w.bytes().len() / 4) {
+                // -128 among them, which no packing makes; scales stay.
+                panel[..3 * numbers].fill_with(|| rng.u8(..));
+                panel[..numbers].fill(0x80);
+            }
+            case.w = Matrix::new(64, 96, format, bytes.into()).unwrap();
+            case.x[..32].fill(-1.0);
+            let want = case.run(&Kernels::new(Isa::Portable, 1));
+            for isa in Isa::available() {
+                for (out, want) in case.run(&Kernels::new(isa, 1)).iter().zip(&want) {
+                    assert!(
+                        (out - want).abs() <= 1e-4 * (1.0 + want.abs()),
+                        "{isa} {format}: {out}, not {want}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn more_tokens_than_a_chunk_give_the_same_as_one_by_one() {
     let mut rng = fastrand::Rng::with_seed(2);
     let kernels = Kernels::new(Isa::Portable, 1);
