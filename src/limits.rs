@@ -172,6 +172,17 @@ pub const DIGEST_BUDGET_MS: u64 = 2_000;
 // The words come by the budget at the latest; what is left is for their commit.
 const _: () = assert!(DIGEST_BUDGET_MS + 500 < FIRST_WAIT_MS);
 
+// Glm: import.
+
+/// Longest side of a tensor in a checkpoint.
+pub const IMPORT_SIDE_MAX: usize = GLM_VOCAB_MAX;
+/// Operators, constants, inputs of an ONNX graph, each.
+pub const IMPORT_NODES_MAX: usize = 64 * 1024;
+/// Inputs, outputs and attributes of all operators of an ONNX graph together.
+pub const IMPORT_VALUES_MAX: usize = 16 * IMPORT_NODES_MAX;
+/// Bytes of a bundle's weights that are packed and hashed at once, as far as whole panels allow.
+pub const IMPORT_PIECE_BYTES: usize = 1024 * 1024;
+
 // Spool.
 
 /// Default bound of the spool's blocks.

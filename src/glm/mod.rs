@@ -4,9 +4,12 @@
 //! queue. Whatever goes wrong here, the template words the digest and the digest says why.
 
 pub mod arch;
+pub mod bundle;
+pub mod import;
 pub mod kernels;
 mod memory;
 pub mod student;
+pub mod weights;
 mod worker;
 
 pub use student::{BadBundle, Bundle, Model, ModelError, Shape, Unworded, Writer};
