@@ -30,6 +30,7 @@ mod matrix;
 mod norm;
 mod rope;
 mod team;
+mod wide;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Every set of kernels against attention written down plainly in f64.
 
 use super::super::Isa;
-use super::super::kv::KvShape;
+use super::super::kv::{KvFormat, KvShape};
 use super::*;
 
 /// One layer of a model, with everything its sequences have seen in f64.
@@ -118,36 +118,77 @@ fn tolerance(format: KvFormat) -> f64 {
     }
 }
 
-#[test]
-fn every_kernel_agrees_with_plain_attention_for_prompts_tokens_and_batches_of_both() {
-    let span = |slot, position, tokens| Span { slot, position, tokens };
-    let batches: [&[Span]; 7] = [
-        &[span(0, 0, 1)],
-        &[span(0, 1, 5), span(2, 0, 37)],
-        &[span(2, 37, 1), span(0, 6, 1), span(1, 0, 3)],
-        &[span(2, 38, 70)],
-        &[span(1, 2, 1), span(2, 108, 1)],
-        &[span(0, 7, 160)],
-        &[span(0, 167, 1), span(2, 50, 2)],
-    ];
+/// All kernels and formats against `Plain` on the same batches.
+fn compare(shape: AttentionShape, rotary_dim: usize, batches: &[&[Span]]) {
     let mut rng = fastrand::Rng::with_seed(7);
-    for (shape, rotary_dim) in SHAPES {
-        let row = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-        let mut plain = Plain::new(shape, rotary_dim, 3);
-        let inputs: Vec<Vec<f32>> = (batches.iter())
-            .map(|spans| random(&mut rng, spans.iter().map(|s| s.tokens).sum::<u32>() as usize * row))
-            .collect();
-        let wanted: Vec<Vec<f64>> = batches.iter().zip(&inputs).map(|(s, x)| plain.attention(s, x)).collect();
-        for kernels in [Kernels::new(Isa::Portable, 1)] {
-            for format in KvFormat::ALL.iter().copied() {
-                let kv = store_of(shape, 3, format);
-                for ((spans, x), want) in batches.iter().zip(&inputs).zip(&wanted) {
-                    let error = worst(&run(&kernels, shape, &kv, &plain.rope, spans, x), want);
-                    assert!(error < tolerance(format), "{kernels:?} {format} {shape:?} {spans:?}: {error}");
-                }
+    let mut plain = Plain::new(shape, rotary_dim, 3);
+    let tokens = |spans: &[Span]| spans.iter().map(|s| s.tokens).sum::<u32>() as usize;
+    let inputs: Vec<_> = batches.iter().map(|s| random(&mut rng, tokens(s) * shape.qkv_row())).collect();
+    let wanted: Vec<_> = batches.iter().zip(&inputs).map(|(s, x)| plain.attention(s, x)).collect();
+    for kernels in Isa::available().into_iter().map(|isa| Kernels::new(isa, 2)) {
+        for format in KvFormat::ALL.iter().copied() {
+            let kv = store_of(shape, 3, format);
+            for ((spans, x), want) in batches.iter().zip(&inputs).zip(&wanted) {
+                let error = worst(&run(&kernels, shape, &kv, &plain.rope, spans, x), want);
+                assert!(error < tolerance(format), "{kernels:?} {format} {shape:?} {spans:?}: {error}");
             }
         }
     }
+}
+
+fn span(slot: u32, position: u32, tokens: u32) -> Span {
+    Span { slot, position, tokens }
+}
+
+#[test]
+fn every_kernel_agrees_with_plain_attention_for_prompts_tokens_and_batches_of_both() {
+    for (shape, rotary_dim) in SHAPES {
+        let batches: [&[Span]; 6] = [
+            &[span(0, 0, 1)],
+            &[span(0, 1, 5), span(2, 0, 37)],
+            &[span(2, 37, 1), span(0, 6, 1), span(1, 0, 3)],
+            &[span(2, 38, 29)],
+            &[span(1, 2, 1), span(2, 67, 1)],
+            &[span(0, 7, 2), span(2, 50, 2)],
+        ];
+        compare(shape, rotary_dim, &batches);
+    }
+}
+
+#[test]
+fn a_prompt_of_many_blocks_and_a_past_of_several_runs_agree_with_plain_attention() {
+    let shape = AttentionShape { heads: 4, kv_heads: 1, head_dim: 32 };
+    let batches: [&[Span]; 4] =
+        [&[span(0, 0, 300)], &[span(0, 300, 330)], &[span(0, 630, 1)], &[span(0, 631, 3)]];
+    compare(shape, 16, &batches);
+}
+
+#[test]
+fn work_is_cut_so_that_all_threads_have_some_and_nothing_twice() {
+    let shape = AttentionShape { heads: 8, kv_heads: 2, head_dim: 64 };
+    let kv = store_of(shape, 3, KvFormat::F16);
+    let pieces = |spans: &[Span]| {
+        let mut state = kv.lock();
+        Pieces::of(shape, 2, spans, |slot, head| kv.head(&mut state, slot, 0, head))
+    };
+    let ranges =
+        |pieces: &Pieces| pieces.attend.iter().map(|p| (p.head, p.keys.clone(), p.keeps)).collect::<Vec<_>>();
+    let past = pieces(&[span(1, 700, 2)]);
+    assert!(past.are_shared && past.keep.is_empty());
+    assert_eq!(
+        ranges(&past),
+        [(0, 0..352, false), (0, 352..702, true), (1, 0..352, false), (1, 352..702, true)]
+    );
+    // A short past is not worth waking anybody for, nor cutting.
+    let short = pieces(&[span(1, 20, 1)]);
+    assert!(!short.are_shared);
+    assert_eq!(ranges(&short), [(0, 0..21, true), (1, 0..21, true)]);
+    let prompt = pieces(&[span(0, 5, 70)]);
+    assert!(prompt.are_shared && prompt.partials == 0);
+    let blocks = [0..37, 0..69, 0..75];
+    assert_eq!(ranges(&prompt), [0, 1].map(|head| blocks.clone().map(|keys| (head, keys, false))).concat());
+    let kept: Vec<_> = prompt.keep.iter().map(|p| (p.head, p.position, p.tokens)).collect();
+    assert_eq!(kept, [(0, 5, 64), (0, 69, 6), (1, 5, 64), (1, 69, 6)]);
 }
 
 fn main_shape() -> (AttentionShape, RopeTable) {
@@ -194,7 +235,7 @@ fn what_follows_a_truncation_a_copy_or_a_loaded_prefix_is_as_if_it_had_been_run_
     let mut rng = fastrand::Rng::with_seed(2);
     let (prompt, wrong, right) =
         (random(&mut rng, 45 * row), random(&mut rng, 30 * row), random(&mut rng, 9 * row));
-    let span = |slot, position, tokens| [Span { slot, position, tokens }];
+    let span = |slot, position, tokens| [span(slot, position, tokens)];
     for_all(|kernels, store| {
         let kv = store();
         run(kernels, shape, &kv, &rope, &span(0, 0, 45), &prompt);

@@ -13,18 +13,17 @@
 
 use std::ops::Range;
 
+use super::super::wide::LANES;
 use super::{KvFormat, KvShape};
 
 /// Keys that lie together.
-pub(in super::super) const TILE_TOKENS: usize = 16;
-/// Elements of a head are rounded up to a multiple of this.
-const WIDTH_STEP: usize = 16;
+pub(super) const TILE_TOKENS: usize = LANES;
 /// Slots begin at a multiple of this, which is a multiple of every page size in use.
 const SLOT_STEP: usize = 64 * 1024;
 
 impl KvFormat {
     /// Bytes of one number.
-    pub(in super::super) fn number_bytes(self) -> usize {
+    pub(super) fn number_bytes(self) -> usize {
         match self {
             KvFormat::F32 => 4,
             KvFormat::F16 => 2,
@@ -35,10 +34,10 @@ impl KvFormat {
 
 /// Places within a store of one shape.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Layout {
-    pub(in super::super) format: KvFormat,
+pub(super) struct Layout {
+    pub(super) format: KvFormat,
     /// Elements of a head, rounded up.
-    pub(in super::super) width: usize,
+    pub(super) width: usize,
     layers: usize,
     kv_heads: usize,
     values_at: usize,
@@ -53,7 +52,7 @@ pub(in super::super) struct Layout {
 impl Layout {
     /// Of a store of that shape; `None` where it is larger than an address space.
     pub(super) fn of(shape: &KvShape) -> Option<Layout> {
-        let width = shape.head_dim.checked_next_multiple_of(WIDTH_STEP)?;
+        let width = shape.head_dim.checked_next_multiple_of(LANES)?;
         let tokens = shape.tokens_max.checked_next_multiple_of(TILE_TOKENS)?;
         let plane = tokens.checked_mul(width)?.checked_mul(shape.format.number_bytes())?;
         let scales_bytes = match shape.format {
@@ -120,7 +119,7 @@ impl Layout {
 }
 
 /// The keys and values of one head in one layer of one slot, as the kernels see them.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Head {
     pub(in super::super) keys: *mut u8,
     pub(in super::super) values: *mut u8,

@@ -19,8 +19,9 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::limits;
 use crate::reading::named_enum;
+use layout::Layout;
 
-pub(super) use layout::{Head, Layout, TILE_TOKENS};
+pub(super) use layout::Head;
 pub use saved::BadSaved;
 
 named_enum! {
@@ -302,10 +303,6 @@ impl KvStore {
             true => Ok(()),
             false => Err(BadSpan::Sum { spans: sum, tokens }),
         }
-    }
-
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::layout::TILE_TOKENS;
 use super::*;
 
 fn shape(format: KvFormat) -> KvShape {
