@@ -176,12 +176,46 @@ const _: () = assert!(DIGEST_BUDGET_MS + 500 < FIRST_WAIT_MS);
 
 /// Longest side of a tensor in a checkpoint.
 pub const IMPORT_SIDE_MAX: usize = GLM_VOCAB_MAX;
+/// Most bytes of `config.json`, its companions and a template, each.
+pub const IMPORT_CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Most bytes of the index of a checkpoint in several files.
+pub const IMPORT_INDEX_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most bytes of the header of a safetensors file.
+pub const IMPORT_HEADER_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Most bytes of `tokenizer.json`.
+pub const IMPORT_TOKENIZER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Files that the weights of one checkpoint stand in.
+pub const IMPORT_SHARDS_MAX: usize = 1024;
+/// Entries of a directory that are looked at for weights.
+pub const IMPORT_ENTRIES_MAX: usize = 4096;
+/// Tensors in one file.
+pub const IMPORT_TENSORS_MAX: usize = 16 * 1024;
+/// Keys of a GGUF file.
+pub const IMPORT_KEYS_MAX: usize = 4096;
+/// Longest name of a key, a tensor, or a token.
+pub const IMPORT_NAME_BYTES_MAX: u64 = 4096;
+/// Elements of one list in a GGUF file; merges are the longest.
+pub const IMPORT_LIST_MAX: u64 = 4 * 1024 * 1024;
 /// Operators, constants, inputs of an ONNX graph, each.
 pub const IMPORT_NODES_MAX: usize = 64 * 1024;
 /// Inputs, outputs and attributes of all operators of an ONNX graph together.
 pub const IMPORT_VALUES_MAX: usize = 16 * IMPORT_NODES_MAX;
 /// Bytes of a bundle's weights that are packed and hashed at once, as far as whole panels allow.
-pub const IMPORT_PIECE_BYTES: usize = 1024 * 1024;
+pub const IMPORT_PIECE_BYTES: usize = 512 * 1024;
+/// Weights from which on a model is quantised to 4 bits unless told otherwise; a smaller one loses too much.
+pub const IMPORT_Q4_PARAMETERS_MIN: u64 = 300_000_000;
+/// Threads of an import; each holds a piece, its rows as they stand in the source, and as numbers: up to about 10 MiB.
+pub const IMPORT_THREADS_MAX: usize = 8;
+/// Bytes of weights that are synced at once; what was not synced is packed again after an interruption.
+pub const IMPORT_SYNC_BYTES: u64 = 64 * 1024 * 1024;
+/// Room on the disk for a manifest and a file system's own books.
+pub const IMPORT_ROOM_BYTES: u64 = 1024 * 1024;
+/// End of the name of a bundle's directory while it is made.
+pub const IMPORT_PARTIAL_SUFFIX: &str = ".partial";
+/// Most bytes of a bundle's manifest.
+pub const BUNDLE_MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bundles of one directory that are listed.
+pub const BUNDLES_LISTED_MAX: usize = 1000;
 
 // Spool.
 

@@ -4,11 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::glm::kernels::Format;
-use crate::limits;
 
-/// How a tensor lies.
+/// How a tensor lies; written as `vector` or as the name of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&str", try_from = "String")]
 pub enum Layout {
     /// f32, one after the other, zeros up to a multiple of 64 bytes.
     Vector,
@@ -25,14 +24,41 @@ impl Layout {
         }
     }
 
-    /// Bytes of every piece but the last of `rows` x `cols`: as many whole panels as [`limits::IMPORT_PIECE_BYTES`] hold, at
-    /// least one; a vector is one piece. `None` where that can't be addressed.
-    pub fn piece_bytes(self, rows: usize, cols: usize) -> Option<usize> {
+    /// Bytes of every piece but the last of `rows` x `cols`: as many whole panels as `target` bytes hold, at least one; a
+    /// vector is one piece. `None` where that can't be addressed.
+    pub fn piece_bytes(self, rows: usize, cols: usize, target: usize) -> Option<usize> {
         match self {
             Layout::Vector => self.bytes(rows, cols),
             Layout::Panels(format) => {
                 let panel = format.panel_bytes(cols).filter(|bytes| *bytes > 0)?;
-                panel.checked_mul((limits::IMPORT_PIECE_BYTES / panel).max(1))
+                panel.checked_mul((target / panel).max(1))
+            }
+        }
+    }
+
+    /// As a manifest writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Vector => "vector",
+            Layout::Panels(format) => format.name(),
+        }
+    }
+}
+
+impl From<Layout> for &'static str {
+    fn from(layout: Layout) -> &'static str {
+        layout.name()
+    }
+}
+
+impl TryFrom<String> for Layout {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Layout, String> {
+        match name.as_str() {
+            "vector" => Ok(Layout::Vector),
+            other => {
+                Format::from_name(other).map(Layout::Panels).ok_or_else(|| "no format of weights".to_owned())
             }
         }
     }

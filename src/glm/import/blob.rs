@@ -98,6 +98,48 @@ impl Blob {
     }
 }
 
+/// A blob read in small steps from front to back, a window at a time.
+pub(super) struct Window {
+    pub(super) blob: Blob,
+    bytes: Vec<u8>,
+    at: u64,
+}
+
+const WINDOW_BYTES: u64 = 64 * 1024;
+
+impl Window {
+    pub(super) fn new(blob: Blob) -> Window {
+        Window { blob, bytes: Vec::new(), at: 0 }
+    }
+
+    /// The `N` bytes at `at`.
+    pub(super) fn array<const N: usize>(&mut self, at: u64) -> Result<[u8; N], ImportError> {
+        if let Some(bytes) = self.inside(at) {
+            return Ok(bytes);
+        }
+        let len = WINDOW_BYTES.min(self.blob.len().saturating_sub(at));
+        self.bytes.resize(len as usize, 0);
+        self.at = at;
+        self.blob.read(at, &mut self.bytes)?;
+        self.inside(at).ok_or_else(|| self.blob.damaged("it ends early"))
+    }
+
+    fn inside<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
+        let start = usize::try_from(at.checked_sub(self.at)?).ok()?;
+        self.bytes.get(start..start.checked_add(N)?)?.try_into().ok()
+    }
+
+    /// The `len` bytes at `at`, which must lie within the blob.
+    pub(super) fn bytes(&mut self, at: u64, len: u64) -> Result<Vec<u8>, ImportError> {
+        let start = at.checked_sub(self.at).and_then(|start| usize::try_from(start).ok());
+        let end = start.zip(usize::try_from(len).ok()).and_then(|(start, len)| start.checked_add(len));
+        match start.zip(end).and_then(|(start, end)| self.bytes.get(start..end)) {
+            Some(bytes) => Ok(bytes.to_vec()),
+            None => self.blob.part(at, len),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -204,7 +204,7 @@ impl Roles {
 
     fn gate_up(&mut self, arch: &Arch, n: usize) -> Result<(Part, Part), ImportError> {
         let fused = Role::Layer(n, LayerRole::GateUp);
-        if self.find(fused).is_some() {
+        if self.find(Role::Layer(n, LayerRole::Gate)).is_none() {
             let all = self.matrix(fused, 2 * arch.inter, arch.hidden)?;
             let up = Part { first: arch.inter, rows: arch.inter, ..all.clone() };
             return Ok((Part { rows: arch.inter, ..all }, up));

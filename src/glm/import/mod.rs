@@ -1,27 +1,201 @@
 //! Other people's checkpoints: a Hugging Face directory, a GGUF file, an ONNX export, into one bundle.
-
-// The readers of GGUF and Hugging Face files come next and use what is not used yet.
-#![allow(dead_code)]
+//!
+//! ```text
+//! config.json, *.safetensors ─┐
+//! *.gguf ─────────────────────┼─> Source (shape, tensors by role) ─> targets in pieces ─> NAME.partial ─> NAME
+//! *.onnx ─────────────────────┘
+//! ```
+//!
+//! Headers are read first and everything is checked against the shape; then weights flow piece by piece through a few threads:
+//! memory is [`limits::IMPORT_THREADS_MAX`] times about 10 MiB at most, beside names and the tokenizer, whatever the model's
+//! size. Blocks that the engine knows (`Q4_0`, `Q8_0`) are kept to the bit; what else is a number is quantised; a weight that is
+//! not finite is refused with its tensor and row. Nothing of a source is trusted: sizes are held against the file's own, counts
+//! against [`limits`].
 
 mod blob;
 mod checkpoint;
 mod error;
 mod ggml;
+mod gguf;
+mod hf;
+mod journal;
 mod names;
 mod onnx;
 mod pack;
+mod pool;
+mod source;
 mod tensor;
+#[cfg(test)]
+pub(in crate::glm) mod testing;
+#[cfg(test)]
+mod tests;
+mod write;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use blob::Blob;
+use checkpoint::Checkpoint;
 use pack::{Formats, Scratch, Target};
+use source::{Source, Tokenizer};
+use write::{Pace, Partial};
 
-use crate::glm::bundle::Layout;
+use crate::glm::arch::Arch;
+use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256};
 use crate::glm::kernels::{BytesMut, Format, Matrix};
-use crate::glm::weights::{TensorSource, Weights};
+use crate::glm::weights::{TensorShape, TensorSource, Weights, tensors};
+use crate::limits;
 
 pub use error::{ImportError, TensorProblem};
+pub use source::SourceKind;
+
+/// What an operator may choose.
+#[derive(Debug, Clone)]
+pub struct ImportOptions {
+    /// Format of the layers; `None`: the source's own blocks, else `Q4_0` for a model of
+    /// [`limits::IMPORT_Q4_PARAMETERS_MIN`] weights or more and `Q8_0` for a smaller one.
+    pub body: Option<Format>,
+    /// Format of embedding and head; `None`: the source's own blocks, else `Q8_0`, or `F32` if the layers are.
+    pub ends: Option<Format>,
+    /// Threads that pack, at most [`limits::IMPORT_THREADS_MAX`].
+    pub threads: usize,
+    /// Take the place of a bundle that has the name already.
+    pub replace: bool,
+}
+
+impl Default for ImportOptions {
+    fn default() -> ImportOptions {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        ImportOptions { body: None, ends: None, threads, replace: false }
+    }
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// What is being done.
+    pub step: Step,
+    /// The tensor that was worked on last.
+    pub tensor: &'a str,
+    /// Bytes of the bundle that are done.
+    pub done: u64,
+    /// Bytes of the bundle.
+    pub total: u64,
+}
+
+/// What an import does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Hashes what an interrupted import has left.
+    Resume,
+    /// Packs weights.
+    Weights,
+}
+
+/// A bundle that was made.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its name in records and logs.
+    pub id: String,
+    /// Which kind of checkpoint it came from.
+    pub kind: SourceKind,
+    /// The model's shape.
+    pub arch: Arch,
+    /// Bytes of its weights.
+    pub weights_bytes: u64,
+    /// What an operator should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Makes a bundle at `target` from the checkpoint at `source`. Blocks; goes on where an interrupted one stopped. Whatever
+/// fails, there is no bundle at `target` that is not whole.
+pub fn import(
+    source: &Path,
+    target: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Imported, ImportError> {
+    let pace = Pace { threads: options.threads, sync_bytes: limits::IMPORT_SYNC_BYTES };
+    import_at(pace, source, target, options, progress)
+}
+
+fn import_at(
+    pace: Pace,
+    source: &Path,
+    target: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Imported, ImportError> {
+    if !options.replace && target.symlink_metadata().is_ok() {
+        return Err(ImportError::Exists { path: target.to_owned() });
+    }
+    let Source { checkpoint, tokenizer, template, end_ids, kind, files, notes } = open(source)?;
+    let arch = checkpoint.arch.clone();
+    let formats = formats(&checkpoint, options);
+    let (placed, weights_bytes) = write::place(pack::targets(checkpoint, formats))?;
+    let tokenizer = tokenizer.as_ref().map(Tokenizer::bytes).transpose()?;
+    let mut manifest = Manifest {
+        format: FORMAT,
+        arch: arch.clone(),
+        end_ids,
+        source: Origin { kind: kind.name().to_owned(), name: file_name(source) },
+        weights_bytes,
+        piece_bytes: limits::IMPORT_PIECE_BYTES as u64,
+        tokenizer: None,
+        template: None,
+        golden: None,
+        tensors: placed.iter().map(|p| p.entry(Sha256::of(b""))).collect(),
+    };
+    manifest.check().map_err(|what| ImportError::damaged(source, what))?;
+    let small = [tokenizer.as_deref(), template.as_deref().map(str::as_bytes)];
+    let others = small.into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
+    let this = Sha256::of(&json(&(&manifest, &files)));
+    let mut partial = Partial::open(target, this, weights_bytes, others + limits::IMPORT_ROOM_BYTES)?;
+    let hashes = partial.write(&placed, pace, progress)?;
+    manifest.tensors = placed.iter().zip(hashes).map(|(p, hash)| p.entry(hash)).collect();
+    let keep = |name, bytes: Option<&[u8]>| bytes.map(|bytes| partial.small_file(name, bytes)).transpose();
+    manifest.tokenizer = keep(bundle::TOKENIZER, small[0])?;
+    manifest.template = keep(bundle::TEMPLATE, small[1])?;
+    keep(bundle::MANIFEST, Some(&json(&manifest)))?;
+    partial.finish(options.replace)?;
+    Ok(Imported { dir: target.to_owned(), id: manifest.id(), kind, arch, weights_bytes, notes })
+}
+
+fn open(path: &Path) -> Result<Source, ImportError> {
+    match source::kind_of(path)? {
+        SourceKind::HuggingFace => hf::open(path),
+        SourceKind::Gguf => gguf::open(path),
+        SourceKind::Onnx => onnx::open(path),
+    }
+}
+
+/// What was asked for, or what suits a model of this size.
+fn formats(checkpoint: &Checkpoint, options: &ImportOptions) -> Formats {
+    let sizes = tensors(&checkpoint.arch).into_iter().map(|(_, shape)| match shape {
+        TensorShape::Vector(len) => len as u64,
+        TensorShape::Matrix { rows, cols } => rows as u64 * cols as u64,
+    });
+    let small = sizes.sum::<u64>() < limits::IMPORT_Q4_PARAMETERS_MIN;
+    let asked_for_f32 = options.body == Some(Format::F32);
+    Formats {
+        body: options.body,
+        ends: options.ends.or(asked_for_f32.then_some(Format::F32)),
+        plain_body: if small { Format::Q8_0 } else { Format::Q4_0 },
+        plain_ends: Format::Q8_0,
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    // Derived types with names for keys are always written.
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}
 
 /// Reads an ONNX model with its weights inside it, all matrices in `format`; `F32` gives exactly the numbers that the graph
 /// computes with. `name` stands for the file in messages. Rows of queries and keys come in GLM's own order.

@@ -11,6 +11,7 @@ use super::error::{ImportError, TensorProblem};
 use crate::glm::bundle::Layout;
 use crate::glm::kernels::{BLOCK_COLS, Block, Format, PANEL_ROWS, PanelWriter};
 use crate::glm::weights::{self, TensorShape};
+use crate::limits;
 
 /// One tensor of a bundle, not packed yet.
 pub(super) struct Target {
@@ -128,16 +129,7 @@ impl Target {
 
     /// Bytes of every piece but the last, which may be shorter.
     pub(super) fn piece_bytes(&self) -> Option<usize> {
-        self.layout.piece_bytes(self.rows, self.cols)
-    }
-
-    /// Bytes of the source that all rows take: what progress is measured in.
-    pub(super) fn source_bytes(&self) -> u64 {
-        let part = |part: &Part| {
-            let tensor = &part.tensor;
-            tensor.encoding.row_bytes(tensor.cols).unwrap_or(0).saturating_mul(part.rows as u64)
-        };
-        self.parts.iter().map(part).fold(0, u64::saturating_add)
+        self.layout.piece_bytes(self.rows, self.cols, limits::IMPORT_PIECE_BYTES)
     }
 
     /// Packs the piece that begins at byte `at`, a multiple of [`Target::piece_bytes`]; `out` is as long as the piece.

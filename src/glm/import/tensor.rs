@@ -139,6 +139,11 @@ impl Tensor {
         self
     }
 
+    /// Bytes in the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.encoding.row_bytes(self.cols).unwrap_or(0).saturating_mul(self.rows as u64)
+    }
+
     /// Dimensions, for messages.
     pub(super) fn shape(&self) -> String {
         shape(self.rows, self.cols)

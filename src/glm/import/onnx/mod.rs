@@ -7,12 +7,32 @@ mod rope;
 mod tests;
 mod wire;
 
+use std::path::Path;
+
 use super::ImportError;
 use super::blob::Blob;
 use super::checkpoint::Checkpoint;
+use super::hf::{self, Companions, Config};
+use super::source::{Source, SourceFile, SourceKind};
 
-/// Reads a graph that is in memory or in a file.
+/// Opens a graph's file. What the graph does not say is taken from a `config.json` beside it, if there is one.
+pub(super) fn open(path: &Path) -> Result<Source, ImportError> {
+    let blob = Blob::open(path)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let config = hf::optional(&dir.join("config.json"))?.map(|blob| Config::read(&blob)).transpose()?;
+    let Companions { tokenizer, template, end_ids, notes } = hf::companions(dir, config.as_ref())?;
+    Ok(Source {
+        checkpoint: model::checkpoint(&graph::Graph::read(&blob)?, &blob, config.as_ref())?,
+        tokenizer,
+        template,
+        end_ids,
+        kind: SourceKind::Onnx,
+        files: vec![SourceFile::of(path)?],
+        notes,
+    })
+}
+
+/// Reads a graph that is in memory with all its weights.
 pub(super) fn checkpoint(blob: &Blob) -> Result<Checkpoint, ImportError> {
-    let graph = graph::Graph::read(blob)?;
-    model::checkpoint(&graph, blob, model::Known::default())
+    model::checkpoint(&graph::Graph::read(blob)?, blob, None)
 }

@@ -13,17 +13,9 @@ use crate::glm::arch::{Arch, Family};
 use crate::glm::import::blob::Blob;
 use crate::glm::import::checkpoint::{Checkpoint, LayerRole, Role, Roles};
 use crate::glm::import::error::{ImportError, TensorProblem, clip};
+use crate::glm::import::hf::{self, Config};
 use crate::glm::import::names;
 use crate::glm::import::tensor::{At, Encoding, Tensor, dimensions};
-
-/// What the graph does not say, or says in a table only.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Known {
-    /// Base of the rotary frequencies and the elements that are turned.
-    pub(super) rope: Option<(f32, usize)>,
-    /// Positions that the model was made for.
-    pub(super) context_tokens_max: Option<usize>,
-}
 
 /// A constant as it is used.
 #[derive(Clone)]
@@ -42,7 +34,12 @@ struct Finder<'a> {
 }
 
 /// Finds the weights of a graph and the shape of its model.
-pub(super) fn checkpoint(graph: &Graph, blob: &Blob, known: Known) -> Result<Checkpoint, ImportError> {
+/// `config` is believed where the graph says nothing.
+pub(super) fn checkpoint(
+    graph: &Graph,
+    blob: &Blob,
+    config: Option<&Config>,
+) -> Result<Checkpoint, ImportError> {
     let makers = graph.nodes.iter().flat_map(|node| node.outputs.iter().map(move |out| (out.as_str(), node)));
     let mut finder = Finder { graph, blob, makers: makers.collect(), externals: HashMap::new() };
     let mut roles = Roles::new(names::of_transformers);
@@ -61,7 +58,7 @@ pub(super) fn checkpoint(graph: &Graph, blob: &Blob, known: Known) -> Result<Che
     }
     let eps = eps.or_else(|| finder.eps_of_parts());
     let ours = graph.producer == OURS;
-    let arch = finder.arch(&roles, eps, tied, ours, known)?;
+    let arch = finder.arch(&roles, eps, tied, ours, config)?;
     let order = ours.then(|| halves(arch.head_dim, arch.rotary_dim));
     roles.checkpoint(arch, order)
 }
@@ -285,7 +282,7 @@ impl Finder<'_> {
         eps: Option<f32>,
         tied: bool,
         ours: bool,
-        known: Known,
+        config: Option<&Config>,
     ) -> Result<Arch, ImportError> {
         let graph = self.graph;
         let no =
@@ -311,7 +308,11 @@ impl Finder<'_> {
         let q = find(Role::Layer(0, LayerRole::Q))?;
         let first = |role| Role::Layer(0, role);
         let rope = rope::of_graph(graph, ours, head_dim, |constant| self.tensor(constant))?;
-        let (rope_theta, rotary_dim) = known.rope.or(rope.map(|r| (r.theta, r.rotary_dim))).ok_or_else(|| {
+        let by_config = || {
+            let (theta, factor) = config?.rope();
+            Some((theta, hf::rotary_dim(head_dim, factor)))
+        };
+        let (rope_theta, rotary_dim) = rope.map(|r| (r.theta, r.rotary_dim)).or_else(by_config).ok_or_else(|| {
             no("its rotary frequencies can't be found by their name; put the model's config.json beside it")
         })?;
         Ok(Arch {
@@ -331,9 +332,9 @@ impl Finder<'_> {
             rms_eps: eps.ok_or_else(|| no("its norms have no epsilon that could be read"))?,
             qkv_bias: roles.find(first(LayerRole::QBias)).is_some(),
             tied_head: tied,
-            context_tokens_max: known
-                .context_tokens_max
-                .or(rope.and_then(|r| r.positions))
+            context_tokens_max: rope
+                .and_then(|r| r.positions)
+                .or_else(|| config?.context_tokens_max())
                 .unwrap_or(CONTEXT_TOKENS_UNKNOWN),
         })
     }

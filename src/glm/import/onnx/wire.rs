@@ -4,7 +4,7 @@
 //! not on what a file claims.
 
 use crate::glm::import::ImportError;
-use crate::glm::import::blob::Blob;
+use crate::glm::import::blob::{Blob, Window};
 
 /// A part of a file: a message, a string, the bytes of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +26,12 @@ pub(super) enum Value {
 /// A file and the window it is read through.
 pub(super) struct Wire {
     pub(super) blob: Blob,
-    window: Vec<u8>,
-    window_at: u64,
+    window: Window,
 }
-
-const WINDOW_BYTES: u64 = 64 * 1024;
 
 impl Wire {
     pub(super) fn new(blob: Blob) -> Wire {
-        Wire { blob, window: Vec::new(), window_at: 0 }
+        Wire { window: Window::new(blob.clone()), blob }
     }
 
     /// The whole file as a message.
@@ -61,9 +58,7 @@ impl Wire {
                 }
                 5 => {
                     let span = self.skip(&mut at, 4, end)?;
-                    let mut bytes = [0; 4];
-                    self.blob.read(span.at, &mut bytes)?;
-                    Value::Float(f32::from_le_bytes(bytes))
+                    Value::Float(f32::from_le_bytes(self.window.array(span.at)?))
                 }
                 other => return Err(self.damaged(format!("a field of wire type {other}"))),
             };
@@ -77,7 +72,7 @@ impl Wire {
         if span.len > max {
             return Err(self.damaged(format!("a name of {} bytes, {max} are the most it may have", span.len)));
         }
-        let bytes = self.blob.part(span.at, span.len)?;
+        let bytes = self.window.bytes(span.at, span.len)?;
         String::from_utf8(bytes).map_err(|_| self.damaged("a name that is not UTF-8"))
     }
 
@@ -114,7 +109,7 @@ impl Wire {
             if *at >= end {
                 break;
             }
-            let byte = self.byte(*at)?;
+            let [byte] = self.window.array(*at)?;
             *at += 1;
             number |= u64::from(byte & 127) << shift;
             if byte < 128 {
@@ -122,19 +117,6 @@ impl Wire {
             }
         }
         Err(self.damaged("a number without an end"))
-    }
-
-    fn byte(&mut self, at: u64) -> Result<u8, ImportError> {
-        let inside =
-            |window: &[u8], from: u64| at.checked_sub(from).and_then(|i| window.get(i as usize).copied());
-        if let Some(byte) = inside(&self.window, self.window_at) {
-            return Ok(byte);
-        }
-        let len = WINDOW_BYTES.min(self.blob.len().saturating_sub(at));
-        self.window.resize(len as usize, 0);
-        self.window_at = at;
-        self.blob.read(at, &mut self.window)?;
-        inside(&self.window, at).ok_or_else(|| self.damaged("a part behind the end of the file"))
     }
 }
 
