@@ -18,6 +18,12 @@
 //! Sixteen rows by four columns are one AVX-512 register, four NEON registers, or one row of an AMX tile: each lane sums
 //! four products of one row, which is what `vpdpbusd`, `sdot` and `tdpbssd` compute. Rows and columns beyond the matrix are
 //! zeros. A panel begins at a multiple of 64 bytes.
+//!
+//! # Keys and values
+//!
+//! A [`KvStore`] keeps what attention looks back at, in slots of bounded length: `F32` (for comparisons), `F16`, or `Int8`
+//! with a scale per token and head. [`Kernels::attention`] is everything between two matrix products of a layer. It is written
+//! once, in values of sixteen numbers (`wide`), and compiled for every instruction set.
 
 #![allow(unsafe_code)]
 

@@ -6,6 +6,8 @@ use super::wide::{LANES, Wide};
 
 /// Numbers that are worth a part of their own.
 const PART_NUMBERS_MIN: usize = 16 * 1024;
+/// Parts per thread, so that one that is held up leaves its share to the others.
+const PARTS_PER_THREAD: usize = 4;
 
 impl Kernels {
     /// `out = x / sqrt(mean(x * x) + eps) * weight` for every row of `weight.len()` numbers, in f32.
@@ -24,7 +26,8 @@ impl Kernels {
             return;
         }
         let norm_row = fns(self.isa()).norm_row;
-        let rows_per_part = (x.len() / self.threads() / cols).max(PART_NUMBERS_MIN.div_ceil(cols));
+        let rows_per_part =
+            (x.len() / (PARTS_PER_THREAD * self.threads()) / cols).max(PART_NUMBERS_MIN.div_ceil(cols));
         self.team.run_chunks(out, rows_per_part * cols, &|part, out| {
             let x = x[part * rows_per_part * cols..].chunks_exact(cols);
             for (x, out) in x.zip(out.chunks_exact_mut(cols)) {

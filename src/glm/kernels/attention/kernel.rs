@@ -24,6 +24,8 @@ pub(super) const ROWS_AT_ONCE: usize = 8;
 pub(super) const STEP_MAX: usize = STEP_AS_KEPT;
 /// Keys whose widened form is kept.
 pub(super) const STEP_WIDENED_MAX: usize = STEP_WIDENED;
+/// Tokens whose values are fetched ahead of those in work.
+const TOKENS_AHEAD: usize = 16;
 /// Below every score that is a number, and a number itself: no difference of two is infinite.
 const LOWEST: f32 = f32::MIN / 4.0;
 
@@ -317,8 +319,7 @@ unsafe fn walk<W: Wide, N: Number>(task: &Task<'_>, kept: Kept, step: Step, scra
     let sees = |row: usize| (task.position + row / task.group + 1).min(step.end).saturating_sub(step.start);
     let mut row = step.start.saturating_sub(task.position) * task.group;
     while row < rows {
-        let at_once = if W::MANY { ROWS_AT_ONCE } else { ROWS_AT_ONCE / 2 };
-        let count = 1 << (rows - row).min(at_once).ilog2();
+        let count = rows_at_once::<W>(rows - row);
         let keys = sees(row + count - 1);
         // SAFETY: passed on; `count` rows are left.
         unsafe {
@@ -339,7 +340,19 @@ unsafe fn walk<W: Wide, N: Number>(task: &Task<'_>, kept: Kept, step: Step, scra
     }
 }
 
-/// Scores of `rows` (1, 2, 4 or 8) and whole tiles of keys.
+/// How many rows of those that are left are worked on at once.
+#[inline(always)]
+fn rows_at_once<W: Wide>(left: usize) -> usize {
+    match left {
+        0..=4 => left,
+        5 => 3,
+        6 | 7 if W::MANY => 6,
+        _ if W::MANY => 8,
+        _ => 4,
+    }
+}
+
+/// Scores of a few rows and whole tiles of keys.
 #[inline(always)]
 unsafe fn dots<W: Wide, N: Number>(
     rows: usize,
@@ -353,13 +366,26 @@ unsafe fn dots<W: Wide, N: Number>(
     unsafe {
         match (rows, W::MANY) {
             (8, true) => dots_of::<W, N, 8, 2, 1>(q, keys, width, tiles, scores),
+            (6, true) => dots_of::<W, N, 6, 2, 1>(q, keys, width, tiles, scores),
             (4, true) => dots_of::<W, N, 4, 4, 2>(q, keys, width, tiles, scores),
             (4, false) => dots_of::<W, N, 4, 1, 1>(q, keys, width, tiles, scores),
+            (3, true) => dots_of::<W, N, 3, 4, 2>(q, keys, width, tiles, scores),
+            (3, false) => dots_of::<W, N, 3, 1, 1>(q, keys, width, tiles, scores),
             (2, true) => dots_of::<W, N, 2, 4, 4>(q, keys, width, tiles, scores),
             (2, false) => dots_of::<W, N, 2, 2, 2>(q, keys, width, tiles, scores),
             (_, true) => dots_of::<W, N, 1, 8, 4>(q, keys, width, tiles, scores),
             (_, false) => dots_of::<W, N, 1, 4, 4>(q, keys, width, tiles, scores),
         }
+    }
+}
+
+/// Asks for memory that few rows will soon read once: a processor by itself does not look beyond a page, which a tile of keys
+/// often is. What many rows read is in its caches.
+#[inline(always)]
+unsafe fn ahead<W: Wide, N: Number, const R: usize>(from: *const u8, at: usize) {
+    if R < ROWS_AT_ONCE && N::BYTES < 4 {
+        // SAFETY: passed on.
+        unsafe { W::prefetch(from.wrapping_add(at * N::BYTES)) }
     }
 }
 
@@ -401,7 +427,9 @@ unsafe fn dots_block<W: Wide, N: Number, const R: usize, const T: usize, const U
             for u in 0..U {
                 let mut k = [W::splat(0.0); T];
                 for (t, k) in k.iter_mut().enumerate() {
-                    *k = N::load(keys, ((tile + t) * width + element + u) * LANES);
+                    let at = ((tile + t) * width + element + u) * LANES;
+                    *k = N::load(keys, at);
+                    ahead::<W, N, R>(keys, at + T * width * LANES);
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let q = W::splat(*q.add(r * width + element + u));
@@ -472,7 +500,7 @@ unsafe fn soften<W: Wide, N: Number>(
     }
 }
 
-/// Adds the weighted values of `keys` tokens to `rows` (1, 2, 4 or 8) from `row` on.
+/// Adds the weighted values of `keys` tokens to a few rows from `row` on.
 #[inline(always)]
 unsafe fn weigh<W: Wide, N: Number>(
     rows: usize,
@@ -486,8 +514,11 @@ unsafe fn weigh<W: Wide, N: Number>(
     unsafe {
         match (rows, W::MANY) {
             (8, true) => weigh_of::<W, N, 8, 2, 1>(scratch, row, values, width, keys),
+            (6, true) => weigh_of::<W, N, 6, 2, 1>(scratch, row, values, width, keys),
             (4, true) => weigh_of::<W, N, 4, 4, 2>(scratch, row, values, width, keys),
             (4, false) => weigh_of::<W, N, 4, 1, 1>(scratch, row, values, width, keys),
+            (3, true) => weigh_of::<W, N, 3, 4, 2>(scratch, row, values, width, keys),
+            (3, false) => weigh_of::<W, N, 3, 1, 1>(scratch, row, values, width, keys),
             (2, true) => weigh_of::<W, N, 2, 4, 4>(scratch, row, values, width, keys),
             (2, false) => weigh_of::<W, N, 2, 2, 2>(scratch, row, values, width, keys),
             (_, true) => weigh_of::<W, N, 1, 8, 4>(scratch, row, values, width, keys),
@@ -574,7 +605,9 @@ unsafe fn weigh_key<W: Wide, N: Number, const R: usize, const T: usize, const U:
     unsafe {
         let mut v = [W::splat(0.0); T];
         for (t, v) in v.iter_mut().enumerate() {
-            *v = N::load(values, key * width + element + t * LANES);
+            let at = key * width + element + t * LANES;
+            *v = N::load(values, at);
+            ahead::<W, N, R>(values, at + TOKENS_AHEAD * width);
         }
         for (r, sums) in sums.iter_mut().enumerate() {
             let weight = W::splat(*weights.add(r * STEP_MAX + key));

@@ -94,8 +94,7 @@ impl Kernels {
         {
             return Err(BadSpan::Long { slot, position, tokens, max });
         }
-        let pieces =
-            Pieces::of(shape, self.threads(), spans, |slot, head| kv.head(&mut state, slot, layer, head));
+        let pieces = Pieces::of(shape, self.threads(), spans, kv.rooms(&mut state, layer));
         PARTIALS.with_borrow_mut(|partials| {
             partials.grow(pieces.partials);
             let format = index(kv.shape().format);

@@ -63,7 +63,7 @@ impl Pieces {
         shape: AttentionShape,
         threads: usize,
         spans: &[Span],
-        mut room: impl FnMut(u32, usize) -> Head,
+        room: impl Fn(u32, usize) -> Head,
     ) -> Pieces {
         let block = (BLOCK_ROWS / shape.group()).max(1);
         let blocks: usize = spans.iter().map(|span| (span.tokens as usize).div_ceil(block)).sum();

@@ -310,13 +310,14 @@ impl KvStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a head of a checked slot lies; good as long as the lock is held.
-    pub(super) fn head(&self, state: &mut State, slot: u32, layer: usize, head: usize) -> Head {
-        assert!(
-            (slot as usize) < self.shape.slots && layer < self.shape.layers && head < self.shape.kv_heads
-        );
-        let at = self.layout.head_at(slot as usize, layer, head);
-        self.layout.head(state.memory[at..].as_mut_ptr())
+    /// Tells where the heads of checked slots lie in a layer; good until the lock is released or the state is used otherwise.
+    pub(super) fn rooms(&self, state: &mut State, layer: usize) -> impl Fn(u32, usize) -> Head + use<> {
+        let (shape, layout, start) = (self.shape, self.layout, state.memory.as_mut_ptr());
+        move |slot, head| {
+            let slot = slot as usize;
+            assert!(slot < shape.slots && layer < shape.layers && head < shape.kv_heads);
+            layout.head(start.wrapping_add(layout.head_at(slot, layer, head)))
+        }
     }
 
     /// Notes that a layer has stored the tokens of these spans. Later layers have not yet: what they held from there on

@@ -142,4 +142,9 @@ impl Wide for Avx2 {
     unsafe fn turn(self, cos_sin: Self) -> Self {
         Avx2(turn(self.0, cos_sin.0), turn(self.1, cos_sin.1))
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
 }

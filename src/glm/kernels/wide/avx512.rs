@@ -107,4 +107,9 @@ impl Wide for Avx512 {
         let by_sin = _mm512_mul_ps(swapped, _mm512_movehdup_ps(cos_sin.0));
         Avx512(_mm512_fmaddsub_ps(self.0, _mm512_moveldup_ps(cos_sin.0), by_sin))
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
 }

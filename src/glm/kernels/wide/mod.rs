@@ -58,6 +58,10 @@ pub(super) trait Wide: Copy {
     /// Each pair `(a, b)` turned by a pair `(cos, sin)`: `(a cos - b sin, b cos + a sin)`.
     unsafe fn turn(self, cos_sin: Self) -> Self;
 
+    /// Says that memory will be read soon, wherever it is.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+
     /// 2 to the power of each, within 2e-7 of it; below -126 as at -126. Numbers are at most 127.
     #[inline(always)]
     unsafe fn exp2(self) -> Self {
