@@ -162,6 +162,10 @@ pub const GLM_HEAD_DIM_MAX: usize = 512;
 pub const GLM_VOCAB_MAX: usize = 1024 * 1024;
 /// Most positions of a GLM.
 pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
+/// Tokens of one run of a GLM, if nothing else is said: enough to be bound by arithmetic, few enough that an alarm is not kept waiting.
+pub const GLM_CHUNK_TOKENS: usize = 256;
+/// Most rows of logits of one run of a GLM.
+pub const GLM_ROWS_MAX: usize = 4096;
 /// Most sequences whose keys and values are kept at a time.
 pub const KV_SLOTS_MAX: usize = 1024;
 /// Digests that wait for the language model; further ones are worded by the template.

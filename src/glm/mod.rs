@@ -5,9 +5,14 @@
 
 pub mod arch;
 pub mod bundle;
+pub mod engine;
+mod graph;
 pub mod import;
 pub mod kernels;
 mod memory;
+mod ops;
+#[cfg(test)]
+mod parity;
 pub mod student;
 pub mod weights;
 mod worker;

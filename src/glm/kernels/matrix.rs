@@ -149,6 +149,12 @@ impl Matrix {
         &self.bytes
     }
 
+    /// Whether both are the very same weights in memory.
+    pub fn is_same(&self, other: &Matrix) -> bool {
+        let shape = |m: &Matrix| (m.rows, m.cols, m.format, m.bytes.as_ptr());
+        shape(self) == shape(other)
+    }
+
     /// One row as numbers, `out.len() == cols`.
     ///
     /// # Panics
