@@ -282,18 +282,21 @@ pub const HTTP_CONNECTIONS_MAX: usize = 32;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most headers of a request.
 pub const HTTP_HEADERS_MAX: usize = 64;
-/// Most bytes of a request's body.
-pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a request's body: a long conversation with every character escaped.
+pub const HTTP_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Longest wait for the head of a request, idle keep-alive time included, in seconds.
 pub const HTTP_HEAD_S_MAX: u64 = 15;
 /// Longest wait for a request's body and for the answer of its handler, in seconds.
 pub const HTTP_ANSWER_S_MAX: u64 = 30;
 /// Longest life of one connection, in seconds: a peer that reads nothing can't hold its slot for ever.
 pub const HTTP_CONNECTION_S_MAX: u64 = 120;
+/// Longest wait for an answer that a language model writes, and for all of its pieces, in seconds.
+pub const HTTP_SLOW_S_MAX: u64 = 600;
 
 // hyper refuses a smaller buffer by panicking.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192);
 const _: () = assert!(HTTP_CONNECTION_S_MAX > HTTP_HEAD_S_MAX + HTTP_ANSWER_S_MAX);
+const _: () = assert!(HTTP_SLOW_S_MAX > HTTP_ANSWER_S_MAX);
 
 // Agent.
 

@@ -1,8 +1,13 @@
 //! What a handler is given and what it gives back.
 
-use http_body_util::Full;
-use hyper::body::Bytes;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{self, HeaderValue};
+use smol::stream::Stream;
 
 /// A request that passed every check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,18 +40,70 @@ impl Request {
 }
 
 /// An answer: status, content type, body. The security headers are added on the way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Response {
     status: u16,
     content_type: &'static str,
-    body: Vec<u8>,
+    content: Content,
     allow: Option<&'static str>,
+}
+
+/// What follows the head.
+pub(super) enum Content {
+    /// All of it, with its length; empty once it has been sent.
+    Whole(Bytes),
+    /// Piece by piece, as the handler has them. Dropped as soon as the peer is gone.
+    Pieces(Pin<Box<dyn Stream<Item = Vec<u8>> + Send>>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
+            Content::Pieces(_) => f.write_str("pieces"),
+        }
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Pieces(pieces) => {
+                pieces.as_mut().poll_next(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes.into()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Content::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pieces(_) => SizeHint::default(),
+        }
+    }
 }
 
 impl Response {
     /// Any content; `status` outside 100 to 999 becomes 500.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type, body: body.into(), allow: None }
+        Self { status, content_type, content: Content::Whole(body.into().into()), allow: None }
+    }
+
+    /// Content that is still being made: each piece is sent as it comes. `pieces` is dropped when the peer goes away, which
+    /// is how its maker learns that nobody wants the rest.
+    pub fn pieces(content_type: &'static str, pieces: impl Stream<Item = Vec<u8>> + Send + 'static) -> Self {
+        Self { status: 200, content_type, content: Content::Pieces(Box::pin(pieces)), allow: None }
     }
 
     /// Plain text.
@@ -83,20 +140,30 @@ impl Response {
         self.status
     }
 
-    /// The body.
+    /// The body; empty where it is sent piece by piece.
     pub fn body(&self) -> &[u8] {
-        &self.body
+        match &self.content {
+            Content::Whole(bytes) => bytes,
+            Content::Pieces(_) => &[],
+        }
+    }
+
+    /// Whether the content is still being made.
+    pub(super) fn is_pieces(&self) -> bool {
+        matches!(self.content, Content::Pieces(_))
     }
 
     /// `head`: hyper sends the length and leaves the body out.
-    pub(super) fn into_hyper(self, head: bool) -> hyper::Response<Full<Bytes>> {
-        let length = self.body.len();
-        let body = if head { Bytes::new() } else { Bytes::from(self.body) };
-        let mut response = hyper::Response::new(Full::new(body));
+    pub(super) fn into_hyper(self, head: bool) -> hyper::Response<Content> {
+        let length = (!self.is_pieces()).then(|| self.body().len());
+        let content = if head { Content::Whole(Bytes::new()) } else { self.content };
+        let mut response = hyper::Response::new(content);
         *response.status_mut() =
             hyper::StatusCode::from_u16(self.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        if let Some(length) = length {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         for (name, value) in SECURITY_HEADERS {
             headers.insert(name.clone(), HeaderValue::from_static(value));

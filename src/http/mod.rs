@@ -14,13 +14,14 @@ mod message;
 pub use escape::Esc;
 pub use message::{Request, Response};
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
@@ -30,8 +31,10 @@ use smol::net::{TcpListener, TcpStream};
 use smol::{LocalExecutor, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
+use crate::clock;
 use crate::limits;
 use crate::observe::metrics;
+use crate::time::Mono;
 
 /// Where to listen and whom to answer.
 #[derive(Debug, Clone)]
@@ -42,11 +45,13 @@ pub struct HttpOptions {
     pub allow_remote: bool,
     /// Paths that take `POST`; every other path takes `GET` and `HEAD` only.
     pub posts: &'static [&'static str],
+    /// Paths whose answer may take [`limits::HTTP_SLOW_S_MAX`], first piece and all of it: a language model is at work.
+    pub slow: &'static [&'static str],
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), allow_remote: false, posts: &[] }
+        Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), allow_remote: false, posts: &[], slow: &[] }
     }
 }
 
@@ -77,12 +82,13 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     guard: guard::Guard,
+    slow: &'static [&'static str],
 }
 
 impl Server {
     /// Listens. Connections queue in the kernel until [`Server::serve`] is polled.
     pub async fn bind(options: HttpOptions) -> Result<Self, HttpError> {
-        let HttpOptions { addr, allow_remote, posts } = options;
+        let HttpOptions { addr, allow_remote, posts, slow } = options;
         if !addr.ip().is_loopback() && !allow_remote {
             return Err(HttpError::NotLoopback { addr });
         }
@@ -93,7 +99,7 @@ impl Server {
         };
         let (listener, bound) = bind.await.map_err(|source| HttpError::Bind { addr, source })?;
         let guard = guard::Guard { any_host: !bound.ip().is_loopback(), posts };
-        Ok(Self { listener, addr: bound, guard })
+        Ok(Self { listener, addr: bound, guard, slow })
     }
 
     /// The address with its real port.
@@ -107,7 +113,7 @@ impl Server {
     /// work belongs on another thread.
     pub async fn serve(self, handler: impl AsyncFn(Request) -> Response) {
         let slots = Semaphore::new(limits::HTTP_CONNECTIONS_MAX);
-        let (slots, handler, guard) = (&slots, &handler, &self.guard);
+        let (slots, handler, server) = (&slots, &handler, &self);
         let connections = LocalExecutor::new();
         let accept = async {
             loop {
@@ -117,7 +123,7 @@ impl Server {
                     Ok((stream, _)) => connections
                         .spawn(async move {
                             let _slot = slot;
-                            converse(stream, guard, handler).await;
+                            converse(stream, server, handler).await;
                         })
                         .detach(),
                     // Out of file descriptors, most likely: an immediate retry would spin.
@@ -154,9 +160,11 @@ pub fn common(request: &Request, ready: impl FnOnce() -> Result<(), String>) -> 
 }
 
 /// One connection from accept to close.
-async fn converse(stream: TcpStream, guard: &guard::Guard, handler: &impl AsyncFn(Request) -> Response) {
+async fn converse(stream: TcpStream, server: &Server, handler: &impl AsyncFn(Request) -> Response) {
+    let until = Cell::new(clock::mono() + Duration::from_secs(limits::HTTP_CONNECTION_S_MAX));
+    let until = &until;
     let service = service_fn(|request: hyper::Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(request, guard, handler).await)
+        Ok::<_, Infallible>(answer(request, server, until, handler).await)
     });
     let mut builder = http1::Builder::new();
     builder
@@ -168,17 +176,31 @@ async fn converse(stream: TcpStream, guard: &guard::Guard, handler: &impl AsyncF
         // An error here is the peer's: it went away or spoke something else.
         let _ = builder.serve_connection(FuturesIo::new(stream), service).await;
     };
-    connection.or(patience(Duration::from_secs(limits::HTTP_CONNECTION_S_MAX))).await;
+    let late = async {
+        loop {
+            match until.get().since(clock::mono()) {
+                Duration::ZERO => return,
+                left => patience(left).await,
+            }
+        }
+    };
+    connection.or(late).await;
 }
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    guard: &guard::Guard,
+    server: &Server,
+    until: &Cell<Mono>,
     handler: &impl AsyncFn(Request) -> Response,
-) -> hyper::Response<Full<Bytes>> {
+) -> hyper::Response<message::Content> {
     let head = *request.method() == Method::HEAD;
+    let slow = server.slow.contains(&request.uri().path());
+    let wait = Duration::from_secs(if slow { limits::HTTP_SLOW_S_MAX } else { limits::HTTP_ANSWER_S_MAX });
+    if slow {
+        until.set(clock::mono() + wait);
+    }
     let response = async {
-        if let Err(refusal) = guard.check(&request) {
+        if let Err(refusal) = server.guard.check(&request) {
             return refusal;
         }
         match take_in(request).await {
@@ -187,7 +209,7 @@ async fn answer(
         }
     };
     let late = async {
-        patience(Duration::from_secs(limits::HTTP_ANSWER_S_MAX)).await;
+        patience(wait).await;
         Response::text(503, "the answer took too long; try again, or ask for a shorter period\n")
     };
     response.or(late).await.into_hyper(head)

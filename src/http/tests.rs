@@ -1,6 +1,7 @@
 //! The server over a real loopback socket.
 
 use std::io::{Read as _, Write as _};
+use std::task::{Context, Poll};
 
 use super::*;
 
@@ -108,4 +109,61 @@ fn a_silent_peer_does_not_keep_others_out() {
         String::new()
     }));
     assert!(answer.ends_with("ok\n"), "{answer}");
+}
+
+/// Pieces without end, or none for ever; tells when it is dropped.
+struct Endless(bool, smol::channel::Sender<()>);
+
+impl smol::stream::Stream for Endless {
+    type Item = Vec<u8>;
+    fn poll_next(self: std::pin::Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        if self.0 { Poll::Ready(Some(vec![b'x'; 1000])) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.1.try_send(());
+    }
+}
+
+#[test]
+fn pieces_arrive_one_by_one_and_nobody_makes_more_of_them_once_the_peer_is_gone() {
+    let server = smol::block_on(Server::bind(HttpOptions::default())).unwrap();
+    let addr = server.addr();
+    let (gone, told) = smol::channel::bounded(1);
+    let (next, given) = smol::channel::bounded::<Vec<u8>>(1);
+    let ask = move |path: &str| {
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let client = smol::unblock(move || {
+        let (mut stream, mut seen, mut buffer) = (ask("/pieces"), String::new(), [0; 4096]);
+        for piece in ["one", "two"] {
+            next.send_blocking(piece.into()).unwrap();
+            while !seen.contains(piece) {
+                let n = stream.read(&mut buffer).unwrap();
+                assert!(n > 0, "closed after {seen}");
+                seen += &String::from_utf8_lossy(&buffer[..n]);
+            }
+        }
+        assert!(seen.contains("transfer-encoding: chunked\r\n") && seen.contains("nosniff"), "{seen}");
+        for path in ["/endless", "/silent"] {
+            let mut stream = ask(path);
+            assert!(stream.read(&mut buffer).unwrap() > 0);
+            drop(stream);
+            told.recv_blocking().unwrap();
+        }
+        "done".to_owned()
+    });
+    let handler = async |request: Request| match request.path.as_str() {
+        "/pieces" => Response::pieces("text/event-stream", given.clone()),
+        path => Response::pieces("text/event-stream", Endless(path == "/endless", gone.clone())),
+    };
+    let answer = smol::block_on(client.or(async {
+        server.serve(handler).await;
+        String::new()
+    }));
+    assert_eq!(answer, "done");
 }
