@@ -87,6 +87,29 @@ pub struct Citation {
     pub last: u64,
 }
 
+impl EventFact {
+    /// Tells a later event of the same kind on the same channel as one with this.
+    pub fn merge(&mut self, later: EventFact) {
+        let farther = |a: f64, b: f64, from: f64| if (b - from).abs() > (a - from).abs() { b } else { a };
+        self.count = Some(self.count.unwrap_or(1).saturating_add(later.count.unwrap_or(1)));
+        self.severity = self.severity.max(later.severity);
+        self.ongoing |= later.ongoing;
+        self.start = self.start.min(later.start);
+        self.duration_s = self.duration_s.saturating_add(later.duration_s);
+        self.peak = match (self.peak, later.peak) {
+            (Some(a), Some(b)) => Some(farther(a, b, self.baseline.or(self.limit).unwrap_or(a))),
+            (a, b) => a.or(b),
+        };
+        self.limit = self.limit.or(later.limit);
+        self.cites = match (self.cites, later.cites) {
+            (Some(a), Some(b)) if a.lane == b.lane => {
+                Some(Citation { lane: a.lane, first: a.first.min(b.first), last: a.last.max(b.last) })
+            }
+            (a, b) => a.or(b),
+        };
+    }
+}
+
 impl Facts {
     /// Puts `events` in canonical order and cuts them to what a digest names.
     pub fn set_events(&mut self, mut events: Vec<EventFact>) {

@@ -32,6 +32,7 @@ pub mod clock;
 pub mod observe;
 
 // L1 core: pure
+pub mod ask;
 pub mod detect;
 pub mod digest;
 pub mod episode;

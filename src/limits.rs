@@ -65,6 +65,27 @@ pub const ANSWER_TOKENS_MAX: usize = 150 + ANSWER_RESERVE_TOKENS;
 
 const _: () = assert!(PROMPT_TOKENS_MAX + ANSWER_TOKENS_MAX <= CONTEXT_TOKENS_MAX);
 
+// Ask.
+
+/// Longest question.
+pub const ASK_QUESTION_BYTES_MAX: usize = 2000;
+/// Most channels and assets that one question is about.
+pub const ASK_SUBJECTS_MAX: usize = 8;
+/// Names that a language model may choose from.
+pub const ASK_NAMES_MAX: usize = 256;
+/// How far back a question looks that says nothing of the time, in seconds.
+pub const ASK_PERIOD_S_DEFAULT: u64 = 24 * 3600;
+/// Records of the lane `alarm` that a question looks at, the newest.
+pub const ASK_ALARMS_MAX: u64 = 20_000;
+/// Records of the lane `digest` that a question looks at, the newest.
+pub const ASK_DIGESTS_MAX: u64 = 1_000;
+/// Outages of one run that are remembered.
+pub const ASK_OUTAGES_MAX: usize = 64;
+/// The longest period of a question, in seconds.
+pub const ASK_PERIOD_S_MAX: u64 = 366 * 24 * 3600;
+
+const _: () = assert!(ASK_PERIOD_S_DEFAULT <= ASK_PERIOD_S_MAX);
+
 // Wire.
 
 /// Most bytes of one encoded block: fits every common broker's default packet limit (AWS IoT: 128 KiB).

@@ -222,6 +222,13 @@ named_enum! {
     }
 }
 
+impl Pattern {
+    /// Whether one says how often it happened.
+    pub const fn is_counted(self) -> bool {
+        matches!(self, Pattern::Spike | Pattern::Flapping)
+    }
+}
+
 /// What is known of a channel apart from its readings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChannelInfo {

@@ -93,6 +93,13 @@ impl Wall {
     }
 }
 
+impl Stamp {
+    /// Wall time of an earlier moment of this boot by today's clock: right even if somebody has set the clock since.
+    pub fn wall_of(&self, mono: Mono) -> Wall {
+        self.wall - self.mono.since(mono)
+    }
+}
+
 impl Add<Duration> for Wall {
     type Output = Wall;
     fn add(self, d: Duration) -> Wall {
@@ -149,6 +156,19 @@ mod tests {
         assert_eq!(Wall::from_secs(-1).rfc3339(), "1969-12-31T23:59:59.000Z");
         assert_eq!(Wall::from_secs(-60).hhmm(), "23:59");
         assert_eq!(Wall(i64::MAX).rfc3339(), format!("{}us", i64::MAX));
+    }
+
+    #[test]
+    fn an_earlier_moment_has_its_time_by_the_clock_of_now() {
+        let now = Stamp {
+            wall: Wall::from_secs(1000),
+            mono: Mono(50_000_000),
+            boot: BootId::default(),
+            uncertainty_us: 0,
+            state: ClockState::Free,
+        };
+        assert_eq!(now.wall_of(Mono(20_000_000)), Wall::from_secs(970));
+        assert_eq!(now.wall_of(Mono(90_000_000)), Wall::from_secs(1000), "nothing lies ahead");
     }
 
     #[test]

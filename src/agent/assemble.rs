@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tally::{Heard, Period, Tally};
+use crate::ask::answer::Known;
 use crate::detect::{Judge, LimitOptions, Silence, Verdict};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Subject};
 use crate::facts::{Citation, Facts};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
 use crate::reading::{ChannelId, ChannelInfo, Quantity, Reading, Unit};
-use crate::time::{Wall, humane};
+use crate::time::{Mono, Stamp, Wall, humane};
 use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
 use crate::wire::{Notice, Record};
 
@@ -239,9 +240,26 @@ impl Assembler {
         period.facts()
     }
 
-    /// The record of episode `id` was admitted under `citation`: facts cite it from now on.
-    pub fn cite(&mut self, id: u64, citation: Citation) {
-        self.tally.cite(id, citation, |id| self.channels.iter().any(|c| c.episodes.has(id)));
+    /// The record of episode `id` was admitted under `citation` at `at`: facts cite it from now on.
+    pub fn cite(&mut self, id: u64, citation: Citation, at: Mono) {
+        self.tally.cite(id, citation, at, |id| self.channels.iter().any(|c| c.episodes.has(id)));
+    }
+
+    /// Every episode in memory whose records were admitted, open ones and the latest that ended, with the agent's times by
+    /// the clock of `now`.
+    pub fn episodes(&self, now: &Stamp) -> Vec<(u64, Known)> {
+        let open = self.channels.iter().flat_map(|channel| {
+            let newest = channel.heard.newest();
+            channel.episodes.open().filter_map(move |episode| {
+                self.tally.known(&channel.info, episode, newest.max(episode.flagged_at), true, now)
+            })
+        });
+        self.tally.ended_known(now).chain(open).collect()
+    }
+
+    /// What is known of every channel.
+    pub fn infos(&self) -> impl Iterator<Item = &ChannelInfo> {
+        self.channels.iter().map(|channel| &channel.info)
     }
 
     /// Id that the next episode will have; to be kept over a restart.

@@ -101,9 +101,9 @@ fn a_citation_reaches_the_facts_and_grows_with_each_record() {
     let mut bench = Bench::with_limit("a.x", 10.0);
     bench.push("a.x", 0, Ok(20.0));
     let cite = |seq| Citation { lane: crate::wire::Lane::Alarm, first: seq, last: seq };
-    bench.assembler.cite(1, cite(41));
-    bench.assembler.cite(1, cite(44));
-    bench.assembler.cite(99, cite(7));
+    bench.assembler.cite(1, cite(41), Mono(0));
+    bench.assembler.cite(1, cite(44), Mono(0));
+    bench.assembler.cite(99, cite(7), Mono(0));
     let facts = bench.assembler.facts(&Mark::default());
     assert_eq!(facts.events[0].cites, Some(Citation { first: 41, ..cite(44) }));
     assert!(facts.events[0].ongoing);

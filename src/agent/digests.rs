@@ -10,6 +10,7 @@ use super::assemble::Mark;
 use super::line::OutageOver;
 use super::shared::evicted;
 use super::{AgentError, Shared};
+use crate::ask;
 use crate::clock;
 use crate::facts::{Facts, Outage};
 use crate::limits;
@@ -89,12 +90,12 @@ async fn next(outages: &Receiver<OutageOver>) -> Option<Option<OutageOver>> {
 async fn outage_facts(shared: &Shared, over: OutageOver) -> Result<Facts, AgentError> {
     let spool = shared.store.status().await?;
     let mut facts = shared.assembler.borrow().facts(&over.mark);
-    facts.outage = Some(Outage {
-        start: over.from.wall,
-        duration_s: over.to.mono.since(over.from.mono).as_secs(),
-        records_kept: spool.ledger.iter().map(|lane| lane.pending).sum(),
-        records_lost: evicted(&spool).saturating_sub(over.evicted_before),
-    });
+    let lasted = over.to.mono.since(over.from.mono);
+    let records_kept = spool.ledger.iter().map(|lane| lane.pending).sum();
+    let records_lost = evicted(&spool).saturating_sub(over.evicted_before);
+    let (from, to) = (over.from.wall, Some(over.from.wall + lasted));
+    shared.keep_outage(ask::Outage { from, to, records_kept, records_lost });
+    facts.outage = Some(Outage { start: from, duration_s: lasted.as_secs(), records_kept, records_lost });
     Ok(facts)
 }
 

@@ -177,10 +177,10 @@ async fn admit(shared: &Shared, out: Vec<Record>) -> Result<(), AgentError> {
         let ids: Vec<Option<u64>> = alarms.iter().map(|record| told_episode(shared, record)).collect();
         let numbered = shared.store.admit_numbered(alarms).await?;
         let numbers = numbered.iter().flat_map(|c| (c.first..=c.last).map(|n| (c.lane, n)));
-        let mut assembler = shared.assembler.borrow_mut();
+        let (mut assembler, at) = (shared.assembler.borrow_mut(), clock::mono());
         for (id, (lane, n)) in ids.into_iter().zip(numbers) {
             if let Some(id) = id {
-                assembler.cite(id, crate::facts::Citation { lane, first: n, last: n });
+                assembler.cite(id, crate::facts::Citation { lane, first: n, last: n }, at);
             }
         }
     }

@@ -100,6 +100,7 @@ struct Lost {
 impl Lost {
     async fn now(shared: &Shared) -> Result<Self, AgentError> {
         let evicted = shared.evicted().await?;
+        shared.evicted_before.set(evicted);
         Ok(Self { at: clock::stamp(), mark: shared.assembler.borrow().mark(), evicted })
     }
 }

@@ -10,6 +10,7 @@
 //! that a reading is taken before anything else can be slow. Stop: sources first, then what they left is judged and
 //! committed, then the line drains for a bounded time, the spool closes last.
 
+mod ask;
 pub mod assemble;
 mod clocks;
 mod digests;
@@ -137,7 +138,8 @@ async fn seat(
 ) -> Result<(), AgentError> {
     let begun = clock::mono();
     let (store, tails, opened) = spool::start(&options.spool_dir, options.spool.clone())?;
-    let server = Server::bind(options.http.clone()).await?;
+    let http = HttpOptions { posts: page::POSTS, slow: page::POSTS, ..options.http.clone() };
+    let server = Server::bind(http).await?;
     let http = server.addr();
     let glm = Glm::start(options.glm.clone());
     let shared = Rc::new(Shared::new(options, begun, store.clone(), &glm, opened.damage.is_some()).await?);

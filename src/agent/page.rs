@@ -3,10 +3,14 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use super::Shared;
 use super::status::Status;
+use super::{Shared, ask};
 use crate::http::{self, Esc, Request, Response, Server};
 use crate::time::humane;
+
+/// Paths that take `POST`.
+pub(super) const POSTS: &[&str] = &[ASK];
+const ASK: &str = "/api/ask";
 
 /// Answers until dropped.
 pub(super) async fn serve(shared: Rc<Shared>, server: Server) {
@@ -26,6 +30,7 @@ async fn answer(shared: &Rc<Shared>, request: &Request) -> Response {
             })
             .await
         }
+        ASK if request.post => ask::respond(shared, &request.body).await,
         "/style.css" => Response::new(200, "text/css; charset=utf-8", STYLE),
         _ => Response::not_found(),
     }

@@ -1,15 +1,18 @@
 //! What the tasks of the seat share. They run on one thread, so cells do.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::assemble::{AssembleOptions, Assembler};
 use super::status::{DigestBrief, LedgerRow, LineStatus, SourceBrief, SpoolBrief, Status};
 use super::{AgentError, AgentOptions};
+use crate::ask::Outage;
 use crate::clock;
 use crate::digest::{Digest, Engine};
 use crate::glm::{Glm, GlmHandle};
+use crate::limits;
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
 use crate::time::Mono;
@@ -25,6 +28,10 @@ pub(super) struct Shared {
     pub assembler: RefCell<Assembler>,
     pub line: RefCell<Line>,
     pub last_digest: RefCell<Option<DigestBrief>>,
+    /// Outages of this run that were reported, in order.
+    pub outages: RefCell<VecDeque<Outage>>,
+    /// Records that had been given up when the line was lost.
+    pub evicted_before: Cell<u64>,
     digest_id: Cell<u64>,
     pub model: Cell<ModelState>,
     /// Episodes that began or ended; a digest is due when it moves.
@@ -74,6 +81,8 @@ impl Shared {
             assembler: RefCell::new(Assembler::new(assemble)),
             line: RefCell::new(Line { up: false, since: clock::mono(), downs: 0, reason: None }),
             last_digest: RefCell::new(None),
+            outages: RefCell::default(),
+            evicted_before: Cell::new(0),
             digest_id: Cell::new(books[Lane::Digest.index()].admitted + 1),
             model: Cell::default(),
             news: Cell::new(0),
@@ -122,6 +131,15 @@ impl Shared {
     /// Records given up so far in this epoch.
     pub async fn evicted(&self) -> Result<u64, AgentError> {
         Ok(evicted(&self.store.status().await?))
+    }
+
+    /// Remembers an outage that is over.
+    pub fn keep_outage(&self, outage: Outage) {
+        let mut outages = self.outages.borrow_mut();
+        if outages.len() == limits::ASK_OUTAGES_MAX {
+            outages.pop_front();
+        }
+        outages.push_back(outage);
     }
 
     pub fn keep_brief(&self, digest: &Digest) {

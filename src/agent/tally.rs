@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::assemble::Source;
+use crate::ask::answer::Known;
 use crate::episode::Episode;
 use crate::facts::{Citation, EventFact, Facts};
 use crate::limits;
-use crate::reading::{ChannelInfo, Pattern};
-use crate::time::Wall;
+use crate::reading::ChannelInfo;
+use crate::time::{Mono, Stamp, Wall};
 
 /// A moment in the life of an assembler, independent of any clock. The default is the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +29,10 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    pub(super) const fn newest(&self) -> Wall {
+        self.newest
+    }
+
     pub(super) fn note(&mut self, stamp: u64, at: Wall) {
         if self.stamp == 0 {
             self.first = at;
@@ -44,8 +49,18 @@ pub(super) struct Tally {
     /// The newest, in order of their end.
     ended: VecDeque<Ended>,
     ended_total: u64,
-    /// Citations by episode id, of episodes that are open or remembered.
-    cites: HashMap<u64, Citation>,
+    /// By episode id, of episodes that are open or remembered.
+    told: HashMap<u64, Told>,
+}
+
+/// What became of an episode's records.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    cites: Citation,
+    /// When the first one was admitted.
+    from: Mono,
+    /// When the latest one was admitted.
+    at: Mono,
 }
 
 #[derive(Debug)]
@@ -57,14 +72,14 @@ struct Ended {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Self { readings: 0, ended: VecDeque::new(), ended_total: 0, cites: HashMap::new() }
+        Self { readings: 0, ended: VecDeque::new(), ended_total: 0, told: HashMap::new() }
     }
 
     pub(super) fn ended(&mut self, info: &ChannelInfo, source: Source, episode: Episode) {
         if self.ended.len() == limits::ENDED_EPISODES_MAX
             && let Some(oldest) = self.ended.pop_front()
         {
-            self.cites.remove(&oldest.episode.id);
+            self.told.remove(&oldest.episode.id);
         }
         self.ended.push_back(Ended { info: info.clone(), source, episode });
         self.ended_total += 1;
@@ -80,16 +95,63 @@ impl Tally {
         Mark { readings: self.readings, ended: self.ended_total, newest }
     }
 
-    /// Widens the citation of an episode; one that is neither open nor remembered is not kept.
-    pub(super) fn cite(&mut self, id: u64, citation: Citation, is_open: impl Fn(u64) -> bool) {
-        if let Some(known) = self.cites.get_mut(&id) {
-            if known.lane == citation.lane {
-                known.first = known.first.min(citation.first);
-                known.last = known.last.max(citation.last);
+    /// Widens the citation of an episode, told at `at`; one that is neither open nor remembered is not kept.
+    pub(super) fn cite(&mut self, id: u64, citation: Citation, at: Mono, is_open: impl Fn(u64) -> bool) {
+        if let Some(told) = self.told.get_mut(&id) {
+            told.at = at;
+            if told.cites.lane == citation.lane {
+                told.cites.first = told.cites.first.min(citation.first);
+                told.cites.last = told.cites.last.max(citation.last);
             }
         } else if is_open(id) || self.ended.iter().any(|e| e.episode.id == id) {
-            self.cites.insert(id, citation);
+            self.told.insert(id, Told { cites: citation, from: at, at });
         }
+    }
+
+    /// An episode as it stands; none before its first record was admitted.
+    pub(super) fn known(
+        &self,
+        info: &ChannelInfo,
+        episode: &Episode,
+        until: Wall,
+        ongoing: bool,
+        now: &Stamp,
+    ) -> Option<(u64, Known)> {
+        let told = self.told.get(&episode.id)?;
+        let event = event(info, episode, until, ongoing, Some(told.cites));
+        let to = (!ongoing).then(|| now.wall_of(told.at));
+        Some((episode.id, Known { event, from: now.wall_of(told.from), to }))
+    }
+
+    /// Every remembered episode that has ended.
+    pub(super) fn ended_known(&self, now: &Stamp) -> impl Iterator<Item = (u64, Known)> {
+        self.ended.iter().filter_map(|e| self.known(&e.info, &e.episode, e.episode.flagged_at, false, now))
+    }
+}
+
+fn event(
+    info: &ChannelInfo,
+    episode: &Episode,
+    until: Wall,
+    ongoing: bool,
+    cites: Option<Citation>,
+) -> EventFact {
+    EventFact {
+        channel: info.id.clone(),
+        label: info.label.clone(),
+        asset: info.asset.clone(),
+        quantity: info.quantity,
+        pattern: episode.pattern,
+        severity: episode.severity,
+        ongoing,
+        start: episode.start,
+        duration_s: u64::try_from(until.micros_since(episode.start) / 1_000_000).unwrap_or(0),
+        baseline: episode.baseline,
+        peak: episode.peak,
+        limit: episode.limit,
+        count: episode.pattern.is_counted().then_some(episode.count),
+        unit: info.unit.clone(),
+        cites,
     }
 }
 
@@ -163,25 +225,10 @@ impl<'a> Period<'a> {
     }
 
     fn event(&mut self, info: &ChannelInfo, source: Source, episode: &Episode, until: Wall, ongoing: bool) {
-        let event = EventFact {
-            channel: info.id.clone(),
-            label: info.label.clone(),
-            asset: info.asset.clone(),
-            quantity: info.quantity,
-            pattern: episode.pattern,
-            severity: episode.severity,
-            ongoing,
-            start: episode.start,
-            duration_s: u64::try_from(until.micros_since(episode.start) / 1_000_000).unwrap_or(0),
-            baseline: episode.baseline,
-            peak: episode.peak,
-            limit: episode.limit,
-            count: countable(episode.pattern).then_some(episode.count),
-            unit: info.unit.clone(),
-            cites: self.tally.cites.get(&episode.id).copied(),
-        };
+        let cites = self.tally.told.get(&episode.id).map(|told| told.cites);
+        let event = event(info, episode, until, ongoing, cites);
         match self.events.iter_mut().find(|(_, e)| e.channel == event.channel && e.pattern == event.pattern) {
-            Some((_, known)) => merge(known, event),
+            Some((_, known)) => known.merge(event),
             None => self.events.push((source, event)),
         }
     }
@@ -199,30 +246,4 @@ impl<'a> Period<'a> {
         let from = marked.unwrap_or(first).min(newest);
         (from, newest)
     }
-}
-
-/// Patterns of which one says how often.
-const fn countable(pattern: Pattern) -> bool {
-    matches!(pattern, Pattern::Spike | Pattern::Flapping)
-}
-
-/// A later event of the same kind on the same channel is told as one with the earlier.
-fn merge(known: &mut EventFact, later: EventFact) {
-    let farther = |a: f64, b: f64, from: f64| if (b - from).abs() > (a - from).abs() { b } else { a };
-    known.count = Some(known.count.unwrap_or(1).saturating_add(later.count.unwrap_or(1)));
-    known.severity = known.severity.max(later.severity);
-    known.ongoing |= later.ongoing;
-    known.start = known.start.min(later.start);
-    known.duration_s = known.duration_s.saturating_add(later.duration_s);
-    known.peak = match (known.peak, later.peak) {
-        (Some(a), Some(b)) => Some(farther(a, b, known.baseline.or(known.limit).unwrap_or(a))),
-        (a, b) => a.or(b),
-    };
-    known.limit = known.limit.or(later.limit);
-    known.cites = match (known.cites, later.cites) {
-        (Some(a), Some(b)) if a.lane == b.lane => {
-            Some(Citation { lane: a.lane, first: a.first.min(b.first), last: a.last.max(b.last) })
-        }
-        (a, b) => a.or(b),
-    };
 }

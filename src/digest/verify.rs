@@ -81,7 +81,18 @@ pub fn complete(verdict: Severity, text: &str, facts: &Facts, lang: Lang) -> Res
 
 /// Checks that every digit in `text` lies inside a filled slot or a citation of these facts.
 pub fn figures_are_facts(text: &str, facts: &Facts, lang: Lang) -> Result<(), Unverified> {
+    figures_are_facts_or(text, facts, lang, &[])
+}
+
+/// The same, where the names in `also` may stand in the text too.
+pub fn figures_are_facts_or(
+    text: &str,
+    facts: &Facts,
+    lang: Lang,
+    also: &[String],
+) -> Result<(), Unverified> {
     let mut known: Vec<String> = Slot::all().filter_map(|slot| slot.fill(facts, lang)).collect();
+    known.extend_from_slice(also);
     known.extend(facts.events.iter().filter_map(|e| e.cites).map(|c| render::citation(&c)));
     let mut covered = vec![false; text.len()];
     for piece in known.iter().filter(|p| p.contains(is_figure)) {

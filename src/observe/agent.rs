@@ -1,6 +1,7 @@
 //! Events of the gateway seat.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use super::metrics;
 use super::{Event, Fields, Level};
@@ -134,5 +135,27 @@ impl Event for EpisodeStep<'_> {
         if self.step.phase == Phase::Opened {
             metrics::EPISODES.inc();
         }
+    }
+}
+
+/// A question was answered.
+pub struct QuestionAnswered {
+    /// It was one about what happened.
+    pub understood: bool,
+    /// Events in the answer.
+    pub events: usize,
+    /// From the request to the answer.
+    pub took: Duration,
+}
+
+impl Event for QuestionAnswered {
+    const NAME: &'static str = "question_answered";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("understood", self.understood).put("events", self.events);
+        fields.put("took_us", self.took.as_micros());
+    }
+    fn count(&self) {
+        metrics::QUESTIONS.inc();
     }
 }

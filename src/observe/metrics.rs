@@ -79,6 +79,8 @@ metrics! {
     Gauge DIGEST_PREFILL_US = "outpost_digest_stage_microseconds" {"stage=\"prefill\""};
     /// Time of the last digest by stage.
     Gauge DIGEST_DECODE_US = "outpost_digest_stage_microseconds" {"stage=\"decode\""};
+    /// Questions answered.
+    Counter QUESTIONS = "outpost_questions_total";
     /// Durable commits of the spool.
     Counter SPOOL_COMMITS = "outpost_spool_commits_total";
     /// Commits that the disk refused.

@@ -125,6 +125,16 @@ impl StoreHandle {
         Ok(self.ask(|reply| Request::FetchRun { lane, from, blocks_max, reply }).await??)
     }
 
+    /// Up to `blocks_max` blocks in a row for a mere look; see [`Spool::peek`].
+    pub async fn peek_run(
+        &self,
+        lane: Lane,
+        from: u64,
+        blocks_max: usize,
+    ) -> Result<Vec<StoredBlock>, StoreError> {
+        Ok(self.ask(|reply| Request::PeekRun { lane, from, blocks_max, reply }).await??)
+    }
+
     /// The far side has everything up to `through` and the ranges in `also`; see [`Spool::release`].
     pub async fn release(&self, lane: Lane, through: u64, also: Vec<(u64, u64)>) -> Result<(), StoreError> {
         self.send(Request::Release { lane, through, also }).await
@@ -168,6 +178,12 @@ enum Request {
         reply: Sender<Result<Option<StoredBlock>, JournalError>>,
     },
     FetchRun {
+        lane: Lane,
+        from: u64,
+        blocks_max: usize,
+        reply: Sender<Result<Vec<StoredBlock>, JournalError>>,
+    },
+    PeekRun {
         lane: Lane,
         from: u64,
         blocks_max: usize,
@@ -273,7 +289,15 @@ impl Store {
                 let _ = reply.try_send(self.spool.fetch(lane, from, clock::stamp()));
             }
             Request::FetchRun { lane, from, blocks_max, reply } => {
-                let _ = reply.try_send(self.fetch_run(lane, from, blocks_max));
+                let spool = &mut self.spool;
+                let _ = reply.try_send(run(from, blocks_max, spool.durable_through(lane), |next| {
+                    spool.fetch(lane, next, clock::stamp())
+                }));
+            }
+            Request::PeekRun { lane, from, blocks_max, reply } => {
+                let spool = &self.spool;
+                let last = spool.durable_through(lane);
+                let _ = reply.try_send(run(from, blocks_max, last, |next| spool.peek(lane, next)));
             }
             Request::Release { lane, through, also } => {
                 let outcome = self.spool.release(lane, through, &also);
@@ -289,22 +313,6 @@ impl Store {
             // Handled by the loop, which ends with it.
             Request::Close { .. } => {}
         }
-    }
-
-    fn fetch_run(
-        &mut self,
-        lane: Lane,
-        from: u64,
-        blocks_max: usize,
-    ) -> Result<Vec<StoredBlock>, JournalError> {
-        let mut blocks = Vec::with_capacity(blocks_max);
-        let mut next = from;
-        while blocks.len() < blocks_max && (blocks.is_empty() || next <= self.spool.durable_through(lane)) {
-            let Some(block) = self.spool.fetch(lane, next, clock::stamp())? else { break };
-            next = block.id.last + 1;
-            blocks.push(block);
-        }
-        Ok(blocks)
     }
 
     fn commit(&mut self) {
@@ -399,6 +407,23 @@ impl Store {
             }
         }
     }
+}
+
+/// Blocks in a row up to record `last`; the first may be one that says where the lane has a hole.
+fn run(
+    from: u64,
+    blocks_max: usize,
+    last: u64,
+    mut fetch: impl FnMut(u64) -> Result<Option<StoredBlock>, JournalError>,
+) -> Result<Vec<StoredBlock>, JournalError> {
+    let mut blocks = Vec::with_capacity(blocks_max);
+    let mut next = from;
+    while blocks.len() < blocks_max && (blocks.is_empty() || next <= last) {
+        let Some(block) = fetch(next)? else { break };
+        next = block.id.last + 1;
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 /// A disk that refused is not asked again sooner than this.
