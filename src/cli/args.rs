@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
+use super::model_args::ModelArgs;
 use super::spec::{self, CommandSpec, OptionSpec};
 use crate::config::{closest, parse_duration};
 use crate::digest::Lang;
+use crate::limits;
 use crate::reading::named_enum;
 
 /// One call of the program, as meant.
@@ -37,6 +39,11 @@ named_enum! {
     SpoolAction { Stat = "stat", Ls = "ls", Export = "export" }
 }
 
+named_enum! {
+    /// How weights are kept.
+    WeightFormat { Q4 = "q4_0", Q8 = "q8_0", F32 = "f32" }
+}
+
 /// A command with its arguments.
 #[derive(Debug, PartialEq)]
 pub enum Command {
@@ -48,6 +55,10 @@ pub enum Command {
     Check(CheckArgs),
     /// The gateway seat.
     Run(RunArgs),
+    /// A question to the running agent.
+    Ask(AskArgs),
+    /// A language model of one's own.
+    Model(ModelArgs),
     /// The cloud seat.
     Aggregate(AggregateArgs),
     /// A stopped agent's spool.
@@ -115,6 +126,15 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Arguments of `outpost ask`.
+#[derive(Debug, PartialEq)]
+pub struct AskArgs {
+    /// The question, not empty.
+    pub question: String,
+    /// The file; none: the usual places.
+    pub config: Option<PathBuf>,
+}
+
 /// Arguments of `outpost aggregate`.
 #[derive(Debug, PartialEq)]
 pub struct AggregateArgs {
@@ -149,6 +169,8 @@ impl Command {
             Command::Replay(_) => "replay",
             Command::Check(_) => "check",
             Command::Run(_) => "run",
+            Command::Ask(_) => "ask",
+            Command::Model(_) => "model",
             Command::Aggregate(_) => "aggregate",
             Command::Spool(_) => "spool",
             Command::Help(_) => "help",
@@ -167,10 +189,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Usa
 }
 
 /// What was typed, sorted: the command, its options, the rest.
-struct LowArgs {
-    spec: &'static CommandSpec,
+pub(super) struct LowArgs {
+    pub spec: &'static CommandSpec,
     options: Vec<(&'static OptionSpec, OsString)>,
-    operands: Vec<OsString>,
+    pub operands: Vec<OsString>,
 }
 
 impl LowArgs {
@@ -182,6 +204,10 @@ impl LowArgs {
                 Arg::Value(word) if !named => {
                     low.spec = find_command(&word)?;
                     named = true;
+                    continue;
+                }
+                Arg::Value(word) if low.spec.is_group() => {
+                    low.spec = find_action(low.spec, &word)?;
                     continue;
                 }
                 Arg::Value(word) => {
@@ -216,7 +242,7 @@ impl LowArgs {
             // `outpost --help` names no command, so its page is the front page.
             return Ok(Command::Help(Some(self.spec).filter(|c| c.name != "help")));
         }
-        if !matches!(self.spec.name, "help" | "replay" | "spool") {
+        if !matches!(self.spec.name, "help" | "replay" | "spool" | "ask") && !self.spec.name.contains(' ') {
             self.no_operands()?;
         }
         Ok(match self.spec.name {
@@ -224,10 +250,12 @@ impl LowArgs {
             "replay" => Command::Replay(self.replay()?),
             "check" => Command::Check(self.check()?),
             "run" => Command::Run(RunArgs { config: self.path("config") }),
+            "ask" => Command::Ask(self.ask()?),
+            name if name.starts_with("model") => Command::Model(ModelArgs::from_low(&self)?),
             "aggregate" => Command::Aggregate(AggregateArgs { config: self.path("config") }),
             "spool" => Command::Spool(self.spool()?),
             "version" => Command::Version,
-            _ => Command::Help(self.operands.first().map(find_command).transpose()?),
+            _ => Command::Help(self.topic()?),
         })
     }
 
@@ -268,6 +296,26 @@ impl LowArgs {
         Ok(CheckArgs { what, config: self.path("config"), offline: self.has("offline") })
     }
 
+    fn ask(&self) -> Result<AskArgs, UsageError> {
+        let words: Vec<_> = self.operands.iter().map(|word| word.to_string_lossy()).collect();
+        let question = words.join(" ").trim().to_owned();
+        match question.len() {
+            0 => Err(usage(self.spec, "say what to ask, such as \"what happened today?\"")),
+            1..=limits::ASK_QUESTION_BYTES_MAX => Ok(AskArgs { question, config: self.path("config") }),
+            _ => Err(usage(self.spec, "the question is too long")),
+        }
+    }
+
+    /// The command that help is asked for.
+    fn topic(&self) -> Result<Option<&'static CommandSpec>, UsageError> {
+        let Some(word) = self.operands.first() else { return Ok(None) };
+        let command = find_command(word)?;
+        match self.operands.get(1).filter(|_| command.is_group()) {
+            Some(action) => find_action(command, action).map(Some),
+            None => Ok(Some(command)),
+        }
+    }
+
     fn spool(&self) -> Result<SpoolArgs, UsageError> {
         let [action] = &self.operands[..] else {
             return Err(usage(self.spec, "say what to do: stat, ls or export"));
@@ -289,15 +337,15 @@ impl LowArgs {
         self.word(option, parse_duration, "a time such as 60s or 5min")
     }
 
-    fn has(&self, option: &str) -> bool {
+    pub fn has(&self, option: &str) -> bool {
         self.value(option).is_some()
     }
 
-    fn path(&self, option: &str) -> Option<PathBuf> {
+    pub fn path(&self, option: &str) -> Option<PathBuf> {
         self.value(option).map(PathBuf::from)
     }
 
-    fn word<T>(
+    pub fn word<T>(
         &self,
         option: &str,
         read: impl Fn(&str) -> Option<T>,
@@ -311,7 +359,7 @@ impl LowArgs {
         self.options.iter().find(|(o, _)| o.long == option).map(|(_, value)| value)
     }
 
-    fn bad(&self, option: &str, allowed: &str) -> UsageError {
+    pub fn bad(&self, option: &str, allowed: &str) -> UsageError {
         let value = self.value(option).map(|v| v.to_string_lossy()).unwrap_or_default();
         usage(self.spec, &format!("--{option} {value} cannot be used; allowed: {allowed}"))
     }
@@ -334,10 +382,21 @@ fn help_spec() -> &'static CommandSpec {
 
 fn find_command(word: &OsString) -> Result<&'static CommandSpec, UsageError> {
     let word = word.to_string_lossy();
-    spec::command(&word).ok_or_else(|| {
-        let meant = closest(&word, spec::COMMANDS.iter().map(|c| c.name));
+    let whole = || spec::COMMANDS.iter().filter(|c| !c.name.contains(' '));
+    whole().find(|c| c.name == word).ok_or_else(|| {
+        let meant = closest(&word, whole().map(|c| c.name));
         let next = meant.map_or("`outpost help` lists the commands".into(), did_you_mean);
         UsageError(format!("there is no command `{word}`; {next}"))
+    })
+}
+
+fn find_action(group: &'static CommandSpec, word: &OsString) -> Result<&'static CommandSpec, UsageError> {
+    let word = word.to_string_lossy();
+    let actions = || spec::actions(group.name);
+    actions().find(|(name, _)| *name == word).map(|(_, action)| action).ok_or_else(|| {
+        let meant = closest(&word, actions().map(|(name, _)| name));
+        let next = meant.map_or_else(|| format!("use one of {}", group.operands), did_you_mean);
+        usage(group, &format!("`{word}` is nothing that {} can do; {next}", group.name))
     })
 }
 
@@ -367,7 +426,7 @@ fn did_you_mean(word: &str) -> String {
     format!("did you mean `{word}`?")
 }
 
-fn usage(command: &CommandSpec, problem: &str) -> UsageError {
+pub(super) fn usage(command: &CommandSpec, problem: &str) -> UsageError {
     let page =
         if command.name == "help" { "outpost help".into() } else { format!("outpost help {}", command.name) };
     UsageError(format!("{problem}\n`{page}` explains it"))
@@ -412,11 +471,18 @@ mod tests {
                     "SEAT" => "agent",
                     "en|zh" => "zh",
                     "FACTOR" => "2",
+                    "N" => "7",
+                    "X" => "0.5",
+                    "FORMAT" => "q8_0",
+                    "KIND" => "int8",
                     _ => "x",
                 };
                 let operand = match command.name {
                     "replay" => "a.csv",
                     "spool" => "stat",
+                    "ask" => "why?",
+                    "model" => "list",
+                    name if name.contains(' ') => "dir",
                     _ => "",
                 };
                 let line = format!("{} {operand} --{} {sample}", command.name, option.long);
@@ -441,6 +507,12 @@ mod tests {
         let Command::Check(check) = meant("check --seat aggregator --offline") else { panic!() };
         assert_eq!((check.what, check.offline), (CheckWhat::Machine(Some(Seat::Aggregator)), true));
         assert!(said("version --json").is_ok_and(|i| i.json));
+        let ask = AskArgs { question: "what happened today".into(), config: None };
+        assert_eq!(meant("ask what happened today"), Command::Ask(ask));
+        assert!(
+            matches!(meant("help model import"), Command::Help(Some(page)) if page.name == "model import")
+        );
+        assert!(matches!(meant("model --help"), Command::Help(Some(page)) if page.name == "model"));
     }
 
     #[test]
@@ -448,6 +520,8 @@ mod tests {
         assert!(refused("chekc").starts_with("there is no command `chekc`; did you mean `check`?"));
         assert!(refused("check --confg x").contains("did you mean `--config`?"));
         assert!(refused("spool stats").contains("did you mean `stat`?"));
+        assert!(refused("model imprt x").contains("did you mean `import`?"));
+        assert!(refused("model --replace x").contains("unknown option --replace"));
         assert!(refused("--offline").contains("`outpost check --offline`"));
     }
 
@@ -466,6 +540,11 @@ mod tests {
             ("check --example cloud", "agent or aggregator"),
             ("spool", "stat, ls or export"),
             ("help me", "no command `me`"),
+            ("ask", "say what to ask"),
+            ("model", "say what to do"),
+            ("model import", "say which"),
+            ("model verify a b", "one folder"),
+            ("model import x --format q5", "q4_0, q8_0 or f32"),
         ] {
             assert!(refused(line).contains(part), "{line}: {}", refused(line));
         }

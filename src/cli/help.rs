@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::spec::{COMMANDS, COMMON, CommandSpec, OptionSpec};
+use super::spec::{self, COMMANDS, COMMON, CommandSpec, OptionSpec};
 use super::style::Style;
 
 /// The page of `topic`, or the front page.
@@ -20,7 +20,8 @@ fn front(style: Style) -> String {
         writeln!(out, "{} outpost COMMAND [OPTIONS]\n\n{}", style.bold("Usage:"), style.bold("Try first:"));
     rows(&mut out, FIRST.iter().map(|(line, what)| (line.to_string(), *what)), style);
     let _ = writeln!(out, "\n{}", style.bold("Commands:"));
-    rows(&mut out, COMMANDS.iter().map(|c| (c.name.to_string(), c.summary)), style);
+    let whole = COMMANDS.iter().filter(|c| !c.name.contains(' '));
+    rows(&mut out, whole.map(|c| (c.name.to_string(), c.summary)), style);
     options(&mut out, "Options of every command:", COMMON.iter(), style);
     let _ = writeln!(out, "\n{}", style.bold("Exit codes:"));
     rows(&mut out, CODES.iter().map(|(code, what)| (code.to_string(), *what)), style);
@@ -38,6 +39,10 @@ fn page(command: &CommandSpec, style: Style) -> String {
         command.operands,
         command.purpose
     );
+    if command.is_group() {
+        let _ = writeln!(out, "\n{}", style.bold("Commands:"));
+        rows(&mut out, spec::actions(command.name).map(|(_, c)| (c.name.to_string(), c.summary)), style);
+    }
     let _ = writeln!(out, "\n{}", style.bold("Examples:"));
     for (line, what) in command.examples {
         let _ = writeln!(out, "  {}\n      {what}", style.green(line));
@@ -71,6 +76,7 @@ const FIRST: &[(&str, &str)] = &[
     ("outpost check --example agent > outpost.toml", "a configuration to begin with"),
     ("outpost check -c outpost.toml", "what is still wrong with it"),
     ("outpost run -c outpost.toml", "the gateway seat"),
+    ("outpost ask \"what happened today?\"", "what it would say of that"),
 ];
 
 const CODES: &[(&str, &str)] = &[

@@ -9,12 +9,17 @@
 #[cfg(feature = "aggregator")]
 mod aggregate;
 pub mod args;
+#[cfg(feature = "gateway")]
+mod ask;
 pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
 pub mod exit;
 mod help;
 mod link;
+#[cfg(feature = "gateway")]
+mod model;
+pub mod model_args;
 #[cfg(feature = "gateway")]
 mod replay;
 #[cfg(feature = "gateway")]
@@ -62,6 +67,10 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Aggregate(args) => aggregate::main(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
+        Command::Ask(args) => ask::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
+        Command::Model(args) => model::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Replay(args) => replay::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]

@@ -31,7 +31,21 @@ pub struct OptionSpec {
 }
 
 /// Every command, in the order of the help.
-pub static COMMANDS: &[CommandSpec] = &[DEMO, REPLAY, CHECK, RUN, AGGREGATE, SPOOL, HELP, VERSION];
+pub static COMMANDS: &[CommandSpec] = &[
+    DEMO,
+    REPLAY,
+    CHECK,
+    RUN,
+    ASK,
+    AGGREGATE,
+    SPOOL,
+    MODEL,
+    MODEL_IMPORT,
+    MODEL_VERIFY,
+    MODEL_LIST,
+    HELP,
+    VERSION,
+];
 
 /// Options of every command.
 pub static COMMON: &[OptionSpec] = &[
@@ -45,7 +59,17 @@ pub fn command(name: &str) -> Option<&'static CommandSpec> {
     COMMANDS.iter().find(|c| c.name == name)
 }
 
+/// The commands whose names begin with `group` and a blank, with the rest of their names.
+pub fn actions(group: &str) -> impl Iterator<Item = (&'static str, &'static CommandSpec)> {
+    COMMANDS.iter().filter_map(move |c| Some((c.name.strip_prefix(group)?.strip_prefix(' ')?, c)))
+}
+
 impl CommandSpec {
+    /// Whether it is only said which of its actions is meant.
+    pub fn is_group(&self) -> bool {
+        actions(self.name).next().is_some()
+    }
+
     /// Its own options, then those of every command.
     pub fn all_options(&self) -> impl Iterator<Item = &'static OptionSpec> {
         self.options.iter().chain(COMMON)
@@ -169,6 +193,23 @@ Status page on http://127.0.0.1:9750/ unless configured otherwise.",
     ],
 };
 
+const ASK: CommandSpec = CommandSpec {
+    name: "ask",
+    operands: "QUESTION",
+    summary: "ask the running agent what happened",
+    purpose: "\
+Asks the agent on this machine, through its status page, and prints the answer with the records that prove it. The
+question may name channels or assets, a time (the last 3 hours, yesterday, between 10:00 and 11:30 UTC, while the
+line was down) and how grave it must be; in English or Chinese. The answer is made of what the agent remembers and
+of what waits in its spool, so it needs no line. No figure in it is anything but a fact.",
+    options: &[AGENT_CONFIG],
+    examples: &[
+        ("outpost ask \"what happened while the line was down?\"", "the outage, with citations"),
+        ("outpost ask \"pump 1 昨天有严重报警吗？\"", "the language of the question is that of the answer"),
+        ("outpost ask --json what is going on now", "for scripts: text, citations, facts and what was understood"),
+    ],
+};
+
 const AGGREGATE: CommandSpec = CommandSpec {
     name: "aggregate",
     operands: "",
@@ -209,9 +250,74 @@ page instead, or stop it first.",
     ],
 };
 
+const MODEL: CommandSpec = CommandSpec {
+    name: "model",
+    operands: "import|verify|list",
+    summary: "bring and check a language model of your own",
+    purpose: "\
+A dense GLM (GLM-Edge, GLM-4-9B, GLM-4-0414) is imported once into a folder of its own, the bundle: quantised
+weights that are used where they lie, tokenizer, chat template and hashes. The student inside the program needs
+none of this.",
+    options: &[],
+    examples: &[
+        ("outpost model import ./glm-edge-1.5b-chat", "a Hugging Face folder, a .gguf or an .onnx file"),
+        ("outpost help model import", "the page of one of them"),
+    ],
+};
+
+const MODEL_IMPORT: CommandSpec = CommandSpec {
+    name: "model import",
+    operands: "PATH",
+    summary: "make a bundle from a checkpoint",
+    purpose: "\
+Takes a Hugging Face folder (config.json, *.safetensors, tokenizer.json) of model_type glm or glm4, a GGUF file of
+architecture chatglm or glm4, or an ONNX export with its cache as inputs and outputs. Weights flow through in
+pieces, so that memory stays below 100 MiB whatever the model's size; blocks of a GGUF file that the engine knows
+are kept to the bit, everything else is quantised. An import that was interrupted goes on where it stopped when it
+is called again; until it is whole there is no bundle.",
+    options: &[
+        option("to", None, "DIR", "Folder of the bundle. Default: the source's name with .bundle, in this folder."),
+        option(
+            "format",
+            None,
+            "FORMAT",
+            "Layers as q4_0, q8_0 or f32. Default: the source's blocks, else q4_0 for a large model, q8_0 for a small one.",
+        ),
+        option("ends", None, "FORMAT", "Embedding and head likewise. Default: the source's blocks, else q8_0."),
+        THREADS,
+        option("replace", None, "", "Take the place of a bundle that has the name already. Default: refuse."),
+    ],
+    examples: &[
+        ("outpost model import ./glm-edge-1.5b-chat", "into glm-edge-1.5b-chat.bundle"),
+        ("outpost model import glm-4-9b-chat-Q4_K_M.gguf --to /var/lib/outpost/glm-9b", "a GGUF file, to a place of its own"),
+    ],
+};
+
+const MODEL_VERIFY: CommandSpec = CommandSpec {
+    name: "model verify",
+    operands: "DIR",
+    summary: "check every hash of a bundle",
+    purpose: "\
+Reads the whole bundle and compares every hash with its manifest. A bundle that was copied badly, or a disk that
+rots, shows here.",
+    options: &[THREADS],
+    examples: &[("outpost model verify glm-edge-1.5b-chat.bundle", "after copying it to a gateway")],
+};
+
+const MODEL_LIST: CommandSpec = CommandSpec {
+    name: "model list",
+    operands: "[DIR]",
+    summary: "list the bundles in a folder",
+    purpose: "Names, shapes, sizes and origins of the bundles right below a folder. Default: this folder.",
+    options: &[],
+    examples: &[("outpost model list /var/lib/outpost", "what is there")],
+};
+
+const THREADS: OptionSpec = option("threads", None, "N", "Threads. Default: one per processor.");
+
 const HELP: CommandSpec = CommandSpec {
     name: "help",
-    operands: "[COMMAND]",
+    operands: "[COMMAND [ACTION]]",
     summary: "explain a command",
     purpose: "Without a command: what outpost is and where to begin.",
     options: &[],

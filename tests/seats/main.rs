@@ -5,6 +5,7 @@
 
 #![cfg(feature = "demo")]
 
+mod ask;
 mod delivery;
 mod hostile;
 mod seat;

@@ -150,9 +150,14 @@ pub fn pending(agent: &Seat) -> u64 {
 
 /// Raw readings that an agent has promised to keep.
 pub fn promised(agent: &Seat) -> u64 {
+    admitted(agent, "raw")
+}
+
+/// Records of a lane that an agent has promised to keep.
+pub fn admitted(agent: &Seat, lane: &str) -> u64 {
     let status = agent.json("/api/status").unwrap();
-    let is_raw = |row: &&Value| row["lane"] == "raw";
-    status["ledger"].as_array().unwrap().iter().find(is_raw).unwrap()["admitted"].as_u64().unwrap()
+    let is_lane = |row: &&Value| row["lane"] == lane;
+    status["ledger"].as_array().unwrap().iter().find(is_lane).unwrap()["admitted"].as_u64().unwrap()
 }
 
 /// Where an agent takes lines.

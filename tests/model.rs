@@ -1,0 +1,86 @@
+//! `outpost model` as it is typed: the real binary, a real checkpoint, a fresh folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A tiny checkpoint with a tokenizer; see `tests/golden/glm/README.md`.
+fn checkpoint(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/glm").join(name)
+}
+
+/// Runs `outpost` in `dir`.
+fn outpost(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_outpost"))
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts")
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", said(output)))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Imports `name` as `tiny.bundle` into a fresh folder.
+fn shop(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let source = checkpoint(name);
+    let made = outpost(dir.path(), &["model", "import", source.to_str().unwrap(), "--to", "tiny.bundle"]);
+    assert!(made.status.success(), "{}", said(&made));
+    dir
+}
+
+#[test]
+fn a_checkpoint_becomes_a_bundle_that_is_listed_and_verified() {
+    let dir = shop("glm_edge");
+    let listed = json(&outpost(dir.path(), &["model", "list", "--json"]));
+    let row = &listed[0];
+    assert_eq!(
+        (&row["name"], &row["family"], &row["layers"]),
+        (&"tiny.bundle".into(), &"glm".into(), &2.into())
+    );
+    assert_eq!((&row["tokenizer"], &row["vocab"]), (&true.into(), &288.into()));
+    let verified = json(&outpost(dir.path(), &["model", "verify", "tiny.bundle", "--json"]));
+    assert_eq!((&verified["ok"], &verified["model"]), (&true.into(), &row["model"]));
+    let again = outpost(
+        dir.path(),
+        &["model", "import", checkpoint("glm_edge").to_str().unwrap(), "--to", "tiny.bundle"],
+    );
+    assert_eq!(again.status.code(), Some(1), "a bundle of that name is not replaced unasked");
+    assert!(said(&again).contains("exists already"), "{}", said(&again));
+}
+
+#[test]
+fn one_flipped_bit_in_the_weights_is_found() {
+    let dir = shop("glm4_bias");
+    let weights = dir.path().join("tiny.bundle/weights.bin");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&weights, bytes).unwrap();
+    let verified = outpost(dir.path(), &["model", "verify", "tiny.bundle"]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(said(&verified).contains("import"), "the next step: {}", said(&verified));
+}
+
+#[test]
+fn what_is_no_checkpoint_is_refused_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("notes.gguf"), b"GGUF\x03\0\0\0 and then something else").unwrap();
+    let refused = outpost(dir.path(), &["model", "import", "notes.gguf"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{}", said(&refused));
+    let missing = outpost(dir.path(), &["model", "verify", "nowhere"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let unsaid = outpost(dir.path(), &["model", "imprt", "x"]);
+    assert_eq!(unsaid.status.code(), Some(2));
+    assert!(said(&unsaid).contains("did you mean `import`"), "{}", said(&unsaid));
+}
