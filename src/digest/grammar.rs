@@ -7,49 +7,13 @@
 //! end opens when a sentence is complete and everything that must be said has been said.
 //! [`limits::ANSWER_RESERVE_TOKENS`] before the length bound the grammar closes the text itself, so it always ends.
 
+use crate::digest::mask::TokenMask;
 use crate::digest::slots::{Role, Slot};
 use crate::digest::vocab::{Cause, Kind, TokenId, Vocab};
 use crate::digest::{Lang, prompt};
 use crate::facts::Facts;
 use crate::limits;
 use crate::reading::Severity;
-
-/// A set of tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenMask {
-    bits: Vec<u64>,
-}
-
-impl TokenMask {
-    fn none(tokens: usize) -> Self {
-        Self { bits: vec![0; tokens.div_ceil(64)] }
-    }
-
-    /// Whether `id` is in the set.
-    pub fn contains(&self, id: TokenId) -> bool {
-        self.bits.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
-    }
-
-    /// The tokens of the set, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = TokenId> + '_ {
-        (0..self.bits.len() as TokenId * 64).filter(|&id| self.contains(id))
-    }
-
-    /// The token of the set with the highest logit, the first of equals; NaN loses. `None` for an empty set.
-    pub fn argmax(&self, logits: &[f32]) -> Option<TokenId> {
-        let score = |id: TokenId| {
-            logits.get(id as usize).copied().filter(|x| !x.is_nan()).unwrap_or(f32::NEG_INFINITY)
-        };
-        self.iter().reduce(|best, id| if score(id) > score(best) { id } else { best })
-    }
-
-    fn set(&mut self, id: TokenId, allowed: bool) {
-        if let Some(word) = self.bits.get_mut(id as usize / 64) {
-            let bit = 1 << (id % 64);
-            *word = if allowed { *word | bit } else { *word & !bit };
-        }
-    }
-}
 
 /// A token that the grammar did not allow; the caller's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +127,11 @@ impl<'v> Grammar<'v> {
     /// Whether the answer has ended.
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// Whether the end may come next.
+    pub fn may_end(&self) -> bool {
+        self.allowed.contains(self.vocab.end())
     }
 
     /// Whether the grammar had to close the text because the model did not: what it wrote is not worth reading.

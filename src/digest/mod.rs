@@ -3,6 +3,7 @@
 pub mod clauses;
 pub mod figures;
 pub mod grammar;
+pub mod mask;
 pub mod prompt;
 pub mod render;
 pub mod slots;

@@ -5,6 +5,7 @@
 
 pub mod arch;
 pub mod bundle;
+pub mod constrain;
 pub mod engine;
 mod graph;
 pub mod import;

@@ -1,0 +1,66 @@
+//! What a model may write: at every token a set of those that may come next, so that no logits push it off the road.
+
+use crate::digest::grammar::Grammar as SlotGrammar;
+
+pub use crate::digest::grammar::NotAllowed;
+pub use crate::digest::mask::TokenMask;
+
+/// The state of one constrained answer.
+///
+/// Whoever generates asks for the mask, draws a token from it, and advances by that token, until it drew one of its end ids.
+pub trait Constraint: Send {
+    /// The tokens that may come next. The end ids are among them exactly while [`Constraint::is_done`]; never empty before the
+    /// end was taken, always empty behind it.
+    fn mask(&mut self) -> &TokenMask;
+
+    /// Takes the next token, an end id too. A token that was not allowed changes nothing; the caller's fault.
+    fn advance(&mut self, token: u32) -> Result<(), NotAllowed>;
+
+    /// Whether the text so far is complete, so that it may end here; it may also go on if more than the end is allowed.
+    fn is_done(&self) -> bool;
+
+    /// The token that comes next whatever the logits say, where there is just one.
+    fn forced(&mut self) -> Option<u32> {
+        self.mask().single()
+    }
+}
+
+/// The slot grammar of digests is one.
+impl Constraint for SlotGrammar<'_> {
+    fn mask(&mut self) -> &TokenMask {
+        self.allowed()
+    }
+
+    fn advance(&mut self, token: u32) -> Result<(), NotAllowed> {
+        SlotGrammar::advance(self, token)
+    }
+
+    fn is_done(&self) -> bool {
+        SlotGrammar::is_done(self) || self.may_end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::{Lang, testing};
+
+    #[test]
+    fn the_slot_grammar_says_when_it_may_end_and_when_there_is_no_choice() {
+        let vocab = testing::vocab();
+        let facts = testing::hot_bearing();
+        let mut grammar: Box<dyn Constraint + '_> = Box::new(SlotGrammar::new(&vocab, &facts, Lang::En));
+        assert_eq!(grammar.forced(), vocab.id("verdict:critical"), "no verdict below the floor");
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..crate::limits::ANSWER_TOKENS_MAX {
+            let logits: Vec<f32> = (0..vocab.len()).map(|_| rng.f32()).collect();
+            let token = grammar.mask().argmax(&logits).unwrap();
+            assert_eq!(grammar.mask().contains(vocab.end()), grammar.is_done());
+            grammar.advance(token).unwrap();
+            if token == vocab.end() {
+                break;
+            }
+        }
+        assert!(grammar.mask().is_empty() && grammar.is_done());
+    }
+}
