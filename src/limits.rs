@@ -187,6 +187,12 @@ pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
 pub const GLM_CHUNK_TOKENS: usize = 256;
 /// Most rows of logits of one run of a GLM.
 pub const GLM_ROWS_MAX: usize = 4096;
+/// Most requests that a language model has at a time.
+pub const GLM_REQUESTS_MAX: usize = 64;
+/// How long one run of a language model should take at most: what an alarm waits for.
+pub const GLM_STEP_TARGET_MS: u64 = 200;
+/// Most stop strings of a request.
+pub const STOPS_MAX: usize = 16;
 /// Most sequences whose keys and values are kept at a time.
 pub const KV_SLOTS_MAX: usize = 1024;
 /// Digests that wait for the language model; further ones are worded by the template.

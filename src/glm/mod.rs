@@ -7,6 +7,7 @@ pub mod arch;
 pub mod bundle;
 pub mod constrain;
 pub mod engine;
+pub mod generate;
 mod graph;
 pub mod import;
 pub mod kernels;
@@ -14,6 +15,7 @@ mod memory;
 mod ops;
 #[cfg(test)]
 mod parity;
+pub mod sample;
 pub mod student;
 pub mod weights;
 mod worker;

@@ -1,0 +1,117 @@
+//! A prefix that many prompts share, on disk: read once by the model, then by whoever starts.
+//!
+//! | part | content, little-endian |
+//! |---|---|
+//! | head | `OUTPOSTP`, version u32, the model's name (16 bytes), tokens u32 |
+//! | tokens | u32 each |
+//! | keys and values | as of [`KvStore::save`] |
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use crate::glm::kernels::{BadSaved, KvStore};
+
+const MAGIC: [u8; 8] = *b"OUTPOSTP";
+const VERSION: u32 = 1;
+
+/// Where a prefix came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrefixSource {
+    /// The model read it.
+    Model,
+    /// The file had it.
+    File,
+}
+
+/// A prefix that can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPrefix {
+    /// There is no slot to spare.
+    #[error("all slots of the model's cache are in use or pinned; configure one more")]
+    NoSlot,
+    /// It is empty or too long, or its tokens are not the model's.
+    #[error(transparent)]
+    Refused(#[from] super::Refused),
+    /// The model can't read it.
+    #[error(transparent)]
+    Engine(#[from] crate::glm::engine::EngineError),
+    /// The file is of another model or another prefix.
+    #[error("the saved prefix is of another model, another text or another version; it is made anew")]
+    Other,
+    /// The file can't be read or written, or is damaged.
+    #[error(transparent)]
+    Saved(#[from] BadSaved),
+}
+
+impl From<io::Error> for BadPrefix {
+    fn from(error: io::Error) -> BadPrefix {
+        BadPrefix::Saved(error.into())
+    }
+}
+
+/// Writes what `slot` holds, all of it or nothing.
+pub(super) fn save(
+    path: &Path,
+    model: &str,
+    tokens: &[u32],
+    kv: &KvStore,
+    slot: u32,
+) -> Result<(), BadPrefix> {
+    let partial = path.with_extension("partial");
+    let mut to = BufWriter::new(File::create(&partial)?);
+    to.write_all(&head(model, tokens.len() as u32))?;
+    for token in tokens {
+        to.write_all(&token.to_le_bytes())?;
+    }
+    kv.save(slot, tokens.len() as u32, &mut to)?;
+    let file = to.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path)?;
+    Ok(())
+}
+
+/// Fills `slot` from a file; whatever goes wrong, the slot is empty.
+pub(super) fn load(
+    path: &Path,
+    model: &str,
+    tokens: &[u32],
+    kv: &KvStore,
+    slot: u32,
+) -> Result<(), BadPrefix> {
+    let mut from = BufReader::new(File::open(path)?);
+    let wanted = head(model, tokens.len() as u32);
+    let mut found = [0; HEAD_BYTES];
+    from.read_exact(&mut found)?;
+    if found != wanted {
+        return Err(BadPrefix::Other);
+    }
+    for token in tokens {
+        let mut found = [0; 4];
+        from.read_exact(&mut found)?;
+        if found != token.to_le_bytes() {
+            return Err(BadPrefix::Other);
+        }
+    }
+    let len = kv.load(slot, &mut from)?;
+    if len as usize != tokens.len() {
+        // The file contradicts itself.
+        let _ = kv.clear(slot);
+        return Err(BadPrefix::Other);
+    }
+    Ok(())
+}
+
+const NAME_BYTES: usize = 16;
+const HEAD_BYTES: usize = 8 + 4 + NAME_BYTES + 4;
+
+fn head(model: &str, tokens: u32) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    for (to, byte) in head[12..12 + NAME_BYTES].iter_mut().zip(model.bytes()) {
+        *to = byte;
+    }
+    head[12 + NAME_BYTES..].copy_from_slice(&tokens.to_le_bytes());
+    head
+}
