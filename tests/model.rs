@@ -84,3 +84,30 @@ fn what_is_no_checkpoint_is_refused_and_leaves_nothing_behind() {
     assert_eq!(unsaid.status.code(), Some(2));
     assert!(said(&unsaid).contains("did you mean `import`"), "{}", said(&unsaid));
 }
+
+#[test]
+fn a_bundle_and_the_student_inside_are_measured() {
+    let dir = shop("glm_edge");
+    let args = "model bench tiny.bundle --prompt 40 --generate 5 --depth 3 --repeat 2 --threads 1 --kv int8 --isa portable --json";
+    let args: Vec<&str> = args.split(' ').collect();
+    let measured = json(&outpost(dir.path(), &args));
+    let listed = json(&outpost(dir.path(), &["model", "list", "--json"]));
+    assert_eq!(measured["model"], listed[0]["model"]);
+    assert_eq!((&measured["isa"], &measured["kv_format"]), (&"portable".into(), &"int8".into()));
+    for key in ["prefill_tokens_per_s", "decode_tokens_per_s"] {
+        let speeds = measured[key]["all"].as_array().unwrap();
+        assert_eq!(speeds.len(), 2, "{key}: {measured}");
+        assert!(measured[key]["mean"].as_f64().unwrap() > 1.0, "{key}: {measured}");
+    }
+    let [load, first] = ["load_ms", "first_token_ms"].map(|key| measured[key].as_f64().unwrap());
+    assert!(0.0 < load && load < first, "{measured}");
+    assert!(measured["rss_bytes_peak"].as_u64().unwrap() >= measured["rss_bytes"].as_u64().unwrap());
+
+    let args = "model bench builtin --repeat 1 --generate 0 --json";
+    let student = json(&outpost(dir.path(), &args.split(' ').collect::<Vec<_>>()));
+    assert_eq!((&student["format"], &student["decode_tokens_per_s"]["mean"]), (&"f32".into(), &Value::Null));
+    let nowhere = outpost(dir.path(), &["model", "bench", "tiny.bundle", "--isa", "abacus"]);
+    assert!(said(&nowhere).contains("use one of portable"), "{}", said(&nowhere));
+    let long = outpost(dir.path(), &["model", "bench", "tiny.bundle", "--prompt", "900000"]);
+    assert!(said(&long).contains("context_tokens = 900000 is not possible"), "{}", said(&long));
+}

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use super::args::{LowArgs, UsageError, WeightFormat, usage};
+use crate::config::KvKind;
+use crate::limits;
 
 /// One action of `outpost model`.
 #[derive(Debug, PartialEq)]
@@ -21,6 +23,8 @@ pub enum ModelArgs {
         /// The folder.
         dir: PathBuf,
     },
+    /// Measure a model.
+    Bench(BenchArgs),
 }
 
 /// Arguments of `outpost model import`.
@@ -40,6 +44,27 @@ pub struct ImportArgs {
     pub replace: bool,
 }
 
+/// Arguments of `outpost model bench`.
+#[derive(Debug, PartialEq)]
+pub struct BenchArgs {
+    /// The bundle; none: the student inside the program.
+    pub dir: Option<PathBuf>,
+    /// Tokens of the prompt; none: what suits the model.
+    pub prompt: Option<usize>,
+    /// Tokens written.
+    pub generate: Option<usize>,
+    /// Tokens in the context before.
+    pub depth: usize,
+    /// Repetitions, at least one.
+    pub repeat: usize,
+    /// Threads; none: one per processor.
+    pub threads: Option<usize>,
+    /// Keys and values.
+    pub kv: KvKind,
+    /// Instruction set by name; none: the best.
+    pub isa: Option<String>,
+}
+
 impl ModelArgs {
     pub(super) fn from_low(low: &LowArgs) -> Result<Self, UsageError> {
         Ok(match low.spec.name {
@@ -56,9 +81,25 @@ impl ModelArgs {
             }
             "model list" if low.operands.is_empty() => ModelArgs::List { dir: ".".into() },
             "model list" => ModelArgs::List { dir: one(low, "name at most one folder")? },
+            "model bench" => ModelArgs::Bench(bench(low)?),
             _ => return Err(usage(low.spec, &format!("say what to do: {}", low.spec.operands))),
         })
     }
+}
+
+fn bench(low: &LowArgs) -> Result<BenchArgs, UsageError> {
+    let model = one(low, "say which bundle: one folder, or builtin")?;
+    let tokens = limits::GLM_CONTEXT_TOKENS_MAX;
+    Ok(BenchArgs {
+        dir: Some(model).filter(|dir| dir.as_os_str() != "builtin"),
+        prompt: count(low, "prompt", 0, tokens)?,
+        generate: count(low, "generate", 0, tokens)?,
+        depth: count(low, "depth", 0, tokens)?.unwrap_or(0),
+        repeat: count(low, "repeat", 1, 1000)?.unwrap_or(3),
+        threads: threads(low)?,
+        kv: kv(low)?,
+        isa: low.word("isa", |s| Some(s.to_owned()), "a name")?,
+    })
 }
 
 const FORMATS: &str = "q4_0, q8_0 or f32";
@@ -74,6 +115,10 @@ fn one(low: &LowArgs, otherwise: &str) -> Result<PathBuf, UsageError> {
 
 fn threads(low: &LowArgs) -> Result<Option<usize>, UsageError> {
     count(low, "threads", 1, THREADS_MAX)
+}
+
+fn kv(low: &LowArgs) -> Result<KvKind, UsageError> {
+    Ok(low.word("kv", KvKind::from_name, "f16, int8 or f32")?.unwrap_or(KvKind::F16))
 }
 
 fn count(low: &LowArgs, option: &str, min: usize, max: usize) -> Result<Option<usize>, UsageError> {

@@ -43,6 +43,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     MODEL_IMPORT,
     MODEL_VERIFY,
     MODEL_LIST,
+    MODEL_BENCH,
     HELP,
     VERSION,
 ];
@@ -252,8 +253,8 @@ page instead, or stop it first.",
 
 const MODEL: CommandSpec = CommandSpec {
     name: "model",
-    operands: "import|verify|list",
-    summary: "bring and check a language model of your own",
+    operands: "import|verify|list|bench",
+    summary: "bring, check and measure a language model of your own",
     purpose: "\
 A dense GLM (GLM-Edge, GLM-4-9B, GLM-4-0414) is imported once into a folder of its own, the bundle: quantised
 weights that are used where they lie, tokenizer, chat template and hashes. The student inside the program needs
@@ -313,7 +314,32 @@ const MODEL_LIST: CommandSpec = CommandSpec {
     examples: &[("outpost model list /var/lib/outpost", "what is there")],
 };
 
+const MODEL_BENCH: CommandSpec = CommandSpec {
+    name: "model bench",
+    operands: "DIR",
+    summary: "measure a model on this machine",
+    purpose: "\
+Loads the model, reads a prompt and writes an answer of random tokens, and says how fast: time to the first token,
+tokens per second read and written, bytes of weights per second, peak memory. `builtin` measures the student inside
+the program. Nothing else should run meanwhile.",
+    options: &[
+        option("prompt", None, "N", "Tokens of the prompt. Default: 512, the student 64."),
+        option("generate", None, "N", "Tokens written. Default: 128, the student 64."),
+        option("depth", None, "N", "Tokens that are in the context before either. Default: 0."),
+        option("repeat", None, "N", "Repetitions; mean and spread are told. Default: 3."),
+        THREADS,
+        KV,
+        option("isa", None, "NAME", "Instruction set of the kernels. Default: the best of this machine."),
+    ],
+    examples: &[
+        ("outpost model bench glm-edge-1.5b-chat.bundle", "is this machine fast enough?"),
+        ("outpost model bench builtin --threads 1 --json", "one JSON object, for scripts"),
+    ],
+};
+
 const THREADS: OptionSpec = option("threads", None, "N", "Threads. Default: one per processor.");
+
+const KV: OptionSpec = option("kv", None, "KIND", "Keys and values as f16, int8 or f32. Default: f16.");
 
 const HELP: CommandSpec = CommandSpec {
     name: "help",
