@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use outpost::clock;
 use outpost::digest::{Digest, Lang};
 use outpost::facts::{EventFact, Facts};
+use outpost::glm::engine::Batch;
 use outpost::glm::{Bundle, Model, Writer};
 use outpost::reading::{ChannelId, Pattern, Quantity, Severity, Unit};
 use outpost::time::{Mono, Wall};
@@ -87,15 +88,21 @@ fn step_cost(model: &mut Model) {
     let token = model.vocab().sep();
     for past in [16, 64, 192] {
         let started = clock::mono();
-        if model.prompt(&vec![token; past]).is_err() {
+        if !reads(model, 0, &vec![token; past]) {
             return;
         }
         let prefilled = clock::mono();
-        let steps = (0..ROUNDS).filter(|_| model.step(token).is_ok()).count();
+        let steps = (0..ROUNDS).filter(|n| reads(model, past + n, &[token])).count();
         let (prompt, step) = (prefilled.since(started), clock::mono().since(prefilled));
         let step_ms = step.as_secs_f64() * 1e3 / steps.max(1) as f64;
         println!("prompt of {past}: {:.2} ms, a step after it: {step_ms:.3} ms", prompt.as_secs_f64() * 1e3);
     }
+}
+
+fn reads(model: &mut Model, position: usize, tokens: &[u32]) -> bool {
+    let mut batch = Batch::default();
+    batch.push(0, position as u32, tokens, true);
+    model.engine().run(&batch).is_ok()
 }
 
 fn facts(events: usize) -> Facts {

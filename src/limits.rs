@@ -187,6 +187,8 @@ pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
 pub const GLM_CHUNK_TOKENS: usize = 256;
 /// Most rows of logits of one run of a GLM.
 pub const GLM_ROWS_MAX: usize = 4096;
+/// Digests that the student words side by side.
+pub const STUDENT_SLOTS: usize = 4;
 /// Most requests that a language model has at a time.
 pub const GLM_REQUESTS_MAX: usize = 64;
 /// How long one run of a language model should take at most: what an alarm waits for.

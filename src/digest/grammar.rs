@@ -7,6 +7,8 @@
 //! end opens when a sentence is complete and everything that must be said has been said.
 //! [`limits::ANSWER_RESERVE_TOKENS`] before the length bound the grammar closes the text itself, so it always ends.
 
+use std::sync::Arc;
+
 use crate::digest::mask::TokenMask;
 use crate::digest::slots::{Role, Slot};
 use crate::digest::vocab::{Cause, Kind, TokenId, Vocab};
@@ -22,8 +24,8 @@ pub struct NotAllowed(pub TokenId);
 
 /// The state of one answer.
 #[derive(Debug, Clone)]
-pub struct Grammar<'v> {
-    vocab: &'v Vocab,
+pub struct Grammar {
+    vocab: Arc<Vocab>,
     lang: Lang,
     floor: Severity,
     /// No events: nothing has a cause.
@@ -60,9 +62,9 @@ enum Stage {
     Done,
 }
 
-impl<'v> Grammar<'v> {
+impl Grammar {
     /// A fresh answer about `facts` in `lang`.
-    pub fn new(vocab: &'v Vocab, facts: &Facts, lang: Lang) -> Self {
+    pub fn new(vocab: &Arc<Vocab>, facts: &Facts, lang: Lang) -> Self {
         let open_slots = vocab
             .tokens()
             .filter_map(|(id, kind)| match kind {
@@ -71,7 +73,7 @@ impl<'v> Grammar<'v> {
             })
             .collect();
         let mut grammar = Self {
-            vocab,
+            vocab: Arc::clone(vocab),
             lang,
             floor: facts.severity(),
             is_quiet: facts.events.is_empty(),
@@ -293,7 +295,7 @@ mod tests {
 
     /// Writes an answer by `logits`, which is told the step.
     fn write(
-        vocab: &Vocab,
+        vocab: &Arc<Vocab>,
         facts: &Facts,
         lang: Lang,
         mut logits: impl FnMut() -> Vec<f32>,

@@ -1,5 +1,7 @@
 //! What the tests of this room share: the shipped vocabulary and random facts.
 
+use std::sync::Arc;
+
 use crate::digest::vocab::Vocab;
 use crate::facts::{Citation, EventFact, Facts, Outage};
 use crate::limits;
@@ -8,12 +10,12 @@ use crate::time::Wall;
 use crate::wire::Lane;
 
 /// The vocabulary of the shipped student.
-pub fn vocab() -> Vocab {
-    Vocab::parse(
+pub fn vocab() -> Arc<Vocab> {
+    let vocab = Vocab::parse(
         include_str!("../../models/student/vocab.txt"),
         include_str!("../../models/student/vocab.json"),
-    )
-    .unwrap()
+    );
+    Arc::new(vocab.unwrap())
 }
 
 /// Any facts at all, awkward names, values and times included.

@@ -26,7 +26,7 @@ pub trait Constraint: Send {
 }
 
 /// The slot grammar of digests is one.
-impl Constraint for SlotGrammar<'_> {
+impl Constraint for SlotGrammar {
     fn mask(&mut self) -> &TokenMask {
         self.allowed()
     }
@@ -49,7 +49,7 @@ mod tests {
     fn the_slot_grammar_says_when_it_may_end_and_when_there_is_no_choice() {
         let vocab = testing::vocab();
         let facts = testing::hot_bearing();
-        let mut grammar: Box<dyn Constraint + '_> = Box::new(SlotGrammar::new(&vocab, &facts, Lang::En));
+        let mut grammar: Box<dyn Constraint> = Box::new(SlotGrammar::new(&vocab, &facts, Lang::En));
         assert_eq!(grammar.forced(), vocab.id("verdict:critical"), "no verdict below the floor");
         let mut rng = fastrand::Rng::with_seed(5);
         for _ in 0..crate::limits::ANSWER_TOKENS_MAX {

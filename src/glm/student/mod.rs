@@ -9,4 +9,4 @@ mod writer;
 pub use bundle::{BadBundle, Bundle, Shape};
 pub use model::{Model, ModelError};
 pub(in crate::glm) use writer::by_template;
-pub use writer::{Unworded, Writer};
+pub use writer::{Done, Task, Unworded, Writer};
