@@ -245,6 +245,12 @@ pub const IMPORT_SYNC_BYTES: u64 = 64 * 1024 * 1024;
 pub const IMPORT_ROOM_BYTES: u64 = 1024 * 1024;
 /// End of the name of a bundle's directory while it is made.
 pub const IMPORT_PARTIAL_SUFFIX: &str = ".partial";
+/// Prompts whose answers a bundle keeps, to be found again.
+pub const GOLDEN_PROMPTS: usize = 2;
+/// Tokens of each of them.
+pub const GOLDEN_PROMPT_TOKENS: usize = 16;
+/// Tokens of each answer.
+pub const GOLDEN_STEPS: usize = 16;
 /// Most bytes of a bundle's manifest.
 pub const BUNDLE_MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bundles of one directory that are listed.

@@ -50,6 +50,7 @@ fn a_checkpoint_becomes_a_bundle_that_is_listed_and_verified() {
     assert_eq!((&row["tokenizer"], &row["vocab"]), (&true.into(), &288.into()));
     let verified = json(&outpost(dir.path(), &["model", "verify", "tiny.bundle", "--json"]));
     assert_eq!((&verified["ok"], &verified["model"]), (&true.into(), &row["model"]));
+    assert_eq!(verified["golden_tokens"], 32);
     let again = outpost(
         dir.path(),
         &["model", "import", checkpoint("glm_edge").to_str().unwrap(), "--to", "tiny.bundle"],

@@ -297,10 +297,10 @@ is called again; until it is whole there is no bundle.",
 const MODEL_VERIFY: CommandSpec = CommandSpec {
     name: "model verify",
     operands: "DIR",
-    summary: "check every hash of a bundle",
+    summary: "check a bundle: every hash, and golden tokens",
     purpose: "\
-Reads the whole bundle and compares every hash with its manifest. A bundle that was copied badly, or a disk that
-rots, shows here.",
+Reads the whole bundle and compares every hash with its manifest, then lets the model write a few tokens and
+compares them with those of the day of its import. A bundle that was copied badly, or a disk that rots, shows here.",
     options: &[THREADS],
     examples: &[("outpost model verify glm-edge-1.5b-chat.bundle", "after copying it to a gateway")],
 };

@@ -11,7 +11,7 @@ use crate::cli::args::WeightFormat;
 use crate::cli::exit::Failure;
 use crate::cli::model_args::ImportArgs;
 use crate::cli::{Style, print};
-use crate::glm::bundle::{self, Bundle};
+use crate::glm::bundle::{self, Bundle, Verified};
 use crate::glm::import::{self, ImportOptions, Step};
 use crate::glm::kernels::Format;
 use crate::limits;
@@ -77,16 +77,21 @@ pub(super) fn verify(
 ) -> Result<ExitCode, Failure> {
     let bundle = Bundle::open(dir).map_err(failed)?;
     let mut progress = Progress::new("hashes", as_json);
-    let bytes = bundle.verify_hashes(threads(asked), &mut |done, total| progress.tell(done, total));
+    let verified = bundle.verify(threads(asked), &mut |done, total| progress.tell(done, total));
     progress.finish();
-    let bytes = bytes.map_err(failed)?;
+    let Verified { bytes, golden } = verified.map_err(failed)?;
     if as_json {
         let mut value = described(&bundle);
         value["ok"] = true.into();
         value["bytes_hashed"] = bytes.into();
+        value["golden_tokens"] = golden.into();
         return print(&format!("{value}\n"));
     }
-    print(&format!("{} {}, {} hashed\n", style.green("sound:"), told(&bundle), size_text(bytes)))
+    let golden = match golden {
+        Some(tokens) => format!("{tokens} golden tokens found again"),
+        None => "no golden tokens to compare".into(),
+    };
+    print(&format!("{} {}, {} hashed, {golden}\n", style.green("sound:"), told(&bundle), size_text(bytes)))
 }
 
 /// One line per bundle below `dir`.

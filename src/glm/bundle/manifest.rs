@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::golden::Golden;
 use super::hash::Sha256;
 use super::layout::Layout;
 use crate::glm::arch::Arch;
@@ -56,16 +57,6 @@ pub struct FileEntry {
     pub bytes: u64,
     /// What it hashes to.
     pub sha256: Sha256,
-}
-
-/// Greedy tokens of the engine that imported the model: another machine must find the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Golden {
-    /// Token ids that it read.
-    pub prompt: Vec<u32>,
-    /// Token ids that it wrote.
-    pub answer: Vec<u32>,
 }
 
 /// One tensor of `weights.bin`.

@@ -12,6 +12,7 @@
 //! is complete, and what is mapped stays as it is. [`Bundle::open`] reads the manifest and maps the weights without looking at
 //! them; [`Bundle::verify`] reads everything.
 
+mod golden;
 mod hash;
 mod layout;
 mod list;
@@ -23,14 +24,16 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::glm::arch::Arch;
-use crate::glm::kernels::{Bytes, Matrix};
+use crate::glm::engine::EngineError;
+use crate::glm::kernels::{Bytes, Isa, Matrix};
 use crate::glm::weights::{TensorSource, Weights};
 use crate::limits;
 
+pub use golden::{Departure, Golden, GoldenRun, GoldenStep, TOLERANCE};
 pub use hash::Sha256;
 pub use layout::Layout;
 pub use list::{Listed, list};
-pub use manifest::{ALIGN, FORMAT, FileEntry, Golden, Manifest, Origin, TensorEntry};
+pub use manifest::{ALIGN, FORMAT, FileEntry, Manifest, Origin, TensorEntry};
 pub use verify::Verified;
 
 /// Name of the manifest.
@@ -77,6 +80,21 @@ pub enum BundleError {
         /// What is wrong.
         what: String,
     },
+    /// The bytes are right and the model answers otherwise; this program's or this machine's fault.
+    #[error(
+        "the model does not answer as when it was imported: at token {} of prompt {} the logit of {} is {} and was {}; its \
+         hashes are right, so report this with the processor's name and {isa}",
+        departure.step, departure.prompt, departure.token, departure.found, departure.recorded
+    )]
+    Golden {
+        /// Where.
+        departure: Departure,
+        /// The kernels that were used.
+        isa: Isa,
+    },
+    /// The model can't be run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 impl Bundle {

@@ -11,11 +11,21 @@ use super::{Bundle, BundleError, Sha256, TensorEntry, WEIGHTS};
 pub struct Verified {
     /// Bytes that were hashed.
     pub bytes: u64,
-    /// Whether golden tokens were found again; `None` where the bundle has none.
-    pub golden: Option<bool>,
+    /// Golden tokens that were found again; `None` where the bundle has none.
+    pub golden: Option<usize>,
 }
 
 impl Bundle {
+    /// Hashes every file, then lets the model answer its golden prompts again. `progress` is told of the hashes. Blocks.
+    pub fn verify(
+        &self,
+        threads: usize,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Verified, BundleError> {
+        let bytes = self.verify_hashes(threads, progress)?;
+        Ok(Verified { bytes, golden: self.verify_golden(threads)? })
+    }
+
     /// Hashes every file, on `threads` threads. `progress` is told the bytes that are done and those there are. Blocks.
     pub fn verify_hashes(
         &self,

@@ -131,7 +131,7 @@ fn import_at(
     if !options.replace && target.symlink_metadata().is_ok() {
         return Err(ImportError::Exists { path: target.to_owned() });
     }
-    let Source { checkpoint, tokenizer, template, end_ids, kind, files, notes } = open(source)?;
+    let Source { checkpoint, tokenizer, template, end_ids, kind, files, mut notes } = open(source)?;
     let arch = checkpoint.arch.clone();
     let formats = formats(&checkpoint, options);
     let (placed, weights_bytes) = write::place(pack::targets(checkpoint, formats))?;
@@ -158,6 +158,14 @@ fn import_at(
     let keep = |name, bytes: Option<&[u8]>| bytes.map(|bytes| partial.small_file(name, bytes)).transpose();
     manifest.tokenizer = keep(bundle::TOKENIZER, small[0])?;
     manifest.template = keep(bundle::TEMPLATE, small[1])?;
+    keep(bundle::MANIFEST, Some(&json(&manifest)))?;
+    match partial.golden(options.threads) {
+        Ok(Some(golden)) => manifest.golden = Some(golden),
+        Ok(None) => notes.push(
+            "The model's logits are no numbers or its context is too short: it has no golden tokens.".into(),
+        ),
+        Err(e) => notes.push(format!("The model has no golden tokens, because it can't be run here: {e}")),
+    }
     keep(bundle::MANIFEST, Some(&json(&manifest)))?;
     partial.finish(options.replace)?;
     Ok(Imported { dir: target.to_owned(), id: manifest.id(), kind, arch, weights_bytes, notes })

@@ -16,7 +16,7 @@ use super::error::ImportError;
 use super::journal::Journal;
 use super::pack::{Scratch, Target};
 use super::{Progress, Step, pool};
-use crate::glm::bundle::{FileEntry, Sha256, TensorEntry, WEIGHTS};
+use crate::glm::bundle::{Bundle, BundleError, FileEntry, Golden, Sha256, TensorEntry, WEIGHTS};
 use crate::limits;
 
 /// A bundle in the making.
@@ -200,6 +200,12 @@ impl Partial {
         };
         write().map_err(failed(&path))?;
         Ok(FileEntry { bytes: bytes.len() as u64, sha256: Sha256::of(bytes) })
+    }
+
+    /// What the model answers, as it lies here with its manifest.
+    pub(super) fn golden(&self, threads: usize) -> Result<Option<Golden>, BundleError> {
+        let bundle = Bundle::open(&self.dir)?;
+        Ok(Golden::record(&bundle.weights()?, threads)?)
     }
 
     /// Gives the directory its name. `replace`: what has it now is removed.
