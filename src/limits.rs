@@ -187,6 +187,8 @@ pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
 pub const GLM_CHUNK_TOKENS: usize = 256;
 /// Most rows of logits of one run of a GLM.
 pub const GLM_ROWS_MAX: usize = 4096;
+/// Largest weights in f32 of an ONNX graph that is run for comparison when it is imported.
+pub const IMPORT_PROBE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Digests that the student words side by side.
 pub const STUDENT_SLOTS: usize = 4;
 /// Most requests that a language model has at a time.

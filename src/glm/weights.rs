@@ -67,6 +67,16 @@ pub enum TensorShape {
     },
 }
 
+impl TensorShape {
+    /// How many numbers it has.
+    pub fn numbers(self) -> u64 {
+        match self {
+            TensorShape::Vector(len) => len as u64,
+            TensorShape::Matrix { rows, cols } => rows as u64 * cols as u64,
+        }
+    }
+}
+
 /// Rows of a fused gate-up matrix.
 pub fn gate_up_rows(arch: &Arch) -> usize {
     2 * arch.inter.next_multiple_of(PANEL_ROWS)

@@ -43,7 +43,7 @@ use write::{Pace, Partial};
 use crate::glm::arch::Arch;
 use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256};
 use crate::glm::kernels::{BytesMut, Format, Matrix};
-use crate::glm::weights::{TensorShape, TensorSource, Weights, tensors};
+use crate::glm::weights::{TensorSource, Weights, tensors};
 use crate::limits;
 
 pub use error::{ImportError, TensorProblem};
@@ -132,6 +132,9 @@ fn import_at(
         return Err(ImportError::Exists { path: target.to_owned() });
     }
     let Source { checkpoint, tokenizer, template, end_ids, kind, files, mut notes } = open(source)?;
+    if kind == SourceKind::Onnx {
+        notes.extend(probed(source, &checkpoint.arch)?);
+    }
     let arch = checkpoint.arch.clone();
     let formats = formats(&checkpoint, options);
     let (placed, weights_bytes) = write::place(pack::targets(checkpoint, formats))?;
@@ -181,11 +184,8 @@ fn open(path: &Path) -> Result<Source, ImportError> {
 
 /// What was asked for, or what suits a model of this size.
 fn formats(checkpoint: &Checkpoint, options: &ImportOptions) -> Formats {
-    let sizes = tensors(&checkpoint.arch).into_iter().map(|(_, shape)| match shape {
-        TensorShape::Vector(len) => len as u64,
-        TensorShape::Matrix { rows, cols } => rows as u64 * cols as u64,
-    });
-    let small = sizes.sum::<u64>() < limits::IMPORT_Q4_PARAMETERS_MIN;
+    let parameters: u64 = tensors(&checkpoint.arch).iter().map(|(_, shape)| shape.numbers()).sum();
+    let small = parameters < limits::IMPORT_Q4_PARAMETERS_MIN;
     let asked_for_f32 = options.body == Some(Format::F32);
     Formats {
         body: options.body,
@@ -193,6 +193,23 @@ fn formats(checkpoint: &Checkpoint, options: &ImportOptions) -> Formats {
         plain_body: if small { Format::Q8_0 } else { Format::Q4_0 },
         plain_ends: Format::Q8_0,
     }
+}
+
+/// Holds a graph against the engine; a sentence for the operator where that is not possible.
+fn probed(path: &Path, arch: &Arch) -> Result<Option<String>, ImportError> {
+    let parameters: u64 = tensors(arch).iter().map(|(_, shape)| shape.numbers()).sum();
+    if 4 * parameters > limits::IMPORT_PROBE_BYTES_MAX {
+        return Ok(Some(
+            "the graph is too large to be run for comparison; compare its answers yourself".into(),
+        ));
+    }
+    let weights = in_memory(open(path)?.checkpoint, Format::F32)?;
+    Ok(match onnx::probe(path, &weights)? {
+        onnx::Probe::Agrees => None,
+        onnx::Probe::NotRun(why) => {
+            Some(format!("the graph could not be run for comparison ({why}); compare its answers yourself"))
+        }
+    })
 }
 
 fn file_name(path: &Path) -> String {
@@ -208,7 +225,10 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 /// Reads an ONNX model with its weights inside it, all matrices in `format`; `F32` gives exactly the numbers that the graph
 /// computes with. `name` stands for the file in messages. Rows of queries and keys come in GLM's own order.
 pub fn read_onnx(name: &str, bytes: &[u8], format: Format) -> Result<Weights, ImportError> {
-    let checkpoint = onnx::checkpoint(&Blob::memory(name, bytes.to_vec()))?;
+    in_memory(onnx::checkpoint(&Blob::memory(name, bytes.to_vec()))?, format)
+}
+
+fn in_memory(checkpoint: Checkpoint, format: Format) -> Result<Weights, ImportError> {
     let arch = checkpoint.arch.clone();
     let formats = Formats { body: Some(format), ends: Some(format), plain_body: format, plain_ends: format };
     let targets = pack::targets(checkpoint, formats).into_iter().map(|target| (target.name.clone(), target));

@@ -2,6 +2,7 @@
 
 mod graph;
 mod model;
+mod probe;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,8 @@ use super::blob::Blob;
 use super::checkpoint::Checkpoint;
 use super::hf::{self, Companions, Config};
 use super::source::{Source, SourceFile, SourceKind};
+
+pub(super) use probe::{Probe, probe};
 
 /// Opens a graph's file. What the graph does not say is taken from a `config.json` beside it, if there is one.
 pub(super) fn open(path: &Path) -> Result<Source, ImportError> {

@@ -1,10 +1,12 @@
 //! ONNX models in and weights out, held against the constants as tract's protocol buffer reader sees them.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework as _;
 
+use super::probe::{Probe, probe};
 use crate::glm::arch::{Arch, Family};
 use crate::glm::import::{ImportError, read_onnx};
 use crate::glm::kernels::Format;
@@ -97,6 +99,18 @@ fn the_student_comes_out_number_by_number_in_glms_order() {
         assert_eq!(row(&layer.down, 5), column(&name("down"), 5));
     }
     assert_eq!(weights.norm, constants["norm.weight"].1);
+}
+
+#[test]
+fn the_students_graph_agrees_with_the_engine_and_a_changed_weight_does_not() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/student/student.onnx");
+    let mut weights = read_onnx("student.onnx", STUDENT, Format::F32).unwrap();
+    assert_eq!(probe(&path, &weights).unwrap(), Probe::Agrees);
+    weights.layers[1].attn_norm[3] *= 1.02;
+    let error = probe(&path, &weights).unwrap_err();
+    assert!(matches!(error, ImportError::Probe { .. }), "{error}");
+    let nothing = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(probe(nothing.path(), &weights).unwrap(), Probe::NotRun(_)));
 }
 
 #[test]
