@@ -1,0 +1,101 @@
+//! Broken and hostile files against every reader, the same ones every time. `tests/fuzz` holds the readers and looks for more.
+
+#[path = "fuzz/src/lib.rs"]
+mod fuzz;
+
+use std::path::Path;
+use std::sync::Once;
+
+use fuzz::READERS;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Of each reader; all of them together take a minute where nothing is optimised.
+const ROUNDS: usize = 400;
+/// What the whole process may ask for beyond what it has when a test begins.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+#[test]
+fn no_safetensors_header_harms() {
+    feed("safetensors");
+}
+
+#[test]
+fn no_index_harms() {
+    feed("index");
+}
+
+#[test]
+fn no_configuration_harms() {
+    feed("config");
+}
+
+#[test]
+fn no_generation_configuration_harms() {
+    feed("generation");
+}
+
+#[test]
+fn no_gguf_file_harms() {
+    feed("gguf");
+}
+
+#[test]
+fn no_onnx_file_harms() {
+    feed("onnx");
+}
+
+#[test]
+fn no_manifest_harms() {
+    feed("manifest");
+}
+
+#[test]
+fn no_saved_tokens_harm() {
+    feed("kv");
+}
+
+/// Fills the corpus of cargo-fuzz when `SEEDS` is set; otherwise only holds that there are seeds.
+#[test]
+fn seeds_can_be_written() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    for reader in READERS {
+        let seeds = (reader.seeds)();
+        assert!(!seeds.is_empty(), "{} has no seeds", reader.name);
+        if std::env::var_os("SEEDS").is_some() {
+            let dir = corpus.join(reader.name);
+            std::fs::create_dir_all(&dir).expect("a directory can be made");
+            for (n, seed) in seeds.iter().enumerate() {
+                std::fs::write(dir.join(format!("golden-{n}")), seed).expect("a file can be written");
+            }
+        }
+    }
+}
+
+/// Sound files first, then spoiled ones.
+fn feed(name: &str) {
+    bound_memory();
+    let reader = READERS.iter().find(|reader| reader.name == name).expect("the reader is on the list");
+    let seeds = (reader.seeds)();
+    assert!((reader.read)(&seeds[0]), "the golden file itself is taken");
+    let mut rng = fastrand::Rng::with_seed(3);
+    let refused = (0..ROUNDS).filter(|round| {
+        let bytes = fuzz::spoiled(&mut rng, &seeds[round % seeds.len()]);
+        !(reader.read)(&bytes)
+    });
+    assert!(refused.count() > ROUNDS / 10, "hardly anything spoiled is refused");
+}
+
+/// A giant allocation ends the process, with a message that says how large it was.
+fn bound_memory() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells what a process takes");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("its address space too");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("as a number");
+        let limit = kib * 1024 + MEMORY_BYTES_MAX;
+        let Rlimit { maximum, .. } = getrlimit(Resource::As);
+        let current = Some(maximum.map_or(limit, |maximum| maximum.min(limit)));
+        setrlimit(Resource::As, Rlimit { current, maximum }).expect("a process may bound itself");
+    });
+}
