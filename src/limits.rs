@@ -207,6 +207,23 @@ pub const DIGEST_BUDGET_MS: u64 = 2_000;
 // The words come by the budget at the latest; what is left is for their commit.
 const _: () = assert!(DIGEST_BUDGET_MS + 500 < FIRST_WAIT_MS);
 
+// Glm: text.
+
+/// Tokens that stand for themselves in a text; GLM-4 has some thirty.
+pub const TOKENIZER_ADDED_MAX: usize = 4096;
+/// Steps in which a text is parted before its bytes are merged.
+pub const TOKENIZER_STEPS_MAX: usize = 16;
+/// Tokens that a post-processor puts before a text.
+pub const TOKENIZER_PREFIX_MAX: usize = 16;
+/// Merges of one tokenizer.
+pub const TOKENIZER_MERGES_MAX: usize = 4 * 1024 * 1024;
+/// Longest token; whole runs of blanks are tokens.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Longest split pattern; GPT-4's has 120 bytes.
+pub const TOKENIZER_PATTERN_BYTES_MAX: usize = 4096;
+/// Memory for the states of a split pattern, once for each of its engines; Unicode's letters take about 200 KiB.
+pub const TOKENIZER_PATTERN_STATES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 // Glm: import.
 
 /// Longest side of a tensor in a checkpoint.

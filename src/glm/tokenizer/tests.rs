@@ -1,0 +1,144 @@
+//! Against what Python's `tokenizers` says (`tests/golden/tokenizer`), and files that lie.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const FILE: &str = include_str!("../../../tests/golden/tokenizer/tokenizer.json");
+const CASES: &str = include_str!("../../../tests/golden/tokenizer/cases.json");
+
+fn cases(kind: &str) -> Vec<Value> {
+    let mut cases: Value = serde_json::from_str(CASES).unwrap();
+    match cases[kind].take() {
+        Value::Array(cases) => cases,
+        Value::Object(mut variant) => {
+            vec![variant.remove("merges").unwrap(), variant.remove("cases").unwrap()]
+        }
+        _ => panic!("{kind}"),
+    }
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::from_json(FILE.as_bytes()).unwrap()
+}
+
+/// The file with a change.
+fn changed(change: impl FnOnce(&mut Value)) -> Result<Tokenizer, BadTokenizer> {
+    let mut file: Value = serde_json::from_str(FILE).unwrap();
+    change(&mut file);
+    Tokenizer::from_json(file.to_string().as_bytes())
+}
+
+#[test]
+fn a_thousand_awkward_strings_have_pythons_ids() {
+    let tokenizer = tokenizer();
+    let cases = cases("encode");
+    assert!(cases.len() >= 1000);
+    for case in cases {
+        let text = case["text"].as_str().unwrap();
+        let special = ids(&case["ids"]);
+        let plain = case.get("plain").map_or_else(|| special.clone(), ids);
+        assert_eq!(tokenizer.encode_with_special(text), special, "{text:?}");
+        assert_eq!(tokenizer.encode(text), plain, "{text:?}");
+        let bytes: Vec<u8> = plain.iter().flat_map(|&id| tokenizer.token_bytes(id)).copied().collect();
+        assert_eq!(bytes, text.as_bytes(), "{text:?}");
+        if !special.starts_with(tokenizer.prefix()) {
+            assert_eq!(tokenizer.encode_prompt(text), [tokenizer.prefix(), &special].concat());
+        }
+    }
+}
+
+#[test]
+fn ids_of_a_model_gone_astray_have_pythons_text() {
+    let tokenizer = tokenizer();
+    let cases = cases("decode");
+    assert!(cases.len() >= 200);
+    for case in cases {
+        let ids = ids(&case["ids"]);
+        let text = case["text"].as_str().unwrap();
+        let mut decoder = Decoder::default();
+        let mut streamed: String =
+            ids.iter().map(|&id| decoder.push(tokenizer.token_bytes(id)).to_owned()).collect();
+        streamed += decoder.finish();
+        assert_eq!(streamed, text, "{ids:?}");
+        let clean = case.get("clean").map_or(text, |clean| clean.as_str().unwrap());
+        assert_eq!(tokenizer.decode(&ids), clean, "{ids:?}");
+    }
+}
+
+#[test]
+fn a_piece_that_is_a_token_is_that_token_where_the_file_says_so() {
+    let [merges, cases] = cases("ignore_merges").try_into().unwrap();
+    let tokenizer = changed(|file| {
+        file["model"]["ignore_merges"] = json!(true);
+        file["model"]["merges"].as_array_mut().unwrap().truncate(merges.as_u64().unwrap() as usize);
+    });
+    let tokenizer = tokenizer.unwrap();
+    for case in cases.as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(text), ids(&case["ids"]), "{text:?}");
+    }
+}
+
+#[test]
+fn a_guard_makes_text_of_a_mark_and_leaves_no_trace() {
+    let tokenizer = tokenizer();
+    let user = tokenizer.special("<|user|>").unwrap();
+    assert_eq!(tokenizer.encode_with_special("a<|user|>b").iter().filter(|&&id| id == user).count(), 1);
+    let guarded = tokenizer.encode_with_special(&format!("a<{GUARD}|user|>b"));
+    assert_eq!(guarded, tokenizer.encode("a<|user|>b"));
+    assert!(!guarded.contains(&user) && tokenizer.is_special(user));
+}
+
+#[test]
+fn only_whole_characters_come_out_of_a_stream() {
+    let mut decoder = Decoder::default();
+    let bytes = "a℃🔥".as_bytes();
+    let pieces: Vec<String> = bytes.iter().map(|&byte| decoder.push(&[byte]).to_owned()).collect();
+    assert_eq!(pieces, ["a", "", "", "℃", "", "", "", "🔥"]);
+    decoder.push(&bytes[1..3]);
+    assert!(decoder.is_inside_character());
+    assert_eq!(decoder.finish(), "\u{fffd}");
+    assert_eq!(decoder.push(b"\xff\xe2x"), "\u{fffd}\u{fffd}x");
+}
+
+#[test]
+fn files_of_another_kind_are_refused_by_name() {
+    let refused = |change: fn(&mut Value), name: &str| match changed(change) {
+        Err(BadTokenizer::Unsupported(what)) => assert!(what.contains(name), "{what}"),
+        other => panic!("{name}: {other:?}"),
+    };
+    refused(|file| file["model"]["type"] = json!("Unigram"), "Unigram");
+    refused(|file| file["normalizer"] = json!({"type": "NFC"}), "NFC");
+    refused(|file| file["model"]["dropout"] = json!(0.1), "dropout");
+    refused(|file| file["pre_tokenizer"] = json!(null), "ByteLevel");
+    let look_behind = |file: &mut Value| {
+        file["pre_tokenizer"]["pretokenizers"][0]["pattern"] = json!({"Regex": r"(?<=a)b|\s+"});
+    };
+    refused(look_behind, "split pattern");
+}
+
+#[test]
+fn a_file_that_contradicts_itself_is_an_error() {
+    let damaged = |change: fn(&mut Value)| {
+        let result = changed(change);
+        assert!(matches!(result, Err(BadTokenizer::Damaged(_) | BadTokenizer::Json(_))), "{result:?}");
+    };
+    damaged(|file| file["model"]["merges"][0] = json!("nowhere tobefound"));
+    damaged(|file| file["model"]["merges"][0] = json!(["one"]));
+    damaged(|file| drop(file["model"]["vocab"].as_object_mut().unwrap().remove("a")));
+    damaged(|file| file["model"]["vocab"]["a"] = json!(66));
+    damaged(|file| file["model"]["vocab"]["a"] = json!(-1));
+    damaged(|file| file["model"]["vocab"]["zz zz"] = json!(u32::MAX));
+    damaged(|file| file["added_tokens"][0]["id"] = json!(1 << 30));
+    damaged(|file| file["added_tokens"][0]["content"] = json!("x".repeat(5000)));
+    damaged(|file| file["post_processor"]["processors"][1]["single"][0]["SpecialToken"]["id"] = json!("no"));
+    damaged(|file| *file = json!([]));
+    assert!(Tokenizer::from_json(b"").is_err());
+    assert!(Tokenizer::from_json(&FILE.as_bytes()[..FILE.len() / 2]).is_err());
+    assert!(Tokenizer::from_json("[".repeat(100_000).as_bytes()).is_err());
+}
