@@ -93,7 +93,8 @@ impl QuantisedMut<'_> {
                     let place = block * self.width + token;
                     q[place] = quantised.q[k];
                     self.scales[place] = quantised.scales[k];
-                    self.corrections[place] = -self.offset * quantised.sums[k];
+                    // Activations that are no numbers have any sum.
+                    self.corrections[place] = (-self.offset).wrapping_mul(quantised.sums[k]);
                 }
             }
         }

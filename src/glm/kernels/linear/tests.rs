@@ -190,3 +190,23 @@ fn activations_of_no_size_and_of_any_size_do_no_harm() {
         }
     }
 }
+
+/// A broken graph had norms so large that activations became infinite, and then no numbers: the vector instructions make the
+/// least integer of those, whose sum is beyond any bound. Found by fuzzing.
+#[test]
+fn activations_that_are_no_numbers_are_no_panic() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    for isa in Isa::available() {
+        for format in Format::ALL {
+            for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
+                let mut case = Case::random(&mut rng, *format, 40, 96, 3);
+                case.x[32..64].fill(wrong);
+                let out = case.run(&Kernels::new(isa, 1));
+                assert!(
+                    out[40..].iter().all(|x| x.is_finite()),
+                    "{isa} {format}: other tokens are as they were"
+                );
+            }
+        }
+    }
+}
