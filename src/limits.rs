@@ -224,6 +224,15 @@ pub const TOKENIZER_PATTERN_BYTES_MAX: usize = 4096;
 /// Memory for the states of a split pattern, once for each of its engines; Unicode's letters take about 200 KiB.
 pub const TOKENIZER_PATTERN_STATES_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Most bytes of a chat template; GLM-4's has 4 KiB.
+pub const TEMPLATE_BYTES_MAX: usize = 256 * 1024;
+/// Steps that a chat template may take for one conversation.
+pub const TEMPLATE_STEPS_MAX: u64 = 4_000_000;
+/// Calls within calls of a chat template.
+pub const TEMPLATE_DEPTH_MAX: usize = 64;
+/// Most bytes of one conversation as a text.
+pub const PROMPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 // Glm: import.
 
 /// Longest side of a tensor in a checkpoint.

@@ -17,6 +17,7 @@ mod ops;
 mod parity;
 pub mod sample;
 pub mod student;
+pub mod template;
 pub mod tokenizer;
 pub mod weights;
 mod worker;

@@ -69,6 +69,34 @@ impl Added {
         tokens.map(|token| (token.id, token.content.as_str()))
     }
 
+    /// `text` with a `guard` in every mark that stands there, and where a mark could begin at its end or end at its beginning
+    /// once something else stands next to it. A mark of one character has no inside: it becomes U+FFFD.
+    pub(super) fn guarded(&self, text: &str, guard: char) -> String {
+        let mut out = String::with_capacity(text.len() + 16);
+        let body = text.trim();
+        let lead = text.len() - text.trim_start().len();
+        let marks = || self.specials().map(|(_, content)| content);
+        let ends_one = |mark: &str| ends(mark).any(|end| body.starts_with(end));
+        let begins_one = |mark: &str| begins(mark).any(|begin| body.ends_with(begin));
+        let mut insert = !body.is_empty() && marks().any(ends_one);
+        for (at, c) in text.char_indices() {
+            if insert && at >= lead {
+                out.push(guard);
+                insert = false;
+            }
+            let mark =
+                self.passes.iter().filter_map(|pass| pass.special_at(text, at)).max_by_key(|m| m.len());
+            let alone = mark.is_some_and(|mark| mark.len() == c.len_utf8());
+            out.push(if alone { char::REPLACEMENT_CHARACTER } else { c });
+            insert |= mark.is_some();
+            if at + c.len_utf8() == lead + body.len() && marks().any(begins_one) {
+                insert = true;
+            }
+        }
+        out.extend(insert.then_some(guard));
+        out
+    }
+
     /// Gives the parts of `text` to `sink`, no empty ones; marks are text unless `special`.
     pub(super) fn part(&self, text: &str, special: bool, sink: &mut dyn FnMut(Part<'_>)) {
         let [first, second] = &self.passes;
@@ -120,12 +148,31 @@ impl Pass {
         }
     }
 
+    /// The longest mark that stands at byte `at`.
+    fn special_at(&self, text: &str, at: usize) -> Option<&str> {
+        let rest = &text.as_bytes()[at..];
+        let &(from, to) = self.by_byte.get(usize::from(*rest.first()?))?;
+        let found =
+            self.tokens[from..to].iter().find(|t| t.special && rest.starts_with(t.content.as_bytes()));
+        found.map(|token| token.content.as_str())
+    }
+
     /// The longest token that stands at byte `at`.
     fn at(&self, text: &str, at: usize) -> Option<&AddedToken> {
         let rest = &text.as_bytes()[at..];
         let &(from, to) = self.by_byte.get(usize::from(*rest.first()?))?;
         self.tokens[from..to].iter().find(|token| rest.starts_with(token.content.as_bytes()))
     }
+}
+
+/// What a text may begin with, but not the whole.
+fn begins(mark: &str) -> impl Iterator<Item = &str> {
+    mark.char_indices().skip(1).map(|(at, _)| &mark[..at])
+}
+
+/// What a text may end with, but not the whole.
+fn ends(mark: &str) -> impl Iterator<Item = &str> {
+    mark.char_indices().skip(1).map(|(at, _)| &mark[at..])
 }
 
 fn touches_word(text: &str, from: usize, to: usize) -> bool {

@@ -87,6 +87,11 @@ impl Tokenizer {
         [self.prefix.as_slice(), &ids].concat()
     }
 
+    /// `text` so that [`Tokenizer::encode_with_special`] takes all of it for text, wherever in a template it comes to stand.
+    pub fn guarded(&self, text: &str) -> String {
+        self.added.guarded(text, GUARD)
+    }
+
     /// What the post-processor puts before a text.
     pub fn prefix(&self) -> &[u32] {
         &self.prefix
