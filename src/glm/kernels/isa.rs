@@ -1,5 +1,8 @@
 //! Which instructions the machine has, found out at run time.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
+
 use crate::reading::named_enum;
 
 named_enum! {
@@ -52,6 +55,14 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
+            Isa::Armv7Neon => has_armv7_neon(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm"),
             _ => false,
         }
     }
@@ -60,6 +71,21 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+/// As Linux says it to every program; the macro of the standard library is not stable for this architecture.
+#[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
+fn has_armv7_neon() -> bool {
+    use std::ffi::c_ulong;
+    const AT_HWCAP: c_ulong = 16;
+    const HWCAP_NEON: c_ulong = 1 << 12;
+    // Of every C library on Linux, glibc and musl.
+    unsafe extern "C" {
+        fn getauxval(kind: c_ulong) -> c_ulong;
+    }
+    // SAFETY: it takes any number and reads what the system handed over at the start.
+    let hwcap = unsafe { getauxval(AT_HWCAP) };
+    hwcap & HWCAP_NEON != 0
 }
 
 #[cfg(test)]
@@ -71,5 +97,15 @@ mod tests {
         let available = Isa::available();
         assert_eq!(available.first(), Some(&Isa::Portable));
         assert_eq!(available.last(), Some(&Isa::detect()));
+    }
+
+    /// `cross/kernels.sh` runs all tests once per processor: what it names must have been there to be tested.
+    #[test]
+    fn the_machine_has_what_whoever_chose_it_expects() {
+        let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+        println!("instruction sets: {}", names.join(" "));
+        if let Ok(expected) = std::env::var("OUTPOST_TEST_ISAS") {
+            assert_eq!(names.join(" "), expected);
+        }
     }
 }

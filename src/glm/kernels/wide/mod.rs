@@ -8,6 +8,8 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 pub(super) mod portable;
 
 /// Numbers in one value.
@@ -97,6 +99,9 @@ mod tests {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the machine has it.
                 Isa::Avx512Vnni => test("avx512", &|op, a, b| unsafe { avx512_apply(op, a, b) }),
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: every machine has it.
+                Isa::Neon => test("neon", &|op, a, b| unsafe { apply::<neon::Neon>(op, a, b) }),
                 // SAFETY: nothing is asked of the machine.
                 Isa::Portable => {
                     test("portable", &|op, a, b| unsafe { apply::<portable::Portable>(op, a, b) })
