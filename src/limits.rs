@@ -189,6 +189,20 @@ pub const GLM_CHUNK_TOKENS: usize = 256;
 pub const GLM_ROWS_MAX: usize = 4096;
 /// Largest weights in f32 of an ONNX graph that is run for comparison when it is imported.
 pub const IMPORT_PROBE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Longest text of a grammar or pattern.
+pub const GRAMMAR_TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Most rules of a grammar.
+pub const GRAMMAR_RULES_MAX: usize = 1024;
+/// Most places of a grammar.
+pub const GRAMMAR_NODES_MAX: usize = 64 * 1024;
+/// Most brackets within each other.
+pub const GRAMMAR_DEPTH_MAX: usize = 64;
+/// Largest number of a repetition.
+pub const GRAMMAR_REPEAT_MAX: u32 = 1000;
+/// Most states of a grammar at work; an answer that needs more is stuck.
+pub const GRAMMAR_STATES_MAX: usize = 16 * 1024;
+/// Most masks that are kept; 19 kB each for a vocabulary of 150 000.
+pub const GRAMMAR_MASKS_MAX: usize = 256;
 /// Digests that the student words side by side.
 pub const STUDENT_SLOTS: usize = 4;
 /// Most requests that a language model has at a time.

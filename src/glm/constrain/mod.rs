@@ -1,9 +1,21 @@
 //! What a model may write: at every token a set of those that may come next, so that no logits push it off the road.
 
+mod ebnf;
+mod grammar;
+mod guide;
+mod machine;
+mod pattern;
+#[cfg(test)]
+mod tests;
+mod trie;
+
 use crate::digest::grammar::Grammar as SlotGrammar;
 
 pub use crate::digest::grammar::NotAllowed;
 pub use crate::digest::mask::TokenMask;
+pub use grammar::{BadGrammar, Grammar};
+pub use guide::{GrammarConstraint, Guide};
+pub use trie::TokenTrie;
 
 /// The state of one constrained answer.
 ///
@@ -37,30 +49,5 @@ impl Constraint for SlotGrammar {
 
     fn is_done(&self) -> bool {
         SlotGrammar::is_done(self) || self.may_end()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::{Lang, testing};
-
-    #[test]
-    fn the_slot_grammar_says_when_it_may_end_and_when_there_is_no_choice() {
-        let vocab = testing::vocab();
-        let facts = testing::hot_bearing();
-        let mut grammar: Box<dyn Constraint> = Box::new(SlotGrammar::new(&vocab, &facts, Lang::En));
-        assert_eq!(grammar.forced(), vocab.id("verdict:critical"), "no verdict below the floor");
-        let mut rng = fastrand::Rng::with_seed(5);
-        for _ in 0..crate::limits::ANSWER_TOKENS_MAX {
-            let logits: Vec<f32> = (0..vocab.len()).map(|_| rng.f32()).collect();
-            let token = grammar.mask().argmax(&logits).unwrap();
-            assert_eq!(grammar.mask().contains(vocab.end()), grammar.is_done());
-            grammar.advance(token).unwrap();
-            if token == vocab.end() {
-                break;
-            }
-        }
-        assert!(grammar.mask().is_empty() && grammar.is_done());
     }
 }

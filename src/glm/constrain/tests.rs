@@ -1,0 +1,230 @@
+//! Whatever logits say, what is written is in the language of its grammar; and masks hold exactly what can still become such a text.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use regex_automata::meta::Regex;
+
+use super::*;
+use crate::digest::{Lang, testing};
+use crate::limits;
+
+#[test]
+fn the_slot_grammar_says_when_it_may_end_and_when_there_is_no_choice() {
+    let vocab = testing::vocab();
+    let facts = testing::hot_bearing();
+    let mut grammar: Box<dyn Constraint> = Box::new(SlotGrammar::new(&vocab, &facts, Lang::En));
+    assert_eq!(grammar.forced(), vocab.id("verdict:critical"), "no verdict below the floor");
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..crate::limits::ANSWER_TOKENS_MAX {
+        let logits: Vec<f32> = (0..vocab.len()).map(|_| rng.f32()).collect();
+        let token = grammar.mask().argmax(&logits).unwrap();
+        assert_eq!(grammar.mask().contains(vocab.end()), grammar.is_done());
+        grammar.advance(token).unwrap();
+        if token == vocab.end() {
+            break;
+        }
+    }
+    assert!(grammar.mask().is_empty() && grammar.is_done());
+}
+
+const END: u32 = 256;
+
+/// A token per byte, then the end, then tokens of several bytes.
+fn trie() -> Arc<TokenTrie> {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let more = [
+        "\"}", "{\"", "\": ", "ab", "aba", "true", "alse", "12", "  ", "pump", "pump1.", "\",\"", "},{",
+        "[[", "]]", "é", "漏", "last ", " minutes", "line: ", "any\n",
+    ];
+    let single = bytes.iter().map(|b| (u32::from(*b), std::slice::from_ref(b)));
+    let several = more.iter().zip(257..).map(|(text, id)| (id, text.as_bytes()));
+    Arc::new(TokenTrie::new(257 + more.len(), single.chain(several)))
+}
+
+fn ended() -> Arc<[u32]> {
+    Arc::from([END])
+}
+
+/// Writes by chance until it ends, the end taken where it is open and `hurry` says so.
+fn written(guide: &Guide, trie: &TokenTrie, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut constraint = guide.constraint(ended());
+    let mut text = Vec::new();
+    for step in 0.. {
+        let open: Vec<u32> = constraint.mask().iter().collect();
+        assert!(!open.is_empty(), "a dead end after {:?}", String::from_utf8_lossy(&text));
+        assert_eq!(open.contains(&END), constraint.is_done());
+        let token = match open.contains(&END) && (step > 300 || rng.u8(..) < 60) {
+            true => END,
+            // Late on, what closes is preferred, so that nesting comes to an end.
+            false if step > 60 => {
+                let is_closing =
+                    |id: &&u32| b"}]\"!0ac:".contains(trie.token_bytes(**id).first().unwrap_or(&0));
+                let closing: Vec<&u32> = open.iter().filter(is_closing).collect();
+                if closing.is_empty() {
+                    open[rng.usize(..open.len())]
+                } else {
+                    *closing[rng.usize(..closing.len())]
+                }
+            }
+            false => open[rng.usize(..open.len())],
+        };
+        constraint.advance(token).unwrap();
+        if token == END {
+            assert!(constraint.mask().is_empty());
+            return text;
+        }
+        text.extend_from_slice(trie.token_bytes(token));
+        assert!(step < 3000, "it does not come to an end: {:?}", String::from_utf8_lossy(&text));
+    }
+    text
+}
+
+/// Whether all of `text` is in the language, byte by byte.
+fn takes(grammar: &Grammar, text: &str) -> bool {
+    let mut constraint = GrammarConstraint::new(grammar, trie(), ended());
+    text.bytes().all(|byte| constraint.advance(byte.into()).is_ok()) && constraint.is_done()
+}
+
+#[test]
+fn whatever_is_drawn_matches_its_pattern() {
+    for pattern in [
+        "(ab|aba)*c",
+        "[0-9]{2,4}(\\.[0-9]+)?",
+        "\\d{3}-[^x]",
+        "(a|b|漏){0,3}é+",
+        "(?i)pump[0-9]\\.(flow|level)",
+        ".*!",
+        "((a?b?)*c?){2}",
+        "",
+    ] {
+        let trie = trie();
+        let guide = Guide::new(Grammar::regex(pattern).unwrap(), Arc::clone(&trie));
+        let regex = Regex::new(&format!(r"\A(?:{pattern})\z")).unwrap();
+        for seed in 0..60 {
+            let text = written(&guide, &trie, seed);
+            assert!(regex.is_match(&text[..]), "{pattern}: {:?}", String::from_utf8_lossy(&text));
+        }
+    }
+}
+
+#[test]
+fn whatever_is_drawn_is_a_json_object() {
+    let trie = trie();
+    let guide = Guide::new(Grammar::json().unwrap(), Arc::clone(&trie));
+    let mut longest = 0;
+    for seed in 0..150 {
+        let text = written(&guide, &trie, seed);
+        let value: Result<serde_json::Value, _> = serde_json::from_slice(&text);
+        assert!(value.is_ok_and(|value| value.is_object()), "{}", String::from_utf8_lossy(&text));
+        longest = longest.max(text.len());
+    }
+    assert!(longest > 80, "only {longest} bytes; this test shows little");
+    for text in [r#"{}"#, r#"{"a": [1, -2.5e3, {"b": null}], "c": "\u00e9\n漏"}"#, "{\n  \"a\": true\n}"] {
+        assert!(takes(&Grammar::json().unwrap(), text), "{text}");
+    }
+    for text in ["[]", "{", r#"{"a": 01}"#, r#"{"a": "\ud800"}"#, "{}x", r#"{'a': 1}"#] {
+        assert!(!takes(&Grammar::json().unwrap(), text), "{text}");
+    }
+}
+
+#[test]
+fn a_mask_holds_exactly_the_tokens_that_can_still_become_a_text() {
+    let trie = trie();
+    let grammar = Grammar::ebnf("root ::= \"ab\" tail | \"a\" [0-9]{2}\ntail ::= \"a\"* \"c\"").unwrap();
+    let mut constraint = GrammarConstraint::new(&grammar, Arc::clone(&trie), ended());
+    let open = |constraint: &mut GrammarConstraint| -> Vec<String> {
+        let mask = constraint.mask().clone();
+        let tokens = mask.iter().filter(|&id| id != END);
+        tokens.map(|id| String::from_utf8_lossy(trie.token_bytes(id)).into_owned()).collect()
+    };
+    assert_eq!(open(&mut constraint), ["a", "ab", "aba"]);
+    constraint.advance(u32::from(b'a')).unwrap();
+    assert_eq!(open(&mut constraint), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "b", "12"]);
+    assert_eq!(constraint.advance(u32::from(b'a')), Err(NotAllowed(u32::from(b'a'))));
+    constraint.advance(264).unwrap();
+    assert!(constraint.is_done() && open(&mut constraint).is_empty());
+    assert_eq!(constraint.forced(), Some(END));
+}
+
+#[test]
+fn nesting_is_followed_and_calls_at_the_end_of_a_rule_cost_nothing() {
+    let nested = Grammar::ebnf("root ::= \"(\" root? \")\"").unwrap();
+    assert!(takes(&nested, "((()))") && !takes(&nested, "(()") && !takes(&nested, "())"));
+    let list = Grammar::ebnf("root ::= [a-c] ( \",\" root )?").unwrap();
+    let long = vec!["a"; limits::GRAMMAR_STATES_MAX].join(",");
+    assert!(takes(&list, &long), "as many items as there may be states");
+}
+
+#[test]
+fn the_dialect_is_understood() {
+    let text = "# a query\nroot ::= greeting | (\"x\" # one\n | \"y\")\n\ngreeting ::= \"h\\x69\" [^a-z\\]]? \"\\u6f0f\" .\nunused-rule ::= \"-\"{2,}";
+    let grammar = Grammar::ebnf(text).unwrap();
+    for (text, is_in) in
+        [("x", true), ("y", true), ("hi漏é", true), ("hi!漏.", true), ("hi]漏.", false), ("xy", false)]
+    {
+        assert_eq!(takes(&grammar, text), is_in, "{text}");
+    }
+    let query = Grammar::ebnf(&crate::ask::grammar::grammar(&crate::ask::Book::default())).unwrap();
+    assert!(takes(&query, "line: down\nperiod: last 3 hours\nabout: everything\nseverity: any\n"));
+    assert!(!takes(&query, "line: down\nperiod: last 0 hours\nabout: everything\nseverity: any\n"));
+}
+
+#[test]
+fn what_is_no_grammar_is_refused_with_its_place() {
+    let many = format!("root ::= \"a\"{}", "?".repeat(9));
+    let deep = format!("root ::= {}", "(".repeat(100_000));
+    let large = "root ::= ((\"a\"{1000}){1000}){1000}";
+    for (text, reason) in [
+        ("", "rule root is missing"),
+        ("root ::= other", "line 1, column 10 of the grammar: rule other is missing"),
+        ("root ::= \"a\"\nroot ::= \"b\"", "line 2, column 1 of the grammar: rule root is there already"),
+        ("root ::= \"a", "not closed"),
+        ("root ::= [a", "not closed by ]"),
+        ("root ::= ( \"a\"", "( is not closed"),
+        ("root ::= [z-a]", "wrong way round"),
+        ("root ::= [^\\x00-\u{10ffff}]", "no character is left"),
+        ("root ::= \"a\"{3,2}", "below its beginning"),
+        ("root ::= \"a\"{9999}", "up to 1000"),
+        ("root = \"a\"", "after root comes ::="),
+        ("root ::= \"\\ud800\"", "half of a character"),
+        ("root ::= root \"a\" | \"b\"", "rule root begins with itself"),
+        ("root ::= x\nx ::= y? x \"a\" | \"b\"\ny ::= \"c\"", "rule x begins with itself"),
+        ("root ::= \"(\" root \")\"", "rule root can never end"),
+        ("root ::= \"a\" ;", "';' is not understood"),
+        (many.as_str(), "too many repetitions"),
+        (deep.as_str(), "brackets deep"),
+        (large, "places"),
+    ] {
+        let error = Grammar::ebnf(text).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error} where {reason} is due");
+    }
+    for (pattern, reason) in
+        [("a(", "can't be used"), ("^a", "leave that out"), ("a{2000}", "more than 1000")]
+    {
+        let error = Grammar::regex(pattern).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[a-c:=|()\\[\\]{}?*+.,0-9\"\\\\xu^ \n#-]{0,60}") {
+        let rule = format!("root ::= {text}");
+        for text in [&text, &rule] {
+            if let Ok(grammar) = Grammar::ebnf(text) {
+                let trie = trie();
+                let mut constraint = GrammarConstraint::new(&grammar, Arc::clone(&trie), ended());
+                for _ in 0..20 {
+                    let first = constraint.mask().iter().next();
+                    match first {
+                        Some(token) => constraint.advance(token).unwrap(),
+                        None => break,
+                    }
+                }
+            }
+            let _ = Grammar::regex(text);
+        }
+    }
+}
