@@ -5,6 +5,8 @@ pub mod figures;
 pub mod grammar;
 pub mod mask;
 pub mod prompt;
+pub mod prose;
+mod prose_words;
 pub mod render;
 pub mod slots;
 pub mod template;

@@ -79,6 +79,19 @@ impl Slot {
         (1..=limits::FACT_EVENTS_MAX).contains(&number).then(|| Slot::Event(number - 1, role))
     }
 
+    /// How it is written: what [`Slot::parse`] reads.
+    pub fn written(self) -> String {
+        let letter =
+            |role: Role| Role::ALL.iter().find(|(r, _)| *r == role).map_or('c', |&(_, letter)| letter);
+        match self {
+            Slot::Event(index, role) => format!("<{}{}>", letter(role), index + 1),
+            global => {
+                let name = GLOBAL.iter().find(|(_, slot)| *slot == global).map_or("", |&(name, _)| name);
+                format!("<{name}>")
+            }
+        }
+    }
+
     /// Every slot that can be written.
     pub fn all() -> impl Iterator<Item = Slot> {
         let events = (0..limits::FACT_EVENTS_MAX)
