@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::common::{self, Ack, HttpConfig, LogConfig, MqttConfig, Payload};
 use super::document::{Entry, Raw};
+use super::glm::{self, GlmConfig};
 use super::glob;
 use crate::digest::Lang;
 use crate::limits;
@@ -37,6 +38,8 @@ pub struct AgentConfig {
     pub windows: WindowsConfig,
     /// Digests.
     pub digest: DigestConfig,
+    /// A language model of the operator's own.
+    pub glm: GlmConfig,
     /// The status page.
     pub http: HttpConfig,
     /// The log.
@@ -150,6 +153,8 @@ impl AgentConfig {
         let line = raw.take_one("mqtt");
         let mqtt = common::mqtt(raw, &line, base, format!("outpost-{device}"));
         let (ack, payload) = delivery(raw, &line);
+        let (digest, http) = (digest(raw, base), common::http(raw));
+        let glm = glm::glm(raw, &digest, &http);
         Self {
             device,
             data_dir: base.join(top.text("data_dir")),
@@ -161,8 +166,9 @@ impl AgentConfig {
             spool: spool(raw),
             raw_keep: raw.take_one("raw").flag("keep"),
             windows: windows(raw),
-            digest: digest(raw, base),
-            http: common::http(raw),
+            digest,
+            glm,
+            http,
             log: common::log(raw),
             sources: sources(raw, base),
             channels: channels(raw),

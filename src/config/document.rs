@@ -303,8 +303,11 @@ impl Entry {
     }
 
     pub fn integer(&self, key: &str) -> i64 {
-        let Some(Value::Integer(x)) = self.value(key) else { self.wrong_kind(key) };
-        x
+        self.opt_integer(key).unwrap_or_else(|| self.no_default(key))
+    }
+
+    pub fn opt_integer(&self, key: &str) -> Option<i64> {
+        self.value(key).map(|v| if let Value::Integer(x) = v { x } else { self.wrong_kind(key) })
     }
 
     pub fn number(&self, key: &str) -> f64 {
@@ -324,8 +327,11 @@ impl Entry {
     }
 
     pub fn size(&self, key: &str) -> u64 {
-        let Some(Value::Size(x)) = self.value(key) else { self.wrong_kind(key) };
-        x
+        self.opt_size(key).unwrap_or_else(|| self.no_default(key))
+    }
+
+    pub fn opt_size(&self, key: &str) -> Option<u64> {
+        self.value(key).map(|v| if let Value::Size(x) = v { x } else { self.wrong_kind(key) })
     }
 
     pub fn text(&self, key: &str) -> String {

@@ -33,7 +33,7 @@ pub use agent::{
 };
 pub use aggregator::{AggregatorConfig, StoreConfig};
 pub use common::{Ack, HttpConfig, LogConfig, MqttConfig, Payload, TlsPaths, hostname_device};
-pub use glm::KvKind;
+pub use glm::{GlmConfig, KvKind};
 pub use kind::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use problem::{ConfigError, Loaded, Problem};
 pub use reference::{example, markdown};

@@ -40,6 +40,12 @@ pub static AGENT: Schema = Schema {
             keys: DIGEST,
         },
         Section {
+            name: "glm",
+            shape: Shape::Table,
+            meaning: "A language model of your own: what digest.model names when it is the folder of an imported model.",
+            keys: GLM,
+        },
+        Section {
             name: "http",
             shape: Shape::Table,
             meaning: "Status page, /health, /ready and /metrics.",
@@ -265,13 +271,82 @@ const DIGEST: &[Key] = &[
         "model",
         Text { min: 1, max: limits::CONFIG_PATH_BYTES_MAX },
         "\"builtin\"",
-        "The language model: \"builtin\", or the folder of another one.",
+        "The language model: \"builtin\" for the student inside the program, or the folder of another student or of an imported model (`outpost model import`).",
     ),
     Key::new(
         "offline_after",
         Time { min_ms: S, max_ms: D },
         "\"1 min\"",
         "After an outage of at least so long, a digest of it is the first thing sent.",
+    ),
+];
+
+const GLM: &[Key] = &[
+    Key::optional(
+        "threads",
+        Integer { min: 1, max: 256 },
+        "2",
+        "Threads of the model; when absent, one per processor, at most 8.",
+    ),
+    Key::optional(
+        "memory_max",
+        Size { min: 16 << 20, max: 1 << 40 },
+        "\"1536 MiB\"",
+        "Most memory that the model may take, weights included; one that needs more is not loaded. When absent, what the machine has free.",
+    ),
+    Key::new(
+        "context_tokens",
+        Integer { min: 512, max: 131_072 },
+        "4096",
+        "Longest prompt and answer together; each place in the batch keeps so many.",
+    ),
+    Key::new(
+        "kv_format",
+        OneOf(&["f16", "int8", "f32"]),
+        "\"f16\"",
+        "How keys and values are kept: int8 takes half of f16's memory.",
+    ),
+    Key::new(
+        "batch_max",
+        Integer { min: 1, max: 16 },
+        "4",
+        "Most answers written at a time; fewer where together they would crawl.",
+    ),
+    Key::new(
+        "answer_tokens_max",
+        Integer { min: 16, max: 8192 },
+        "512",
+        "Longest answer in tokens, whatever a client asks for.",
+    ),
+    Key::new(
+        "digest_budget",
+        Time { min_ms: 2 * S, max_ms: 10 * MIN },
+        "\"30 s\"",
+        "Longest time for the words of a digest or of an answer to a question; after that the template words it. An outage has 2 s.",
+    ),
+    Key::new(
+        "idle_unload",
+        Time { min_ms: S, max_ms: 7 * D },
+        "\"10 min\"",
+        "After so long without work the model gives its memory back; it is loaded again when it is needed.",
+    ),
+    Key::new(
+        "temperature_max",
+        Number { min: 30.0, max: 125.0 },
+        "85.0",
+        "Above so many degrees Celsius in the hottest thermal zone the model waits; alarms do not.",
+    ),
+    Key::new(
+        "load_max",
+        Number { min: 0.1, max: 1.0 },
+        "1.0",
+        "While other programs use more than this share of the processors the model waits; alarms do not. 1.0 never waits.",
+    ),
+    Key::new(
+        "chat",
+        Flag,
+        "false",
+        "Serve the model to programs on this machine at /v1/chat/completions of the status page, as OpenAI's API does.",
     ),
 ];
 

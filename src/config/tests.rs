@@ -153,6 +153,25 @@ fn a_page_that_others_can_reach_must_be_allowed_by_name() {
 }
 
 #[test]
+fn the_chat_endpoint_needs_a_model_that_can_chat_and_an_address_of_this_machine() {
+    assert_eq!(mistakes("[glm]\nchat = true")[0].problem, "there is no model that can chat");
+    let own = "[digest]\nmodel = \"my-glm\"\n[glm]\nchat = true\n";
+    assert!(agent(own).config.glm.chat);
+    let remote = format!("{own}[http]\nlisten = \"0.0.0.0:80\"\nallow_remote = true");
+    assert_eq!(mistakes(&remote)[0].key, "glm.chat");
+}
+
+#[test]
+fn an_answer_leaves_room_for_its_prompt_and_a_load_of_one_never_waits() {
+    assert_eq!(
+        mistakes("[glm]\ncontext_tokens = 512\nanswer_tokens_max = 512")[0].key,
+        "glm.answer_tokens_max"
+    );
+    assert_eq!(agent("").config.glm.load_max, None);
+    assert_eq!(agent("[glm]\nload_max = 0.5").config.glm.load_max, Some(0.5));
+}
+
+#[test]
 fn lines_come_from_exactly_one_place() {
     let lines = |rest: &str| format!("[[source]]\nname = \"l\"\nkind = \"lines\"\n{rest}");
     assert_eq!(mistakes(&lines(""))[0].problem, "no input");
