@@ -213,8 +213,16 @@ pub const GLM_STEP_TARGET_MS: u64 = 200;
 pub const STOPS_MAX: usize = 16;
 /// Most sequences whose keys and values are kept at a time.
 pub const KV_SLOTS_MAX: usize = 1024;
-/// Digests that wait for the language model; further ones are worded by the template.
-pub const DIGEST_QUEUE_MAX: usize = 8;
+/// Jobs of one priority that wait for the language model; further digests are worded by the template, others refused.
+pub const GLM_QUEUE_MAX: usize = 8;
+/// Shortest time between two looks at temperature and load, in milliseconds.
+pub const GOVERNOR_LOOK_MS: u64 = 1000;
+/// Time after which a language model that could not be loaded is tried again, in seconds.
+pub const GLM_RETRY_S: u64 = 60;
+/// Messages of one conversation.
+pub const GLM_MESSAGES_MAX: usize = 512;
+/// Tokens of a query that a language model writes.
+pub const GLM_QUERY_TOKENS_MAX: usize = 160;
 /// Time from the request to the words, by default; after that the template words it.
 pub const DIGEST_BUDGET_MS: u64 = 2_000;
 

@@ -16,3 +16,14 @@ pub fn trim() {
         let _ = unsafe { malloc_trim(0) };
     }
 }
+
+/// Memory that could be taken now without anybody being killed for it, as far as the system tells: what the kernel calls
+/// available, and no more than the limit of the control group.
+pub fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let limit = group.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(u64::MAX);
+    Some(kib.saturating_mul(1024).min(limit))
+}

@@ -1,41 +1,89 @@
-//! The thread `glm`: loads the student, then words one digest after the other.
+//! The thread `glm` and the way to it.
 //!
-//! The queue is bounded; when it is full, the caller's digest is worded by the template at once (`busy`). A digest never fails
-//! and never waits longer than its budget: whatever goes wrong, the template words it and `fallback_reason` says why.
+//! Jobs wait in bounded queues by priority ([`super::jobs`]); what becomes of them is decided on the thread ([`super::desk`]).
+//! A digest never fails and never waits longer than its budget: whatever goes wrong, the template words it and
+//! `fallback_reason` says why. A conversation may be refused, and says so at once.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use smol::channel::{Receiver, Sender, TrySendError, bounded};
+use smol::channel::{Receiver, Sender, bounded};
 
+use super::desk::Desk;
+use super::engine::EngineOptions;
+use super::generate::{Priority, Usage};
+use super::governor::GovernorOptions;
+use super::jobs::{Jobs, Refused};
+use super::memory;
+use super::speaker::{End, Said, Talk};
+use super::student::{Unworded, by_template};
 use crate::clock;
 use crate::digest::{Digest, Lang};
 use crate::facts::Facts;
-use crate::glm::student::Bundle;
-use crate::glm::student::{Model, ModelError};
-use crate::glm::student::{Unworded, Writer, by_template};
 use crate::limits;
 use crate::observe::emit;
-use crate::observe::glm::{DigestWorded, GlmLoaded, GlmUnavailable};
+use crate::observe::glm::{DigestWorded, GlmUnavailable};
+use crate::reading::Severity;
 use crate::time::Mono;
 
-/// How the language model is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How the language models are run.
+#[derive(Debug, Clone)]
 pub struct GlmOptions {
     /// False: the template words everything and nothing is loaded.
     pub enabled: bool,
     /// Directory of a student; the embedded one where there is none.
     pub dir: Option<PathBuf>,
-    /// Time from the request to the words, waiting included.
+    /// Time from the request to the student's words, waiting included.
     pub budget: Duration,
+    /// A bigger model, if there is one.
+    pub speaker: Option<SpeakerOptions>,
+    /// When models wait.
+    pub governor: GovernorOptions,
+}
+
+/// How a bigger model is run.
+#[derive(Debug, Clone)]
+pub struct SpeakerOptions {
+    /// Its bundle.
+    pub dir: PathBuf,
+    /// What it may use; without a bound of memory, what the machine has free when it is loaded.
+    pub engine: EngineOptions,
+    /// Longest answer, whatever is asked for.
+    pub answer_tokens_max: usize,
+    /// Time from the request to its words of a digest; then the student words it.
+    pub digest_budget: Duration,
+    /// Time without work after which it gives its memory back.
+    pub idle_unload: Duration,
+}
+
+impl SpeakerOptions {
+    /// What the engine may use, bounded by the memory that the machine has free where nothing else is said.
+    pub fn engine_within_memory(&self) -> EngineOptions {
+        let memory_bytes_max = self.engine.memory_bytes_max.or_else(memory::available_bytes);
+        EngineOptions { memory_bytes_max, ..self.engine.clone() }
+    }
+
+    /// What people call it: the name of its folder, without the ending.
+    pub fn name(&self) -> String {
+        let whole = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        let name =
+            whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        name.strip_suffix(".bundle").map(str::to_owned).unwrap_or(name)
+    }
 }
 
 impl Default for GlmOptions {
     fn default() -> Self {
-        Self { enabled: true, dir: None, budget: Duration::from_millis(limits::DIGEST_BUDGET_MS) }
+        Self {
+            enabled: true,
+            dir: None,
+            budget: Duration::from_millis(limits::DIGEST_BUDGET_MS),
+            speaker: None,
+            governor: GovernorOptions::default(),
+        }
     }
 }
 
@@ -46,35 +94,140 @@ pub struct Glm {
 }
 
 /// The way to the thread; clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GlmHandle {
-    requests: Sender<Request>,
+    jobs: Jobs<Job>,
     budget: Duration,
+    speaker: Option<Speaks>,
 }
 
+/// What is known of the bigger model without asking it.
+#[derive(Debug, Clone)]
+struct Speaks {
+    name: Arc<str>,
+    digest_budget: Duration,
+    answer_tokens_max: usize,
+}
+
+/// Something for the thread to do.
+pub(super) enum Job {
+    /// Facts to be worded.
+    Digest(DigestJob),
+    /// A conversation to go on with.
+    Talk(TalkJob),
+}
+
+/// Facts to be worded.
+pub(super) struct DigestJob {
+    pub facts: Arc<Facts>,
+    pub lang: Lang,
+    pub id: u64,
+    pub priority: Priority,
+    /// Until when the bigger model may try; none: this is the student's.
+    pub speaker_until: Option<Mono>,
+    /// Until when there must be words.
+    pub deadline: Mono,
+    pub reply: Sender<Result<Digest, String>>,
+}
+
+/// A conversation to go on with.
+pub(super) struct TalkJob {
+    /// What for: `ask`, `chat`.
+    pub kind: &'static str,
+    pub talk: Talk,
+    pub pieces: Sender<Said>,
+    pub cancel: Arc<AtomicBool>,
+    pub asked: Mono,
+}
+
+impl Job {
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_over(&self, now: Mono) -> bool {
+        match self {
+            Job::Digest(job) => job.reply.is_closed(),
+            Job::Talk(job) => {
+                job.cancel.load(Ordering::Relaxed) || job.talk.deadline.is_some_and(|deadline| now > deadline)
+            }
+        }
+    }
+}
+
+/// An answer as it is written. Dropping it tells the model to stop.
 #[derive(Debug)]
-struct Request {
-    facts: Arc<Facts>,
-    lang: Lang,
-    id: u64,
-    deadline: Mono,
-    reply: Sender<Result<Digest, String>>,
+pub struct Listening {
+    pieces: Receiver<Said>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Listening {
+    /// The next piece; none behind the end, or if the thread is gone.
+    pub async fn next(&mut self) -> Option<Said> {
+        self.pieces.recv().await.ok()
+    }
+
+    /// The whole answer.
+    pub async fn all(mut self) -> Result<(String, End, Usage), Unheard> {
+        let mut text = String::new();
+        loop {
+            match self.next().await {
+                Some(Said::Text(piece)) => text.push_str(&piece),
+                Some(Said::End { why: End::Failed(reason), .. }) => return Err(Unheard::Failed(reason)),
+                Some(Said::End { why: End::Refused(reason), .. }) => return Err(Unheard::Refused(reason)),
+                Some(Said::End { why, usage }) => return Ok((text, why, usage)),
+                None => return Err(Unheard::Failed("the language model's thread has ended".into())),
+            }
+        }
+    }
+}
+
+/// A conversation that is not gone on with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// Too many wait already.
+    #[error("the language model is busy: {} requests wait already; ask again later", limits::GLM_QUEUE_MAX)]
+    Busy,
+    /// There is no model that talks.
+    #[error(
+        "there is no language model that can talk; import one with `outpost model import` and name its folder as digest.model"
+    )]
+    NoModel,
+    /// It can't be loaded, or failed.
+    #[error("{0}")]
+    Failed(String),
+    /// It does not take this conversation; the caller's fault.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Glm {
     /// Starts the thread; loading happens there, so this returns at once. Without a thread (the system has none left, or the
     /// options say off) the template words everything.
     pub fn start(options: GlmOptions) -> Glm {
-        let (requests, queue) = bounded(limits::DIGEST_QUEUE_MAX);
-        let handle = GlmHandle { requests, budget: options.budget };
+        let jobs = Jobs::new();
+        let speaker = options.speaker.as_ref().map(|speaker| Speaks {
+            name: speaker.name().into(),
+            digest_budget: speaker.digest_budget,
+            answer_tokens_max: speaker.answer_tokens_max,
+        });
+        let handle = GlmHandle { jobs: jobs.clone(), budget: options.budget, speaker };
         if !options.enabled {
+            jobs.close();
             return Glm { handle, thread: None };
         }
-        let spawned = std::thread::Builder::new().name("glm".into()).spawn(move || serve(&options, &queue));
-        let thread = spawned
-            .map_err(|e| emit(&GlmUnavailable { reason: &format!("the thread can't start: {e}") }))
-            .ok();
-        Glm { handle, thread }
+        let queue = jobs.clone();
+        let spawned =
+            std::thread::Builder::new().name("glm".into()).spawn(move || Desk::new(options, queue).run());
+        let thread = spawned.map_err(|e| {
+            jobs.close();
+            emit(&GlmUnavailable { reason: &format!("the thread can't start: {e}") });
+        });
+        Glm { handle, thread: thread.ok() }
     }
 
     /// The way to the thread.
@@ -82,10 +235,10 @@ impl Glm {
         self.handle.clone()
     }
 
-    /// Lets the thread finish what it is wording and joins it; later requests are worded by the template. Blocks for at most
-    /// one digest or the loading.
+    /// Lets the thread finish the digests that it has and joins it; conversations are broken off, later digests worded by the
+    /// template. Blocks for a few digests or the loading at most.
     pub fn stop(mut self) {
-        self.handle.requests.close();
+        self.handle.jobs.close();
         if let Some(thread) = self.thread.take() {
             // Its panics are caught inside; there is nothing to learn from the result.
             let _ = thread.join();
@@ -94,7 +247,8 @@ impl Glm {
 }
 
 impl GlmHandle {
-    /// Words `facts` in `lang` as digest `id`. Never fails, never takes much longer than the budget.
+    /// Words `facts` in `lang` as digest `id`. Never fails, never takes much longer than the budget. An outage is always the
+    /// student's: everything else waits for its digest.
     pub async fn word(&self, facts: Facts, lang: Lang, id: u64) -> Digest {
         let facts = Arc::new(facts);
         let digest = match self.ask(Arc::clone(&facts), lang, id).await {
@@ -107,170 +261,59 @@ impl GlmHandle {
 
     async fn ask(&self, facts: Arc<Facts>, lang: Lang, id: u64) -> Result<Digest, String> {
         let (reply, answer) = bounded(1);
-        let deadline = Mono(clock::mono().0.saturating_add(self.budget.as_micros() as u64));
-        let request = Request { facts, lang, id, deadline, reply };
-        self.requests.try_send(request).map_err(|e| match e {
-            TrySendError::Full(_) => "busy",
-            TrySendError::Closed(_) => "off",
+        let now = clock::mono();
+        let is_alarm = facts.outage.is_some() || facts.severity() == Severity::Critical;
+        let speaker =
+            self.speaker.as_ref().filter(|_| facts.outage.is_none()).map(|speaks| speaks.digest_budget);
+        let budget = self.budget + speaker.unwrap_or_default();
+        let job = DigestJob {
+            facts,
+            lang,
+            id,
+            priority: if is_alarm { Priority::Alarm } else { Priority::Periodic },
+            speaker_until: speaker.map(|budget| now + budget),
+            deadline: now + budget,
+            reply,
+        };
+        self.jobs.push(job.priority, Job::Digest(job)).map_err(|e| match e {
+            Refused::Full => "busy",
+            Refused::Closed => "off",
         })?;
         let answered = async { answer.recv().await.unwrap_or_else(|_| Err("stopped".into())) };
         let late = async {
-            smol::Timer::after(self.budget).await;
+            smol::Timer::after(budget).await;
             Err(Unworded::OverBudget.to_string())
         };
         smol::future::or(answered, late).await
     }
-}
 
-/// The life of the thread. Ends when the queue is closed and empty.
-fn serve(options: &GlmOptions, queue: &Receiver<Request>) {
-    let mut writer = load(options);
-    if let Err(reason) = &writer {
-        emit(&GlmUnavailable { reason });
+    /// The name of the model that talks, loaded or not; none where there is none.
+    pub fn model(&self) -> Option<&str> {
+        self.speaker.as_ref().map(|speaks| &*speaks.name)
     }
-    while let Ok(request) = queue.recv_blocking() {
-        let answer = match &mut writer {
-            Ok(writer) => answer(writer, &request),
-            Err(reason) => Err(reason.clone()),
-        };
-        if answer.as_ref().is_err_and(|reason| reason == PANICKED) {
-            // What a panic leaves behind can't be trusted.
-            writer = load(options);
-        }
-        // A caller that has gone has its digest from the template already.
-        let _ = request.reply.try_send(answer);
+
+    /// How long the model that talks may take for words that somebody waits for.
+    pub fn patience(&self) -> Duration {
+        self.speaker.as_ref().map_or(Duration::ZERO, |speaks| speaks.digest_budget)
+    }
+
+    /// Goes on with a conversation; `kind` says what for in logs and metrics.
+    pub fn talk(&self, kind: &'static str, mut talk: Talk) -> Result<Listening, Unheard> {
+        let speaks = self.speaker.as_ref().ok_or(Unheard::NoModel)?;
+        talk.tokens_max = talk.tokens_max.clamp(1, speaks.answer_tokens_max);
+        // Every token is a piece at most, so a listener that is slow never holds the thread up.
+        let (sender, pieces) = bounded(talk.tokens_max + 4);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let priority = talk.priority;
+        let job = TalkJob { kind, talk, pieces: sender, cancel: Arc::clone(&cancel), asked: clock::mono() };
+        self.jobs.push(priority, Job::Talk(job)).map_err(|e| match e {
+            Refused::Full => Unheard::Busy,
+            Refused::Closed => Unheard::Failed("the agent stops".into()),
+        })?;
+        Ok(Listening { pieces, cancel })
     }
 }
-
-fn load(options: &GlmOptions) -> Result<Writer, String> {
-    let started = clock::mono();
-    let model = caught(|| {
-        let bundle = match &options.dir {
-            Some(dir) => Bundle::from_dir(dir),
-            None => Bundle::embedded(),
-        };
-        Model::load(bundle.map_err(ModelError::from)?)
-    });
-    let model = model?.map_err(|e| e.to_string())?;
-    let load_ms = clock::mono().since(started).as_millis() as u64;
-    emit(&GlmLoaded { model: model.id(), load_ms });
-    Ok(Writer::new(model))
-}
-
-fn answer(writer: &mut Writer, request: &Request) -> Result<Digest, String> {
-    if clock::mono() > request.deadline {
-        return Err(Unworded::OverBudget.to_string());
-    }
-    caught(|| writer.word(&request.facts, request.lang, request.id, request.deadline))?
-        .map_err(|e| e.to_string())
-}
-
-/// A panic inside the engine costs one digest its words, not the agent its life.
-fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|_| PANICKED.to_owned())
-}
-
-const PANICKED: &str = "the engine panicked";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::{Engine, testing, verify};
-    use crate::reading::Severity;
-
-    fn word(handle: &GlmHandle, facts: Facts, lang: Lang) -> Digest {
-        let digest = smol::block_on(handle.word(facts, lang, 7));
-        verify::complete(digest.verdict, &digest.text, &digest.facts, lang).unwrap();
-        verify::figures_are_facts(&digest.text, &digest.facts, lang).unwrap();
-        assert_eq!((digest.id, digest.lang), (7, lang));
-        digest
-    }
-
-    #[test]
-    fn a_model_that_can_not_be_loaded_leaves_the_words_to_the_template() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("student.onnx"), b"not a graph").unwrap();
-        let glm = Glm::start(GlmOptions { dir: Some(dir.path().into()), ..GlmOptions::default() });
-        let digest = word(&glm.handle(), testing::hot_bearing(), Lang::En);
-        assert_eq!((digest.engine, digest.verdict), (Engine::Template, Severity::Critical));
-        assert!(digest.fallback_reason.contains("can't be read"), "{}", digest.fallback_reason);
-        glm.stop();
-    }
-
-    #[test]
-    fn a_graph_that_is_garbage_gives_the_template_and_no_panic() {
-        let bundle = Bundle::embedded().unwrap();
-        let mut rng = fastrand::Rng::with_seed(5);
-        for _ in 0..6 {
-            let mut onnx = bundle.onnx.to_vec();
-            let from = rng.usize(0..onnx.len());
-            onnx[from..].iter_mut().step_by(97).for_each(|b| *b ^= rng.u8(1..));
-            let damaged = Bundle {
-                onnx: onnx.into(),
-                vocab_txt: bundle.vocab_txt.clone(),
-                vocab_json: bundle.vocab_json.clone(),
-                id: String::new(),
-                shape: bundle.shape,
-            };
-            // Weights may be damaged and the graph still run; then the words are checked like any others.
-            if let Ok(Ok(model)) = caught(|| Model::load(damaged)) {
-                let deadline = Mono(u64::MAX);
-                if let Ok(digest) = Writer::new(model).word(&testing::hot_bearing(), Lang::En, 1, deadline) {
-                    verify::complete(digest.verdict, &digest.text, &digest.facts, Lang::En).unwrap();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_facts_get_words_in_both_languages() {
-        let glm = Glm::start(GlmOptions { budget: Duration::from_secs(60), ..GlmOptions::default() });
-        for seed in 0..8 {
-            for &lang in Lang::ALL {
-                word(&glm.handle(), testing::facts(seed), lang);
-            }
-        }
-        glm.stop();
-    }
-
-    #[test]
-    fn a_period_with_next_to_nothing_in_it_is_left_to_the_template() {
-        let glm = Glm::start(GlmOptions { budget: Duration::from_secs(60), ..GlmOptions::default() });
-        for (normal, engine) in [(0, Engine::Template), (1, Engine::Template), (2, Engine::Glm)] {
-            let facts = Facts { events: Vec::new(), channels_normal: normal, ..testing::hot_bearing() };
-            let digest = word(&glm.handle(), facts, Lang::Zh);
-            assert_eq!(digest.engine, engine, "{normal} normal channels: {}", digest.fallback_reason);
-        }
-        glm.stop();
-    }
-
-    #[test]
-    fn a_budget_that_is_up_gives_the_template_at_once() {
-        let glm = Glm::start(GlmOptions { budget: Duration::ZERO, ..GlmOptions::default() });
-        let digest = word(&glm.handle(), testing::hot_bearing(), Lang::Zh);
-        assert_eq!(
-            (digest.engine, digest.fallback_reason.as_str()),
-            (Engine::Template, "the time budget was exceeded")
-        );
-        glm.stop();
-    }
-
-    #[test]
-    fn a_full_queue_and_a_stopped_thread_say_so() {
-        let (requests, queue) = bounded(1);
-        let handle = GlmHandle { requests, budget: Duration::from_millis(20) };
-        let first = word(&handle, testing::hot_bearing(), Lang::En);
-        assert_eq!(first.fallback_reason, "the time budget was exceeded");
-        assert_eq!(word(&handle, testing::hot_bearing(), Lang::En).fallback_reason, "busy");
-        drop(queue);
-        assert_eq!(word(&handle, testing::hot_bearing(), Lang::En).fallback_reason, "off");
-        let off = Glm::start(GlmOptions { enabled: false, ..GlmOptions::default() });
-        assert_eq!(word(&off.handle(), testing::hot_bearing(), Lang::En).fallback_reason, "off");
-    }
-
-    #[test]
-    fn a_panic_costs_one_digest_its_words() {
-        assert_eq!(caught(|| -> u8 { panic!("an engine's bug") }), Err(PANICKED.to_owned()));
-        assert_eq!(caught(|| 1), Ok(1));
-    }
-}
+#[path = "worker_tests.rs"]
+mod tests;

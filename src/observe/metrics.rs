@@ -81,6 +81,50 @@ metrics! {
     Gauge DIGEST_DECODE_US = "outpost_digest_stage_microseconds" {"stage=\"decode\""};
     /// Questions answered.
     Counter QUESTIONS = "outpost_questions_total";
+    /// Jobs that wait for the language model.
+    Gauge GLM_WAITING_ALARM = "outpost_glm_waiting_jobs" {"priority=\"alarm\""};
+    /// Jobs that wait for the language model.
+    Gauge GLM_WAITING_ASK = "outpost_glm_waiting_jobs" {"priority=\"ask\""};
+    /// Jobs that wait for the language model.
+    Gauge GLM_WAITING_PERIODIC = "outpost_glm_waiting_jobs" {"priority=\"periodic\""};
+    /// Answers that the language model is writing.
+    Gauge GLM_RUNNING = "outpost_glm_running_jobs";
+    /// Share of the last minute that the language model was at work: at 100 it is saturated.
+    Gauge GLM_BUSY_PERCENT = "outpost_glm_busy_percent";
+    /// Jobs of the language model by their end.
+    Counter GLM_DONE = "outpost_glm_jobs_total" {"end=\"done\""};
+    /// Jobs of the language model by their end.
+    Counter GLM_FAILED = "outpost_glm_jobs_total" {"end=\"failed\""};
+    /// Jobs of the language model by their end.
+    Counter GLM_LATE = "outpost_glm_jobs_total" {"end=\"late\""};
+    /// Jobs of the language model by their end.
+    Counter GLM_CANCELLED = "outpost_glm_jobs_total" {"end=\"cancelled\""};
+    /// Jobs of the language model by their end.
+    Counter GLM_REFUSED = "outpost_glm_jobs_total" {"end=\"refused\""};
+    /// Tokens of the language model: read, taken from what was read before, written.
+    Counter GLM_TOKENS_PROMPT = "outpost_glm_tokens_total" {"kind=\"prompt\""};
+    /// Tokens of the language model: read, taken from what was read before, written.
+    Counter GLM_TOKENS_CACHED = "outpost_glm_tokens_total" {"kind=\"cached\""};
+    /// Tokens of the language model: read, taken from what was read before, written.
+    Counter GLM_TOKENS_ANSWER = "outpost_glm_tokens_total" {"kind=\"answer\""};
+    /// Time that jobs of the language model spent in each stage.
+    Counter GLM_WAIT_US = "outpost_glm_stage_microseconds_total" {"stage=\"wait\""};
+    /// Time that jobs of the language model spent in each stage.
+    Counter GLM_PREFILL_US = "outpost_glm_stage_microseconds_total" {"stage=\"prefill\""};
+    /// Time that jobs of the language model spent in each stage.
+    Counter GLM_DECODE_US = "outpost_glm_stage_microseconds_total" {"stage=\"decode\""};
+    /// 1 while a language model is in memory.
+    Gauge GLM_LOADED = "outpost_glm_loaded";
+    /// Memory that the language model in use may take.
+    Gauge GLM_MEMORY_BYTES = "outpost_glm_memory_bytes";
+    /// Times a language model was loaded.
+    Counter GLM_LOADS = "outpost_glm_loads_total";
+    /// Times a language model gave its memory back because there was no work.
+    Counter GLM_UNLOADS = "outpost_glm_unloads_total";
+    /// 1 while the language model waits because of temperature or load.
+    Gauge GLM_PAUSED = "outpost_glm_paused";
+    /// Times the language model began to wait because of temperature or load.
+    Counter GLM_PAUSES = "outpost_glm_pauses_total";
     /// Durable commits of the spool.
     Counter SPOOL_COMMITS = "outpost_spool_commits_total";
     /// Commits that the disk refused.

@@ -1,0 +1,580 @@
+//! What the thread `glm` does: takes jobs by priority, lets the models run step by step, and keeps them in their bounds.
+//!
+//! ```text
+//! digest of an outage ──────────────────────────> student ──> words, or the reason why not
+//! other digests ──> bigger model ── words fail ──────^
+//! conversations ──> bigger model ──> pieces
+//! ```
+//!
+//! Both models take several jobs at a time and let new ones join between two steps, so nothing waits for a batch to fill. A step
+//! is short; before each one the thread looks for more important jobs, and at the governor: while that says wait, only alarms
+//! go on. The bigger model is loaded when it is first needed and gives its memory back after a while without work.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use super::generate::{Priority, Usage};
+use super::governor::Governor;
+use super::jobs::Jobs;
+use super::memory;
+use super::speaker::{End, Form, Message, Role, Said, Speaker, Talk};
+use super::student::{Bundle, Done, Model, ModelError, Task, Unworded, Writer};
+use super::worker::{DigestJob, GlmOptions, Job, SpeakerOptions, TalkJob};
+use crate::clock;
+use crate::digest::{Digest, DigestTiming, Engine, prose};
+use crate::limits;
+use crate::observe::glm::{GlmJob, GlmLoaded, GlmPaused, GlmUnavailable, GlmUnloaded, JobEnd};
+use crate::observe::{emit, metrics};
+use crate::time::Mono;
+
+/// The models and what they are doing.
+pub(super) struct Desk {
+    options: GlmOptions,
+    jobs: Jobs<Job>,
+    governor: Governor,
+    is_paused: bool,
+    student: Result<Writer, String>,
+    /// Digests that the student is wording.
+    wording: Vec<DigestJob>,
+    speaker: Seat,
+    /// Digests that the bigger model is done with.
+    returned: mpsc::Receiver<Returned>,
+    back: mpsc::Sender<Returned>,
+    load: Load,
+}
+
+/// The bigger model's place.
+enum Seat {
+    /// None is configured, or it is not loaded.
+    Empty,
+    /// It could not be loaded.
+    Failed { at: Mono, reason: String },
+    /// It is there; `used`: when it last did something.
+    Taken { speaker: Box<Speaker>, used: Mono },
+}
+
+/// A digest that the bigger model is done with: its words, or why there are none.
+struct Returned {
+    job: DigestJob,
+    words: Result<String, String>,
+    usage: Usage,
+}
+
+impl Desk {
+    /// Loads the student; whatever fails, the template has to do it.
+    pub(super) fn new(options: GlmOptions, jobs: Jobs<Job>) -> Desk {
+        let student = load_student(&options);
+        let (back, returned) = mpsc::channel();
+        Desk {
+            governor: Governor::new(options.governor.clone()),
+            options,
+            jobs,
+            is_paused: false,
+            student,
+            wording: Vec::new(),
+            speaker: Seat::Empty,
+            returned,
+            back,
+            load: Load::new(clock::mono()),
+        }
+    }
+
+    /// Until the queues are closed and everything that was taken is done.
+    pub(super) fn run(mut self) {
+        loop {
+            let now = clock::mono();
+            let closed = self.jobs.is_closed();
+            if closed {
+                self.break_off();
+            }
+            let floor = if self.look(now) && !closed { Priority::Alarm } else { Priority::Periodic };
+            self.give_up(now);
+            while let Some(job) = self.next(floor) {
+                self.begin(job);
+            }
+            let worked = self.step(floor);
+            self.take_back();
+            self.tell(now);
+            if !worked {
+                if closed && self.is_empty() {
+                    return;
+                }
+                self.unload_if_idle(clock::mono());
+                self.jobs.wait(floor, self.patience());
+            }
+        }
+    }
+
+    /// Whether only alarms may go on.
+    fn look(&mut self, now: Mono) -> bool {
+        let pause = self.governor.look(now);
+        if pause.is_some() != self.is_paused {
+            self.is_paused = pause.is_some();
+            let reason = pause.as_ref().map(|pause| pause as &dyn std::fmt::Display);
+            emit(&GlmPaused { reason });
+        }
+        self.is_paused
+    }
+
+    /// Jobs that nobody waits for any more leave the queue.
+    fn give_up(&mut self, now: Mono) {
+        for job in self.jobs.take_if(|job| job.is_over(now)) {
+            if let Job::Talk(job) = job {
+                let late = job.talk.deadline.is_some_and(|deadline| now > deadline);
+                refuse(&job, if late { End::Late } else { End::Cancelled });
+            }
+        }
+    }
+
+    /// The next job, while there is room for it; alarms always have room.
+    fn next(&self, floor: Priority) -> Option<Job> {
+        let slots = self.options.speaker.as_ref().map_or(0, |speaker| speaker.engine.slots);
+        let (running, waiting) = self.speaker.running();
+        let is_full = self.wording.len() + running + waiting >= limits::STUDENT_SLOTS + slots;
+        self.jobs.pop(if is_full { Priority::Alarm } else { floor })
+    }
+
+    fn begin(&mut self, job: Job) {
+        match job {
+            Job::Digest(job) => match job.speaker_until {
+                Some(until) if self.options.speaker.is_some() => self.begin_prose(job, until),
+                _ => self.begin_student(job),
+            },
+            Job::Talk(job) => self.begin_talk(job),
+        }
+    }
+
+    fn begin_student(&mut self, job: DigestJob) {
+        let task = Task {
+            facts: job.facts.clone(),
+            lang: job.lang,
+            id: job.id,
+            deadline: job.deadline,
+            priority: job.priority,
+        };
+        let begun = match &mut self.student {
+            Ok(_) if clock::mono() > job.deadline => Err(Unworded::OverBudget.to_string()),
+            Ok(writer) => caught(|| writer.begin(task)).and_then(|begun| begun.map_err(|e| e.to_string())),
+            Err(reason) => Err(reason.clone()),
+        };
+        match begun {
+            Ok(()) => self.wording.push(job),
+            // A caller that has gone has its digest from the template already.
+            Err(reason) => _ = job.reply.try_send(Err(reason)),
+        }
+    }
+
+    /// Lets the bigger model word a digest; it comes back through the channel, whatever becomes of it.
+    fn begin_prose(&mut self, job: DigestJob, until: Mono) {
+        let brief = prose::brief(&job.facts, job.lang, None);
+        let messages = vec![Message::new(Role::System, brief.system), Message::new(Role::User, brief.user)];
+        let talk = Talk {
+            form: Form::Grammar(brief.grammar),
+            deadline: Some(until),
+            priority: job.priority,
+            copies: true,
+            ..Talk::new(messages, self.answer_tokens_max())
+        };
+        let back = self.back.clone();
+        let speaker = match self.speaker() {
+            Ok(speaker) => speaker,
+            Err(_) => return self.begin_student(job),
+        };
+        // Given back by whoever has it last: the listener, or this function if the talk is refused.
+        let slot = Arc::new(Mutex::new(Some(job)));
+        let (to_desk, mine) = (back.clone(), Arc::clone(&slot));
+        let mut text = String::new();
+        let listener = move |said| {
+            match said {
+                Said::Text(piece) => text.push_str(&piece),
+                Said::End { why, usage } => {
+                    let words = match why {
+                        End::Stop => Ok(std::mem::take(&mut text)),
+                        End::Length => Err("the model did not come to an end".into()),
+                        End::Late => Err(Unworded::OverBudget.to_string()),
+                        End::Cancelled => Err("it was cancelled".into()),
+                        End::Refused(reason) | End::Failed(reason) => Err(reason),
+                    };
+                    if let Some(job) = take(&mine) {
+                        // Should the thread end first, nobody waits for it.
+                        let _ = to_desk.send(Returned { job, words, usage });
+                    }
+                }
+            }
+            true
+        };
+        let begun = caught(|| speaker.begin(&talk, None, Box::new(listener)));
+        let refused = match begun {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => e.to_string(),
+            Err(reason) => reason,
+        };
+        if let Some(job) = take(&slot) {
+            let _ = back.send(Returned { job, words: Err(refused), usage: Usage::default() });
+        }
+    }
+
+    fn begin_talk(&mut self, job: TalkJob) {
+        let speaker = match self.speaker() {
+            Ok(speaker) => speaker,
+            Err(reason) => return refuse(&job, End::Failed(reason)),
+        };
+        let TalkJob { kind, talk, pieces, cancel, asked } = job;
+        let waited = clock::mono().since(asked);
+        let (listener, refused) = (pieces.clone(), pieces);
+        let begun = caught(|| {
+            let listener = move |said: Said| {
+                if let Said::End { why, usage } = &said {
+                    account(kind, why, usage, waited);
+                }
+                listener.try_send(said).is_ok()
+            };
+            speaker.begin(&talk, Some(cancel), Box::new(listener))
+        });
+        let end = match begun {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => End::Refused(e.to_string()),
+            Err(reason) => End::Failed(reason),
+        };
+        account(kind, &end, &Usage::default(), waited);
+        let _ = refused.try_send(Said::End { why: end, usage: Usage::default() });
+    }
+
+    /// One step of both models; whether there was anything to do.
+    fn step(&mut self, floor: Priority) -> bool {
+        let begun = clock::mono();
+        let student = self.step_student(floor);
+        let speaker = self.step_speaker(floor);
+        if student || speaker {
+            self.load.worked(clock::mono().since(begun));
+        }
+        student || speaker
+    }
+
+    fn step_student(&mut self, floor: Priority) -> bool {
+        if !self.wording.iter().any(|job| job.priority >= floor) {
+            return false;
+        }
+        let Ok(writer) = &mut self.student else { return false };
+        let mut done: Vec<Done> = Vec::new();
+        if let Err(reason) = caught(|| writer.step(floor, &mut done)) {
+            self.wording.drain(..).for_each(|job| _ = job.reply.try_send(Err(reason.clone())));
+            // What a panic leaves behind can't be trusted.
+            self.student = load_student(&self.options);
+            return true;
+        }
+        for (id, outcome) in done {
+            if let Some(at) = self.wording.iter().position(|job| job.id == id) {
+                let job = self.wording.swap_remove(at);
+                let _ = job.reply.try_send(outcome.map_err(|e| e.to_string()));
+            }
+        }
+        true
+    }
+
+    fn step_speaker(&mut self, floor: Priority) -> bool {
+        let Seat::Taken { speaker, used } = &mut self.speaker else { return false };
+        if !speaker.has_work(floor) {
+            return false;
+        }
+        let stepped = caught(|| speaker.step(floor));
+        *used = clock::mono();
+        if let Err(reason) = stepped {
+            // Its listeners go with it: digests are worded by the template, clients learn that it has failed.
+            self.unload(&reason);
+        }
+        true
+    }
+
+    /// Digests that the bigger model is done with: checked, or handed to the student.
+    fn take_back(&mut self) {
+        while let Ok(Returned { job, words, usage }) = self.returned.try_recv() {
+            let worded = words.and_then(|words| {
+                let prose = prose::read(&words, &job.facts, job.lang).map_err(|e| e.to_string())?;
+                Ok(self.digest(&job, prose, usage))
+            });
+            let (end, reason) = match &worded {
+                Ok(_) => (JobEnd::Done, ""),
+                Err(reason) => (JobEnd::Failed, reason.as_str()),
+            };
+            told("digest", end, reason, &usage, Duration::ZERO);
+            match worded {
+                Ok(digest) => _ = job.reply.try_send(Ok(digest)),
+                Err(_) => self.begin_student(job),
+            }
+        }
+    }
+
+    fn digest(&self, job: &DigestJob, prose: prose::Prose, usage: Usage) -> Digest {
+        let micros = |us: u64| u32::try_from(us).unwrap_or(u32::MAX);
+        Digest {
+            id: job.id,
+            engine: Engine::Glm,
+            model: self.speaker.id().unwrap_or_default().to_owned(),
+            fallback_reason: String::new(),
+            lang: job.lang,
+            verdict: prose.verdict,
+            cause: prose.cause.name().to_owned(),
+            text: prose.text,
+            facts: (*job.facts).clone(),
+            timing: DigestTiming {
+                encode_us: 0,
+                prefill_us: micros(usage.queued_us.saturating_add(usage.prefill_us)),
+                decode_us: micros(usage.decode_us),
+                prompt_tokens: usage.prompt_tokens,
+                answer_tokens: usage.answer_tokens,
+            },
+        }
+    }
+
+    /// The bigger model, loaded if need be.
+    fn speaker(&mut self) -> Result<&mut Speaker, String> {
+        let now = clock::mono();
+        let must_load = match &self.speaker {
+            Seat::Taken { .. } => false,
+            Seat::Failed { at, reason } if now.since(*at) < RETRY => return Err(reason.clone()),
+            Seat::Failed { .. } | Seat::Empty => true,
+        };
+        if must_load {
+            let Some(options) = &self.options.speaker else { return Err("there is no such model".into()) };
+            match caught(|| load_speaker(options)).and_then(|loaded| loaded) {
+                Ok(speaker) => self.speaker = Seat::Taken { speaker: Box::new(speaker), used: clock::mono() },
+                Err(reason) => {
+                    emit(&GlmUnavailable { reason: &reason });
+                    self.speaker = Seat::Failed { at: now, reason };
+                }
+            }
+        }
+        match &mut self.speaker {
+            Seat::Taken { speaker, used } => {
+                *used = now;
+                Ok(speaker)
+            }
+            Seat::Failed { reason, .. } => Err(reason.clone()),
+            Seat::Empty => Err("there is no such model".into()),
+        }
+    }
+
+    fn unload_if_idle(&mut self, now: Mono) {
+        let Some(options) = &self.options.speaker else { return };
+        if let Seat::Taken { speaker, used } = &self.speaker
+            && speaker.is_idle()
+            && now.since(*used) >= options.idle_unload
+        {
+            self.unload("idle");
+        }
+    }
+
+    fn unload(&mut self, reason: &str) {
+        if let Seat::Taken { speaker, .. } = std::mem::replace(&mut self.speaker, Seat::Empty) {
+            emit(&GlmUnloaded { model: speaker.id(), reason });
+            drop(speaker);
+            memory::trim();
+        }
+    }
+
+    /// Conversations end, digests of the bigger model go back to the student.
+    fn break_off(&mut self) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker
+            && !speaker.is_idle()
+        {
+            speaker.end_all("the agent stops");
+        }
+        for job in self.jobs.take_if(|job| matches!(job, Job::Talk(_))) {
+            if let Job::Talk(job) = job {
+                refuse(&job, End::Failed("the agent stops".into()));
+            }
+        }
+        self.options.speaker = None;
+        self.take_back();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.wording.is_empty() && self.jobs.waiting() == [0; 3] && self.speaker.is_idle()
+    }
+
+    fn answer_tokens_max(&self) -> usize {
+        self.options.speaker.as_ref().map_or(1, |speaker| speaker.answer_tokens_max)
+    }
+
+    fn patience(&self) -> Duration {
+        let is_working = !self.wording.is_empty() || !self.speaker.is_idle();
+        match self.speaker {
+            // Paused: the governor is asked again.
+            _ if is_working => Duration::from_millis(limits::GOVERNOR_LOOK_MS / 4),
+            Seat::Taken { .. } => Duration::from_secs(1),
+            _ if self.load.is_noticeable() || self.is_paused => Duration::from_secs(1),
+            _ => Duration::from_secs(60),
+        }
+    }
+
+    fn tell(&mut self, now: Mono) {
+        let waiting = self.jobs.waiting();
+        metrics::GLM_WAITING_PERIODIC.set(waiting[Priority::Periodic as usize] as u64);
+        metrics::GLM_WAITING_ASK.set(waiting[Priority::Ask as usize] as u64);
+        metrics::GLM_WAITING_ALARM.set(waiting[Priority::Alarm as usize] as u64);
+        metrics::GLM_RUNNING.set((self.wording.len() + self.speaker.running().0) as u64);
+        if let Some(percent) = self.load.percent(now) {
+            metrics::GLM_BUSY_PERCENT.set(percent);
+        }
+    }
+}
+
+impl Seat {
+    fn id(&self) -> Option<&str> {
+        match self {
+            Seat::Taken { speaker, .. } => Some(speaker.id()),
+            _ => None,
+        }
+    }
+
+    /// Answers that have a place in the cache, and those that wait for one.
+    fn running(&self) -> (usize, usize) {
+        match self {
+            Seat::Taken { speaker, .. } => speaker.running(),
+            _ => (0, 0),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Seat::Taken { speaker, .. } => speaker.is_idle(),
+            _ => true,
+        }
+    }
+}
+
+/// The share of the time that models were at work, over about a minute.
+struct Load {
+    since: Mono,
+    busy: Duration,
+    share: f64,
+}
+
+impl Load {
+    fn new(now: Mono) -> Load {
+        Load { since: now, busy: Duration::ZERO, share: 0.0 }
+    }
+
+    fn worked(&mut self, time: Duration) {
+        self.busy += time;
+    }
+
+    /// Anew every second.
+    fn percent(&mut self, now: Mono) -> Option<u64> {
+        let elapsed = now.since(self.since).as_secs_f64();
+        if elapsed < 1.0 {
+            return None;
+        }
+        let share = (self.busy.as_secs_f64() / elapsed).min(1.0);
+        self.share += (share - self.share) * (elapsed / LOAD_WINDOW_S).min(1.0);
+        *self = Load { since: now, busy: Duration::ZERO, share: self.share };
+        Some((self.share * 100.0).round() as u64)
+    }
+
+    fn is_noticeable(&self) -> bool {
+        self.share >= 0.005 || self.busy > Duration::ZERO
+    }
+}
+
+fn take(slot: &Mutex<Option<DigestJob>>) -> Option<DigestJob> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Ends a conversation before it began.
+fn refuse(job: &TalkJob, why: End) {
+    account(job.kind, &why, &Usage::default(), clock::mono().since(job.asked));
+    // A caller that has gone need not know.
+    let _ = job.pieces.try_send(Said::End { why, usage: Usage::default() });
+}
+
+fn account(kind: &'static str, why: &End, usage: &Usage, waited: Duration) {
+    let (end, reason) = match why {
+        End::Stop | End::Length => (JobEnd::Done, ""),
+        End::Late => (JobEnd::Late, "its time was up"),
+        End::Cancelled => (JobEnd::Cancelled, "nobody wants it any more"),
+        End::Refused(reason) => (JobEnd::Refused, reason.as_str()),
+        End::Failed(reason) => (JobEnd::Failed, reason.as_str()),
+    };
+    told(kind, end, reason, usage, waited);
+}
+
+fn told(kind: &'static str, end: JobEnd, reason: &str, usage: &Usage, waited: Duration) {
+    emit(&GlmJob {
+        kind,
+        end,
+        reason,
+        wait_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX).saturating_add(usage.queued_us),
+        prefill_us: usage.prefill_us,
+        decode_us: usage.decode_us,
+        prompt_tokens: usage.prompt_tokens.into(),
+        cached_tokens: usage.cached_tokens.into(),
+        answer_tokens: usage.answer_tokens.into(),
+    });
+}
+
+fn load_student(options: &GlmOptions) -> Result<Writer, String> {
+    let started = clock::mono();
+    let model = caught(|| {
+        let bundle = match &options.dir {
+            Some(dir) => Bundle::from_dir(dir),
+            None => Bundle::embedded(),
+        };
+        Model::load(bundle.map_err(ModelError::from)?)
+    });
+    let model = model.and_then(|model| model.map_err(|e| e.to_string()));
+    match &model {
+        Ok(model) => emit(&GlmLoaded { model: model.id(), load_ms: millis_since(started), memory_bytes: 0 }),
+        Err(reason) => emit(&GlmUnavailable { reason }),
+    }
+    model.map(Writer::new)
+}
+
+fn load_speaker(options: &SpeakerOptions) -> Result<Speaker, String> {
+    let started = clock::mono();
+    let speaker = Speaker::open(&options.dir, options.engine_within_memory()).map_err(|e| e.to_string())?;
+    let memory_bytes = speaker.memory().total();
+    emit(&GlmLoaded { model: speaker.id(), load_ms: millis_since(started), memory_bytes });
+    Ok(speaker)
+}
+
+fn millis_since(started: Mono) -> u64 {
+    u64::try_from(clock::mono().since(started).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A panic inside an engine costs a few answers, not the agent its life.
+fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|_| PANICKED.to_owned())
+}
+
+const PANICKED: &str = "the engine panicked";
+const RETRY: Duration = Duration::from_secs(limits::GLM_RETRY_S);
+const LOAD_WINDOW_S: f64 = 60.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_one_answer() {
+        assert_eq!(caught(|| -> u8 { panic!("an engine's bug") }), Err(PANICKED.to_owned()));
+        assert_eq!(caught(|| 1), Ok(1));
+    }
+
+    #[test]
+    fn saturation_shows_within_a_minute_and_fades_with_it() {
+        let at = |s: u64| Mono(s * 1_000_000);
+        let mut load = Load::new(at(0));
+        let mut shown = Vec::new();
+        for s in 1..=180 {
+            if s <= 90 {
+                load.worked(Duration::from_secs(1));
+            }
+            shown.extend(load.percent(at(s)));
+        }
+        assert!(shown[59] > 60 && shown[89] > 75, "{shown:?}");
+        assert!(shown[179] < 20, "{shown:?}");
+        assert_eq!(load.percent(at(180)), None, "at most once a second");
+    }
+}

@@ -1,0 +1,213 @@
+//! A model that chats: messages in, text out, several conversations at a time.
+//!
+//! ```text
+//! Talk ─ template, tokenizer ─> Request ─ Batcher ─> tokens ─ whole characters ─ stop strings ─> Said
+//! ```
+//!
+//! Whoever listens is given pieces as they come and says whether it goes on listening; who stops costs one more run at most.
+//! Opening maps the weights; what the engine would take of memory is held against its bound before anything is taken.
+
+mod talk;
+mod voice;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use talk::{BadTalk, End, Form, Message, Role, Said, Talk};
+pub use voice::BadVoice;
+use voice::Voice;
+
+use crate::glm::bundle::{Bundle, BundleError};
+use crate::glm::engine::{Engine, EngineError, EngineOptions, Memory};
+use crate::glm::generate::{Batcher, BatcherOptions, Event, Priority, Request, RequestId, Stops};
+use crate::glm::tokenizer::Decoder;
+use crate::limits;
+
+/// A model that can't be opened for conversations; the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum BadSpeaker {
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Tokenizer or template.
+    #[error(transparent)]
+    Voice(#[from] BadVoice),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Is given every piece of an answer; `false`: nobody listens any more.
+pub type Listener = Box<dyn FnMut(Said) -> bool + Send>;
+
+/// A loaded model and the conversations that it goes on with.
+pub struct Speaker {
+    id: String,
+    voice: Voice,
+    end_ids: Arc<[u32]>,
+    batcher: Batcher,
+    answers: Vec<Answer>,
+    events: Vec<Event>,
+}
+
+/// An answer under way.
+struct Answer {
+    request: RequestId,
+    priority: Priority,
+    decoder: Decoder,
+    stops: Stops,
+    cancel: Arc<AtomicBool>,
+    listener: Listener,
+}
+
+impl Speaker {
+    /// Opens the bundle in `dir`. Takes milliseconds, and a few tenths of a second for a large vocabulary. Blocks.
+    pub fn open(dir: &Path, options: EngineOptions) -> Result<Speaker, BadSpeaker> {
+        let bundle = Bundle::open(dir)?;
+        let context_tokens = options.context_tokens.min(bundle.arch().context_tokens_max);
+        let chunk_tokens = options.chunk_tokens.min(context_tokens);
+        let options = EngineOptions { context_tokens, chunk_tokens, ..options };
+        let engine = Engine::new(&bundle.weights()?, options)?;
+        let batcher = Batcher::new(engine, BatcherOptions::default());
+        Ok(Speaker {
+            id: bundle.id(),
+            voice: Voice::of(&bundle)?,
+            end_ids: bundle.end_ids().into(),
+            batcher,
+            answers: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// The model's name: 16 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it takes of memory when its cache is full.
+    pub fn memory(&self) -> Memory {
+        self.batcher.engine().memory()
+    }
+
+    /// Longest prompt and answer together.
+    pub fn context_tokens(&self) -> usize {
+        self.batcher.engine().options().context_tokens
+    }
+
+    /// Whether nobody waits for anything.
+    pub fn is_idle(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// Whether somebody of at least `floor` waits for something.
+    pub fn has_work(&self, floor: Priority) -> bool {
+        self.answers.iter().any(|answer| answer.priority >= floor)
+    }
+
+    /// Answers that have begun, and those that wait for a place in the cache.
+    pub fn running(&self) -> (usize, usize) {
+        (self.batcher.running(), self.batcher.waiting())
+    }
+
+    /// Tokens of a conversation as the model is given it.
+    pub fn prompt_tokens(&self, messages: &[Message]) -> Result<usize, BadTalk> {
+        Ok(self.voice.prompt(messages)?.len())
+    }
+
+    /// Goes on with a conversation; `listener` is told everything, the end last. `cancel`, if there is one, ends it from outside.
+    pub fn begin(
+        &mut self,
+        talk: &Talk,
+        cancel: Option<Arc<AtomicBool>>,
+        listener: Listener,
+    ) -> Result<(), BadTalk> {
+        let cancel = cancel.unwrap_or_default();
+        let request = self.batcher.submit(Request {
+            prompt: self.voice.prompt(&talk.messages)?,
+            sampling: talk.sampling,
+            constraint: self.voice.constraint(&talk.form, &self.end_ids)?,
+            end_ids: Arc::clone(&self.end_ids),
+            tokens_max: talk.tokens_max,
+            deadline: talk.deadline,
+            priority: talk.priority,
+            cancel: Some(Arc::clone(&cancel)),
+            speculate: talk.copies,
+        })?;
+        self.answers.push(Answer {
+            request,
+            priority: talk.priority,
+            decoder: Decoder::default(),
+            stops: Stops::new(talk.stops.iter().cloned()),
+            cancel,
+            listener,
+        });
+        Ok(())
+    }
+
+    /// One run of the model for conversations of at least `floor`. Blocks for about [`limits::GLM_STEP_TARGET_MS`].
+    pub fn step(&mut self, floor: Priority) {
+        let mut events = std::mem::take(&mut self.events);
+        self.batcher.step(floor, &mut events);
+        for event in events.drain(..) {
+            self.pass_on(event);
+        }
+        self.events = events;
+    }
+
+    /// Ends every conversation with `reason`.
+    pub fn end_all(&mut self, reason: &str) {
+        let mut events = Vec::new();
+        self.batcher.end_all(&crate::glm::generate::Ended::Failed(reason.to_owned()), &mut events);
+        events.into_iter().for_each(|event| self.pass_on(event));
+    }
+
+    fn pass_on(&mut self, event: Event) {
+        match event {
+            Event::Token { id, token } => {
+                let bytes = self.voice.text_bytes(token);
+                if let Some(answer) = self.answers.iter_mut().find(|answer| answer.request == id) {
+                    answer.take(bytes);
+                }
+            }
+            Event::Ended { id, why, usage } => {
+                let Some(at) = self.answers.iter().position(|answer| answer.request == id) else { return };
+                let mut answer = self.answers.swap_remove(at);
+                let why = if answer.stops.has_stopped() { End::Stop } else { why.into() };
+                answer.finish();
+                (answer.listener)(Said::End { why, usage });
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.stops.has_stopped() {
+            return;
+        }
+        let text = self.stops.push(self.decoder.push(bytes));
+        self.say(text);
+        if self.stops.has_stopped() {
+            // What the model would write behind it nobody sees.
+            self.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&mut self) {
+        if !self.stops.has_stopped() {
+            let mut text = self.stops.push(self.decoder.finish());
+            text.push_str(&self.stops.finish());
+            self.say(text);
+        }
+    }
+
+    fn say(&mut self, text: String) {
+        if !text.is_empty() && !(self.listener)(Said::Text(text)) {
+            self.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+// One run is what a cancellation waits for; a person should not notice it.
+const _: () = assert!(limits::GLM_STEP_TARGET_MS <= 500);
