@@ -221,6 +221,8 @@ pub const GOVERNOR_LOOK_MS: u64 = 1000;
 pub const GLM_RETRY_S: u64 = 60;
 /// Messages of one conversation.
 pub const GLM_MESSAGES_MAX: usize = 512;
+/// Grammars that a language model keeps ready; a mask takes an eighth of its vocabulary in bytes.
+pub const GLM_GUIDES_MAX: usize = 8;
 /// Tokens of a query that a language model writes.
 pub const GLM_QUERY_TOKENS_MAX: usize = 160;
 /// Time from the request to the words, by default; after that the template words it.

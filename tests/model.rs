@@ -112,3 +112,30 @@ fn a_bundle_and_the_student_inside_are_measured() {
     let long = outpost(dir.path(), &["model", "bench", "tiny.bundle", "--prompt", "900000"]);
     assert!(said(&long).contains("context_tokens = 900000 is not possible"), "{}", said(&long));
 }
+
+#[test]
+fn a_chat_of_one_message_streams_one_answer_and_the_same_seed_gives_the_same() {
+    use std::io::Write as _;
+    let dir = shop("glm_edge");
+    let answer = |args: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_outpost"))
+            .args(["model", "chat", "tiny.bundle", "--max-tokens", "30"])
+            .args(args.split(' '))
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all("What is a pump?\n".as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        output.stdout
+    };
+    assert_eq!(answer("--seed 7 --temperature 1"), answer("--seed 7 --temperature 1"));
+    assert_ne!(answer("--seed 7 --temperature 1"), answer("--seed 8 --temperature 1"));
+    assert!(answer("--temperature 0").len() > 5);
+    let mute = shop("glm4_deep");
+    let refused = outpost(mute.path(), &["model", "chat", "tiny.bundle"]);
+    assert!(said(&refused).contains("no tokenizer.json"), "{}", said(&refused));
+}

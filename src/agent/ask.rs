@@ -13,10 +13,13 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::shared::evicted;
 use crate::ask::answer::{self, Story};
-use crate::ask::{self, Book, Named, NoOutage, Outage, Query, Span};
+use crate::ask::{self, Book, Named, NoOutage, Outage, Query, Span, grammar};
 use crate::clock;
-use crate::digest::{Engine, Lang, render, template};
+use crate::digest::verify::Unverified;
+use crate::digest::{Engine, Lang, prose, render, template};
 use crate::facts::{Citation, Facts};
+use crate::glm::GlmHandle;
+use crate::glm::speaker::{End, Form, Message, Role, Talk};
 use crate::http::Response;
 use crate::limits;
 use crate::observe::{self, agent as events};
@@ -46,7 +49,7 @@ pub(super) async fn respond(shared: &Rc<Shared>, body: &[u8]) -> Response {
         Ok(recalled) => recalled,
         Err(e) => return refusal(503, &format!("the spool can't be read: {e}; try again")),
     };
-    match recalled.answer(&question, now.wall) {
+    match recalled.answer(&shared.glm, &question, now.wall).await {
         Ok(value) => {
             observe::emit(&events::QuestionAnswered {
                 understood: value["understood"].is_string(),
@@ -101,6 +104,8 @@ impl Recalled {
                 smol::future::yield_now().await;
             }
         }
+        // What is open and not in memory is of a run before this one, whose start may not have been committed yet.
+        recalled.story.interrupt(now.wall_of(shared.started));
         outages.extend(shared.outages.borrow().iter().map(|outage| (outage.from, *outage)));
         recalled.outages = outages.into_values().collect();
         recalled.outages.extend(open_outage(shared, now, recalled.outages.is_empty()).await?);
@@ -162,35 +167,75 @@ impl Recalled {
     }
 
     /// Reads the question, finds the facts and words them.
-    fn answer(&self, question: &str, now: Wall) -> Result<Value, crate::digest::verify::Unverified> {
+    async fn answer(&self, glm: &GlmHandle, question: &str, now: Wall) -> Result<Value, Unverified> {
         let reading = ask::read(question, &self.book);
         let lang = reading.lang;
-        if reading.is_foreign {
-            return Ok(said(answer::not_understood(lang), lang, None));
-        }
+        // The rules know for certain what is not here; what is meant a model may know better.
         if !reading.unknown.is_empty() {
             return Ok(said(answer::unknown(&reading.unknown, &self.book, lang), lang, None));
         }
-        self.answer_query(&reading.query, now, lang)
+        match self.read_by_model(glm, question).await {
+            Some(query) => {
+                let mut value = self.answer_query(glm, question, &query, now, lang).await?;
+                value["read_by"] = Engine::Glm.name().into();
+                Ok(value)
+            }
+            None if reading.is_foreign => Ok(said(answer::not_understood(lang), lang, None)),
+            None => self.answer_query(glm, question, &reading.query, now, lang).await,
+        }
     }
 
-    fn answer_query(
+    /// The question as the bigger model understands it, held to the grammar of queries; none without such a model, or where it
+    /// does not answer in time.
+    async fn read_by_model(&self, glm: &GlmHandle, question: &str) -> Option<Query> {
+        glm.model()?;
+        let messages = vec![
+            Message::new(Role::System, grammar::instruction(&self.book)),
+            Message::new(Role::User, format!("Question: {}", question.trim())),
+        ];
+        let form = Form::Grammar(grammar::grammar(&self.book));
+        let deadline = Some(clock::mono() + glm.patience());
+        let talk = Talk { form, deadline, copies: true, ..Talk::new(messages, limits::GLM_QUERY_TOKENS_MAX) };
+        let (text, why, _) = glm.talk("ask", talk).ok()?.all().await.ok()?;
+        Query::parse(&text, &self.book).ok().filter(|_| why == End::Stop)
+    }
+
+    /// The facts in the bigger model's words, if they hold.
+    async fn worded(&self, glm: &GlmHandle, question: &str, facts: &Facts, lang: Lang) -> Option<String> {
+        glm.model()?;
+        let brief = prose::brief(facts, lang, Some(question));
+        let messages = vec![Message::new(Role::System, brief.system), Message::new(Role::User, brief.user)];
+        let form = Form::Grammar(brief.grammar);
+        let deadline = Some(clock::mono() + glm.patience());
+        let talk = Talk { form, deadline, copies: true, ..Talk::new(messages, usize::MAX) };
+        let (text, why, _) = glm.talk("ask", talk).ok()?.all().await.ok()?;
+        prose::read(&text, facts, lang).ok().filter(|_| why == End::Stop).map(|prose| prose.text)
+    }
+
+    async fn answer_query(
         &self,
+        glm: &GlmHandle,
+        question: &str,
         query: &Query,
         now: Wall,
         lang: Lang,
-    ) -> Result<Value, crate::digest::verify::Unverified> {
+    ) -> Result<Value, Unverified> {
         let (span, outage) = match query.resolve(now, &self.outages) {
             Ok(resolved) => resolved,
             Err(NoOutage) => return Ok(said(answer::no_outage(query, lang), lang, Some(query))),
         };
         let facts = self.story.facts(query, span, outage, &self.book);
-        let text = match facts.events.is_empty() && facts.outage.is_none() {
+        let is_quiet = facts.events.is_empty() && facts.outage.is_none();
+        let prose = if is_quiet { None } else { self.worded(glm, question, &facts, lang).await };
+        let prose = prose.filter(|text| answer::check(text, query, &facts, lang).is_ok());
+        let engine = if prose.is_some() { Engine::Glm } else { Engine::Template };
+        let text = prose.unwrap_or_else(|| match is_quiet {
             true => answer::nothing(query, &facts, lang),
             false => template::text(&facts, lang),
-        };
+        });
         answer::check(&text, query, &facts, lang)?;
         let mut value = said(text, lang, Some(query));
+        value["engine"] = engine.name().into();
         value["from"] = facts.from.rfc3339().into();
         value["to"] = facts.to.rfc3339().into();
         value["verdict"] = facts.severity().name().into();
@@ -235,6 +280,7 @@ fn said(text: String, lang: Lang, query: Option<&Query>) -> Value {
         "lang": lang.name(),
         "engine": Engine::Template.name(),
         "understood": query.map(Query::written),
+        "read_by": "rules",
     })
 }
 
@@ -268,8 +314,15 @@ mod tests {
     use super::*;
     use crate::ask::answer::Known;
     use crate::digest::testing;
+    use crate::glm::{Glm, GlmOptions};
 
     const NOW: Wall = Wall::from_secs(1_783_000_000);
+
+    /// Answers by the rules and the template.
+    fn answer(question: &str) -> Value {
+        let off = Glm::start(GlmOptions { enabled: false, ..GlmOptions::default() });
+        smol::block_on(recalled().answer(&off.handle(), question, NOW)).unwrap()
+    }
 
     fn recalled() -> Recalled {
         let facts = testing::hot_bearing();
@@ -296,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_happened_while_the_line_was_down_is_told_with_its_records() {
-        let value = recalled().answer("what happened while the line was down?", NOW).unwrap();
+        let value = answer("what happened while the line was down?");
         let text = value["text"].as_str().unwrap();
         assert!(text.starts_with("The line was down for 10 minutes"), "{text}");
         assert!(text.contains("1,200 records were kept, none was lost."), "{text}");
@@ -308,16 +361,16 @@ mod tests {
 
     #[test]
     fn a_question_that_is_none_is_answered_with_what_can_be_asked() {
-        let value = recalled().answer("who wrote Faust?", NOW).unwrap();
+        let value = answer("who wrote Faust?");
         assert!(value["text"].as_str().unwrap().contains("what happened while the line was down?"));
         assert_eq!((&value["understood"], value.get("events")), (&Value::Null, None));
-        let value = recalled().answer("how is pump 77?", NOW).unwrap();
+        let value = answer("how is pump 77?");
         assert!(value["text"].as_str().unwrap().starts_with("Nothing here is called"), "{value}");
     }
 
     #[test]
     fn no_outage_is_said_as_such() {
-        let value = recalled().answer("过去一分钟断线了吗？", NOW).unwrap();
+        let value = answer("过去一分钟断线了吗？");
         assert_eq!(
             (value["text"].as_str(), value["lang"].as_str()),
             (Some("这段时间线路没有中断。"), Some("zh"))

@@ -1,5 +1,6 @@
 //! When to word, and of what: a period once it has news, an outage once it is over.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,8 +30,24 @@ pub(super) async fn run(
 ) -> Result<(), AgentError> {
     let mut period = Period { begun: clock::mono(), mark: Mark::default(), news: 0 };
     let mut news_since: Option<Mono> = None;
+    // A digest that a bigger model takes its time over; an outage does not wait for it.
+    let mut wording: Option<Pin<Box<dyn Future<Output = Result<BlockId, AgentError>> + '_>>> = None;
     loop {
-        match next(&outages).await {
+        let worded = async {
+            match &mut wording {
+                Some(future) => Err(future.await),
+                None => smol::future::pending().await,
+            }
+        };
+        let news = match async { Ok(next(&outages).await) }.or(worded).await {
+            Ok(news) => news,
+            Err(outcome) => {
+                outcome?;
+                wording = None;
+                continue;
+            }
+        };
+        match news {
             Some(Some(over)) => {
                 let facts = outage_facts(&shared, over).await?;
                 // The line's loop has ended: nothing is left to be first.
@@ -38,7 +55,7 @@ pub(super) async fn run(
                     return Ok(());
                 }
             }
-            Some(None) if shared.options.digests => {
+            Some(None) if shared.options.digests && wording.is_none() => {
                 let now = clock::mono();
                 if shared.news.get() != period.news {
                     news_since.get_or_insert(now);
@@ -47,7 +64,7 @@ pub(super) async fn run(
                 if settled || now.since(period.begun) >= shared.options.digest_every {
                     let facts = period.turn(&shared);
                     news_since = None;
-                    word(&shared, facts).await?;
+                    wording = Some(Box::pin(word(&shared, facts)));
                 }
             }
             Some(None) => {}

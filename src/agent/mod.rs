@@ -12,6 +12,7 @@
 
 mod ask;
 pub mod assemble;
+mod chat;
 mod clocks;
 mod digests;
 mod heartbeat;
@@ -78,6 +79,8 @@ pub struct AgentOptions {
     pub offline_after: Duration,
     /// The language model.
     pub glm: GlmOptions,
+    /// Programs on this machine may talk with the bigger model; only on a loopback address.
+    pub chat: bool,
     /// The status page.
     pub http: HttpOptions,
 }

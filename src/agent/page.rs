@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::status::Status;
-use super::{Shared, ask};
+use super::{Shared, ask, chat};
 use crate::http::{self, Esc, Request, Response, Server};
 use crate::time::humane;
 
 /// Paths that take `POST`.
-pub(super) const POSTS: &[&str] = &[ASK];
+pub(super) const POSTS: &[&str] = &[ASK, chat::COMPLETIONS];
 const ASK: &str = "/api/ask";
 
 /// Answers until dropped.
@@ -30,6 +30,8 @@ async fn answer(shared: &Rc<Shared>, request: &Request) -> Response {
             })
             .await
         }
+        chat::COMPLETIONS if request.post => chat::complete(shared, &request.body).await,
+        "/v1/models" => chat::models(shared),
         ASK if request.post => ask::respond(shared, &request.body).await,
         "/style.css" => Response::new(200, "text/css; charset=utf-8", STYLE),
         _ => Response::not_found(),

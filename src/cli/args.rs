@@ -471,7 +471,7 @@ mod tests {
                     "SEAT" => "agent",
                     "en|zh" => "zh",
                     "FACTOR" => "2",
-                    "N" => "7",
+                    "N" => "16",
                     "X" => "0.5",
                     "FORMAT" => "q8_0",
                     "KIND" => "int8",
@@ -545,6 +545,9 @@ mod tests {
             ("model import", "say which"),
             ("model verify a b", "one folder"),
             ("model import x --format q5", "q4_0, q8_0 or f32"),
+            ("model chat x --temperature -1", "from 0 to 5"),
+            ("model chat x --top-p 1.5", "from 0 to 1"),
+            ("model bench x --repeat 0", "a whole number from 1"),
         ] {
             assert!(refused(line).contains(part), "{line}: {}", refused(line));
         }

@@ -89,3 +89,14 @@ pub(crate) fn print(text: &str) -> Result<ExitCode, Failure> {
         _ => Ok(ExitCode::SUCCESS),
     }
 }
+
+#[cfg(feature = "gateway")]
+fn kv_format(kind: crate::config::KvKind) -> crate::glm::kernels::KvFormat {
+    use crate::config::KvKind;
+    use crate::glm::kernels::KvFormat;
+    match kind {
+        KvKind::F16 => KvFormat::F16,
+        KvKind::Int8 => KvFormat::Int8,
+        KvKind::F32 => KvFormat::F32,
+    }
+}

@@ -25,6 +25,8 @@ pub enum ModelArgs {
     },
     /// Measure a model.
     Bench(BenchArgs),
+    /// Talk with one.
+    Chat(ChatArgs),
 }
 
 /// Arguments of `outpost model import`.
@@ -65,6 +67,37 @@ pub struct BenchArgs {
     pub isa: Option<String>,
 }
 
+/// Arguments of `outpost model chat`.
+#[derive(Debug, PartialEq)]
+pub struct ChatArgs {
+    /// The bundle.
+    pub dir: PathBuf,
+    /// Instruction before the conversation.
+    pub system: Option<String>,
+    /// 0 to 5; 0 is greedy.
+    pub temperature: f32,
+    /// 0 is all.
+    pub top_k: usize,
+    /// 0 to 1.
+    pub top_p: f32,
+    /// 0 to 1.
+    pub min_p: f32,
+    /// 0.1 to 10.
+    pub repetition_penalty: f32,
+    /// None: another one every time.
+    pub seed: Option<u64>,
+    /// Longest answer in tokens.
+    pub max_tokens: usize,
+    /// Longest conversation in tokens.
+    pub context: usize,
+    /// File with a grammar.
+    pub grammar: Option<PathBuf>,
+    /// Threads; none: one per processor.
+    pub threads: Option<usize>,
+    /// Keys and values.
+    pub kv: KvKind,
+}
+
 impl ModelArgs {
     pub(super) fn from_low(low: &LowArgs) -> Result<Self, UsageError> {
         Ok(match low.spec.name {
@@ -82,6 +115,7 @@ impl ModelArgs {
             "model list" if low.operands.is_empty() => ModelArgs::List { dir: ".".into() },
             "model list" => ModelArgs::List { dir: one(low, "name at most one folder")? },
             "model bench" => ModelArgs::Bench(bench(low)?),
+            "model chat" => ModelArgs::Chat(chat(low)?),
             _ => return Err(usage(low.spec, &format!("say what to do: {}", low.spec.operands))),
         })
     }
@@ -99,6 +133,25 @@ fn bench(low: &LowArgs) -> Result<BenchArgs, UsageError> {
         threads: threads(low)?,
         kv: kv(low)?,
         isa: low.word("isa", |s| Some(s.to_owned()), "a name")?,
+    })
+}
+
+fn chat(low: &LowArgs) -> Result<ChatArgs, UsageError> {
+    let tokens = limits::GLM_CONTEXT_TOKENS_MAX;
+    Ok(ChatArgs {
+        dir: one(low, "say which bundle: one folder")?,
+        system: low.word("system", |s| Some(s.to_owned()), "text")?,
+        temperature: number(low, "temperature", 0.0, 5.0)?.unwrap_or(0.7),
+        top_k: count(low, "top-k", 0, limits::GLM_VOCAB_MAX)?.unwrap_or(40),
+        top_p: number(low, "top-p", 0.0, 1.0)?.unwrap_or(0.9),
+        min_p: number(low, "min-p", 0.0, 1.0)?.unwrap_or(0.0),
+        repetition_penalty: number(low, "repetition-penalty", 0.1, 10.0)?.unwrap_or(1.0),
+        seed: low.word("seed", |s| s.parse().ok(), "a whole number, 0 or more")?,
+        max_tokens: count(low, "max-tokens", 1, tokens)?.unwrap_or(512),
+        context: count(low, "context", 16, tokens)?.unwrap_or(4096),
+        grammar: low.path("grammar"),
+        threads: threads(low)?,
+        kv: kv(low)?,
     })
 }
 
@@ -124,4 +177,9 @@ fn kv(low: &LowArgs) -> Result<KvKind, UsageError> {
 fn count(low: &LowArgs, option: &str, min: usize, max: usize) -> Result<Option<usize>, UsageError> {
     let read = |s: &str| s.parse().ok().filter(|n| (min..=max).contains(n));
     low.word(option, read, &format!("a whole number from {min} to {max}"))
+}
+
+fn number(low: &LowArgs, option: &str, min: f32, max: f32) -> Result<Option<f32>, UsageError> {
+    let read = |s: &str| s.parse().ok().filter(|x| (min..=max).contains(x));
+    low.word(option, read, &format!("a number from {min} to {max}"))
 }

@@ -1,18 +1,21 @@
 //! `outpost run`: the configuration into the options of the gateway seat's rooms.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::RunArgs;
 use super::exit::Failure;
-use super::{link, signals, sources};
+use super::{kv_format, link, signals, sources};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions};
 use crate::config::{
-    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
+    Ack, AgentConfig, ChannelRule, GlmConfig, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
 };
 use crate::detect::LimitOptions;
-use crate::glm::GlmOptions;
+use crate::glm::bundle;
+use crate::glm::engine::EngineOptions;
+use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
 use crate::http::HttpOptions;
 use crate::observe;
 use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
@@ -61,6 +64,7 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
         digest_every: config.digest.every,
         offline_after: config.digest.offline_after,
         glm: glm(&config),
+        chat: config.glm.chat && config.http.listen.ip().is_loopback(),
         http: HttpOptions {
             addr: config.http.listen,
             allow_remote: config.http.allow_remote,
@@ -85,14 +89,46 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
     }
 }
 
-/// The language model as configured; the one inside the program if nothing is said, and none where digests are off.
+/// The language models as configured: the student inside the program if nothing is said; a folder is an imported model, beside
+/// which the student stays, or another student. None where digests are off.
 pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
     let dir = match &config.digest.model {
         ModelChoice::Builtin => None,
         ModelChoice::Folder(dir) => Some(dir.clone()),
     };
-    GlmOptions { enabled: config.digest.enabled, dir, ..GlmOptions::default() }
+    let (speaker, dir) = match dir {
+        Some(dir) if dir.join(bundle::WEIGHTS).exists() => (Some(speaker(&config.glm, dir)), None),
+        dir => (None, dir),
+    };
+    let governor = GovernorOptions {
+        temperature_max_celsius: Some(config.glm.temperature_max_celsius),
+        load_max: config.glm.load_max,
+        ..GovernorOptions::default()
+    };
+    GlmOptions { enabled: config.digest.enabled, dir, speaker, governor, ..GlmOptions::default() }
 }
+
+fn speaker(glm: &GlmConfig, dir: PathBuf) -> SpeakerOptions {
+    let defaults = EngineOptions::default();
+    let engine = EngineOptions {
+        threads: glm.threads.unwrap_or(defaults.threads.min(MODEL_THREADS_MAX)),
+        slots: glm.batch_max,
+        context_tokens: glm.context_tokens,
+        kv_format: kv_format(glm.kv),
+        memory_bytes_max: glm.memory_bytes_max,
+        ..defaults
+    };
+    SpeakerOptions {
+        dir,
+        engine,
+        answer_tokens_max: glm.answer_tokens_max,
+        digest_budget: glm.digest_budget,
+        idle_unload: glm.idle_unload,
+    }
+}
+
+/// More threads than memory can feed.
+const MODEL_THREADS_MAX: usize = 8;
 
 fn channel_options(rule: ChannelRule) -> ChannelOptions {
     let limits = LimitOptions {

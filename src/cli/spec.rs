@@ -44,6 +44,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     MODEL_VERIFY,
     MODEL_LIST,
     MODEL_BENCH,
+    MODEL_CHAT,
     HELP,
     VERSION,
 ];
@@ -202,7 +203,8 @@ const ASK: CommandSpec = CommandSpec {
 Asks the agent on this machine, through its status page, and prints the answer with the records that prove it. The
 question may name channels or assets, a time (the last 3 hours, yesterday, between 10:00 and 11:30 UTC, while the
 line was down) and how grave it must be; in English or Chinese. The answer is made of what the agent remembers and
-of what waits in its spool, so it needs no line. No figure in it is anything but a fact.",
+of what waits in its spool, so it needs no line. No figure in it is anything but a fact; a language model of your
+own (digest.model) understands freer questions, the rules of the built-in reader do for plain ones.",
     options: &[AGENT_CONFIG],
     examples: &[
         ("outpost ask \"what happened while the line was down?\"", "the outage, with citations"),
@@ -253,15 +255,17 @@ page instead, or stop it first.",
 
 const MODEL: CommandSpec = CommandSpec {
     name: "model",
-    operands: "import|verify|list|bench",
-    summary: "bring, check and measure a language model of your own",
+    operands: "import|verify|list|bench|chat",
+    summary: "bring, check, measure and try a language model of your own",
     purpose: "\
 A dense GLM (GLM-Edge, GLM-4-9B, GLM-4-0414) is imported once into a folder of its own, the bundle: quantised
-weights that are used where they lie, tokenizer, chat template and hashes. The student inside the program needs
-none of this.",
+weights that are used where they lie, tokenizer, chat template and hashes. Name the folder as digest.model in
+outpost.toml and the agent's digests and answers are worded by it. The student inside the program needs none of
+this.",
     options: &[],
     examples: &[
         ("outpost model import ./glm-edge-1.5b-chat", "a Hugging Face folder, a .gguf or an .onnx file"),
+        ("outpost model chat glm-edge-1.5b-chat.bundle", "try it in the terminal"),
         ("outpost help model import", "the page of one of them"),
     ],
 };
@@ -334,6 +338,41 @@ the program. Nothing else should run meanwhile.",
     examples: &[
         ("outpost model bench glm-edge-1.5b-chat.bundle", "is this machine fast enough?"),
         ("outpost model bench builtin --threads 1 --json", "one JSON object, for scripts"),
+    ],
+};
+
+const MODEL_CHAT: CommandSpec = CommandSpec {
+    name: "model chat",
+    operands: "DIR",
+    summary: "talk with a model in the terminal",
+    purpose: "\
+Reads a line, streams the answer, and so on; the conversation is kept until /new or the end. Ctrl-C stops an
+answer, at the prompt it ends the program. Standard input that is no terminal is one single message.",
+    options: &[
+        option("system", None, "TEXT", "Instruction before the conversation. Default: none."),
+        option("temperature", None, "X", "0 always takes the likeliest token. Default: 0.7."),
+        option("top-k", None, "N", "Choose among the N likeliest tokens; 0 among all. Default: 40."),
+        option("top-p", None, "X", "Choose among the likeliest that make up this share. Default: 0.9."),
+        option(
+            "min-p",
+            None,
+            "X",
+            "Leave out what is less likely than this share of the likeliest. Default: 0.",
+        ),
+        option("repetition-penalty", None, "X", "Above 1 makes what was said less likely. Default: 1."),
+        option("seed", None, "N", "The same seed gives the same answers. Default: another one every time."),
+        option("max-tokens", None, "N", "Longest answer. Default: 512."),
+        option("context", None, "N", "Longest conversation in tokens. Default: 4096."),
+        option("grammar", None, "FILE", "Hold every answer to this grammar (EBNF). Default: none."),
+        THREADS,
+        KV,
+    ],
+    examples: &[
+        ("outpost model chat glm-edge-1.5b-chat.bundle", "a conversation"),
+        (
+            "echo 'Name three colours.' | outpost model chat glm.bundle --temperature 0 --grammar list.ebnf",
+            "one answer, held to a grammar",
+        ),
     ],
 };
 

@@ -6,6 +6,7 @@
 #![cfg(feature = "demo")]
 
 mod ask;
+mod chat;
 mod delivery;
 mod hostile;
 mod seat;

@@ -58,9 +58,14 @@ impl Site {
 
     /// An agent that takes lines over TCP and finds the broker at `broker`. `more` follows the table `mqtt` of its file.
     pub fn agent(&self, broker: SocketAddr, more: &str) -> Seat {
+        self.agent_with(broker, more, "")
+    }
+
+    /// The same with more in the table `digest`.
+    pub fn agent_with(&self, broker: SocketAddr, more: &str, digest: &str) -> Seat {
         let toml = format!(
             "device = \"{DEVICE}\"\ndata_dir = {data:?}\n{mqtt}\
-             [windows]\nlength = \"1 s\"\nlateness = \"0 ms\"\n[digest]\nevery = \"5 s\"\noffline_after = \"1 s\"\n\
+             [windows]\nlength = \"1 s\"\nlateness = \"0 ms\"\n[digest]\nevery = \"5 s\"\noffline_after = \"1 s\"\n{digest}\
              [http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n\
              [[source]]\nname = \"plc\"\nkind = \"lines\"\ntcp = \"127.0.0.1:0\"\n",
             data = self.dir.path().join("data"),

@@ -21,7 +21,7 @@ pub fn agent(config: &AgentConfig) -> Vec<Finding> {
         disk(&config.data_dir, config.spool.bytes_max),
     ];
     if config.digest.enabled {
-        findings.extend(model(&config.digest.model));
+        findings.extend(model(config));
     }
     findings.extend(config.sources.iter().flat_map(source));
     findings.push(page("page", config.http.listen));
@@ -97,8 +97,12 @@ fn disk(dir: &Path, bytes_wanted: u64) -> Finding {
 
 /// Reads the model as the agent would: every file against the manifest, then through the runtime.
 #[cfg(feature = "gateway")]
-fn model(choice: &ModelChoice) -> Option<Finding> {
+fn model(config: &AgentConfig) -> Option<Finding> {
     use crate::glm::{Bundle, Model};
+    let choice = &config.digest.model;
+    if let Some(speaker) = crate::cli::run::glm(config).speaker {
+        return Some(imported(&speaker));
+    }
     let (name, bundle) = match choice {
         ModelChoice::Builtin => ("builtin".into(), Bundle::embedded()),
         ModelChoice::Folder(dir) => (dir.display().to_string(), Bundle::from_dir(dir)),
@@ -113,9 +117,26 @@ fn model(choice: &ModelChoice) -> Option<Finding> {
     })
 }
 
+/// Opens an imported model within the memory that it may take.
+#[cfg(feature = "gateway")]
+fn imported(options: &crate::glm::SpeakerOptions) -> Finding {
+    use crate::glm::speaker::Speaker;
+    let name = options.dir.display();
+    match Speaker::open(&options.dir, options.engine_within_memory()) {
+        Ok(speaker) => {
+            let mib = speaker.memory().total() >> 20;
+            Finding::ok("model", format!("{name} is model {} and takes {mib} MiB at most", speaker.id()))
+        }
+        Err(e) => {
+            let next = "mend what it says; `outpost model verify` looks closer";
+            Finding::error("model", format!("{name}: {e}; digests would be worded by the student"), next)
+        }
+    }
+}
+
 /// A build without the gateway seat has no model to read.
 #[cfg(not(feature = "gateway"))]
-fn model(_: &ModelChoice) -> Option<Finding> {
+fn model(_: &AgentConfig) -> Option<Finding> {
     None
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 
-use super::{failed, kv_format, parameters_text, size_text, threads};
+use super::{failed, parameters_text, size_text, threads};
 use crate::cli::exit::Failure;
 use crate::cli::model_args::BenchArgs;
-use crate::cli::print;
+use crate::cli::{kv_format, print};
 use crate::clock;
 use crate::glm::bundle::Bundle;
 use crate::glm::engine::{Batch, Engine, EngineError, EngineOptions};

@@ -61,9 +61,10 @@ pub(super) fn import(args: &ImportArgs, as_json: bool, style: Style) -> Result<E
     }
     let notes: String = imported.notes.iter().map(|note| format!("  {note}\n")).collect();
     print(&format!(
-        "{} {}\n{notes}check a copy of it with `outpost model verify {}`\n",
+        "{} {}\n{notes}try it: outpost model chat {}\nuse it: model = \"{}\" under [digest] in outpost.toml\n",
         style.green(&imported.dir.display().to_string()),
         told(&bundle),
+        imported.dir.display(),
         imported.dir.display(),
     ))
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod chat;
 mod progress;
 
 use std::process::ExitCode;
@@ -9,8 +10,6 @@ use std::process::ExitCode;
 use super::Style;
 use super::exit::Failure;
 use super::model_args::ModelArgs;
-use crate::config::KvKind;
-use crate::glm::kernels::KvFormat;
 use crate::observe;
 
 /// Runs the command.
@@ -19,6 +18,7 @@ pub(super) fn main(args: &ModelArgs, json: bool, style: Style) -> Result<ExitCod
     match args {
         ModelArgs::Import(args) => bundle::import(args, json, style),
         ModelArgs::Verify { dir, threads } => bundle::verify(dir, *threads, json, style),
+        ModelArgs::Chat(args) => chat::main(args, style),
         ModelArgs::Bench(args) => bench::main(args, json),
         ModelArgs::List { dir } => bundle::list(dir, json, style),
     }
@@ -31,14 +31,6 @@ fn failed(error: impl Into<anyhow::Error>) -> Failure {
 /// One per processor.
 fn threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
-fn kv_format(kind: KvKind) -> KvFormat {
-    match kind {
-        KvKind::F16 => KvFormat::F16,
-        KvKind::Int8 => KvFormat::Int8,
-        KvKind::F32 => KvFormat::F32,
-    }
 }
 
 /// A count of weights as people say it: `1.59 B`, `420 M`.

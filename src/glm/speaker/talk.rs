@@ -1,5 +1,6 @@
 //! What is asked of a model that chats, and what comes back while it writes.
 
+use crate::glm::constrain::BadGrammar;
 use crate::glm::generate::{Ended, Priority, Refused, Usage};
 use crate::glm::sample::Sampling;
 use crate::glm::template::BadTemplate;
@@ -126,8 +127,8 @@ pub enum BadTalk {
     #[error(transparent)]
     Template(#[from] BadTemplate),
     /// The grammar can't be used.
-    #[error("the grammar can't be used: {0}")]
-    Grammar(String),
+    #[error(transparent)]
+    Grammar(#[from] BadGrammar),
     /// Too long, or its numbers mean nothing.
     #[error(transparent)]
     Refused(#[from] Refused),

@@ -1,15 +1,22 @@
 //! The two files that make a model talk: tokenizer and chat template.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use super::talk::{BadTalk, Form, Message};
 use crate::glm::bundle::{Bundle, BundleError};
-use crate::glm::constrain::Constraint;
+use crate::glm::constrain::{Constraint, Grammar, Guide, TokenTrie};
 use crate::glm::template::{self, BadTemplate, Template};
 use crate::glm::tokenizer::{BadTokenizer, Tokenizer};
+use crate::limits;
 
 /// Texts of one model.
 pub(super) struct Voice {
     tokenizer: Tokenizer,
     template: Template,
+    trie: Arc<TokenTrie>,
+    /// The latest grammars with what was computed for them.
+    guides: VecDeque<(Form, Guide)>,
 }
 
 /// A model that can't talk; the bundle's fault.
@@ -37,7 +44,10 @@ impl Voice {
             Some(source) => Template::new(&source)?,
             None => Template::glm(),
         };
-        Ok(Voice { tokenizer: Tokenizer::from_json(&json)?, template })
+        let tokenizer = Tokenizer::from_json(&json)?;
+        let vocab = bundle.arch().vocab;
+        let trie = Arc::new(TokenTrie::new(vocab, texts(&tokenizer, vocab)));
+        Ok(Voice { tokenizer, template, trie, guides: VecDeque::new() })
     }
 
     /// The prompt of a conversation that the model is to go on with.
@@ -57,15 +67,38 @@ impl Voice {
         }
     }
 
-    /// What may be written in this form; `None`: anything.
+    /// What may be written in this form; `None`: anything. A grammar is prepared once for all conversations that ask for it.
     pub(super) fn constraint(
-        &self,
+        &mut self,
         form: &Form,
-        _end_ids: &[u32],
+        end_ids: &Arc<[u32]>,
     ) -> Result<Option<Box<dyn Constraint>>, BadTalk> {
-        match form {
-            Form::Free => Ok(None),
-            Form::Json | Form::Grammar(_) => Err(BadTalk::Grammar("there is no compiler".into())),
+        if *form == Form::Free {
+            return Ok(None);
         }
+        let guide = match self.guides.iter().find(|(known, _)| known == form) {
+            Some((_, guide)) => guide.clone(),
+            None => self.guide(form)?,
+        };
+        Ok(Some(Box::new(guide.constraint(Arc::clone(end_ids)))))
     }
+
+    fn guide(&mut self, form: &Form) -> Result<Guide, BadTalk> {
+        let grammar = match form {
+            Form::Grammar(text) => Grammar::ebnf(text)?,
+            Form::Json | Form::Free => Grammar::json()?,
+        };
+        let guide = Guide::new(grammar, Arc::clone(&self.trie));
+        if self.guides.len() == limits::GLM_GUIDES_MAX {
+            self.guides.pop_front();
+        }
+        self.guides.push_back((form.clone(), guide.clone()));
+        Ok(guide)
+    }
+}
+
+/// Marks are no text: no grammar can spell them.
+fn texts(tokenizer: &Tokenizer, vocab: usize) -> impl Iterator<Item = (u32, &[u8])> {
+    let ids = 0..u32::try_from(vocab.min(tokenizer.len())).unwrap_or(u32::MAX);
+    ids.filter(|&id| !tokenizer.is_special(id)).map(|id| (id, tokenizer.token_bytes(id)))
 }
