@@ -7,7 +7,7 @@ use super::*;
 use crate::digest::{Engine, testing, verify};
 use crate::glm::bundle;
 use crate::glm::import::{ImportOptions, import};
-use crate::glm::speaker::{Message, Role};
+use crate::glm::speaker::{Form, Message, Role};
 use crate::glm::student::{Bundle, Model, Writer};
 
 fn word(handle: &GlmHandle, facts: Facts, lang: Lang) -> Digest {
@@ -148,6 +148,40 @@ fn conversations_side_by_side_get_the_answers_that_they_get_alone() {
     all(handle.talk("chat", talk("hello")).unwrap());
     let (_, _, usage) = all(handle.talk("chat", talk("hello")).unwrap());
     assert!(usage.prompt_tokens > 5 && usage.cached_tokens + 1 >= usage.prompt_tokens, "{usage:?}");
+    glm.stop();
+}
+
+#[test]
+fn whatever_the_model_would_like_to_say_a_query_comes_out_of_its_grammar() {
+    use crate::ask::{Book, Named, Query, grammar};
+    use crate::reading::{ChannelId, ChannelInfo};
+    let (_dir, bundle) = tiny();
+    let glm = Glm::start(speaking(&bundle));
+    let infos = ["pump1.temp", "tank2.level"].map(|id| ChannelInfo::guess(&ChannelId::new(id).unwrap()));
+    let book = Book::new(infos.iter().map(Named::from));
+    let mut said = Vec::new();
+    for seed in 0..6 {
+        let mut talk = Talk { form: Form::Grammar(grammar::grammar(&book)), ..hello(300) };
+        talk.sampling = crate::glm::sample::Sampling { temperature: 2.0, seed, ..talk.sampling };
+        let (text, why, usage) = all(glm.handle().talk("ask", talk).unwrap());
+        assert_eq!(why, End::Stop, "{text}");
+        assert!(usage.forced_tokens > 0, "what must come is not asked of the model: {usage:?}");
+        Query::parse(&text, &book).unwrap_or_else(|e| panic!("{e}: {text}"));
+        said.push(text);
+    }
+    said.dedup();
+    assert!(said.len() > 2, "the model chooses: {said:?}");
+    glm.stop();
+}
+
+#[test]
+fn a_bigger_model_whose_words_do_not_hold_leaves_them_to_the_student() {
+    let (_dir, bundle) = tiny();
+    let glm = Glm::start(speaking(&bundle));
+    for &lang in Lang::ALL {
+        let digest = word(&glm.handle(), testing::hot_bearing(), lang);
+        assert_eq!(digest.engine, Engine::Glm, "{}", digest.fallback_reason);
+    }
     glm.stop();
 }
 

@@ -93,6 +93,28 @@ fn a_client_of_the_api_gets_whole_answers_and_streams_that_say_the_same() {
 }
 
 #[test]
+fn an_answer_is_held_to_a_grammar_or_to_json() {
+    let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
+    let agent = agent(&site, dir.path(), "");
+    for seed in 0..4 {
+        let more = json!({ "grammar": "root ::= \"yes\" | \"no\"", "temperature": 1, "seed": seed });
+        let (status, answer) = complete(&agent, &hello(more));
+        let choice = &answer["choices"][0];
+        let text = choice["message"]["content"].as_str().unwrap_or_default();
+        assert!(status == 200 && ["yes", "no"].contains(&text), "{answer}");
+        assert_eq!(choice["finish_reason"], "stop");
+    }
+    let format = json!({ "response_format": { "type": "json_object" }, "temperature": 1, "seed": 3 });
+    let (_, answer) = complete(&agent, &hello(format));
+    let choice = &answer["choices"][0];
+    let text = choice["message"]["content"].as_str().unwrap();
+    assert!(text.trim_start().starts_with('{'), "{answer}");
+    assert!(choice["finish_reason"] == "length" || serde_json::from_str::<Value>(text).is_ok(), "{answer}");
+    let (status, answer) = complete(&agent, &hello(json!({ "grammar": "root ::= nobody" })));
+    assert!(status == 400 && answer["error"]["message"].as_str().unwrap().contains("line 1"), "{answer}");
+}
+
+#[test]
 fn mistakes_are_told_in_the_shape_of_the_api() {
     let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
     let agent = agent(&site, dir.path(), "");
