@@ -10,7 +10,7 @@ use super::{kv_format, link, signals, sources};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions};
 use crate::config::{
-    Ack, AgentConfig, ChannelRule, GlmConfig, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
+    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
 };
 use crate::detect::LimitOptions;
 use crate::glm::bundle;
@@ -97,7 +97,7 @@ pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
         ModelChoice::Folder(dir) => Some(dir.clone()),
     };
     let (speaker, dir) = match dir {
-        Some(dir) if dir.join(bundle::WEIGHTS).exists() => (Some(speaker(&config.glm, dir)), None),
+        Some(dir) if dir.join(bundle::WEIGHTS).exists() => (Some(speaker(config, dir)), None),
         dir => (None, dir),
     };
     let governor = GovernorOptions {
@@ -108,11 +108,13 @@ pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
     GlmOptions { enabled: config.digest.enabled, dir, speaker, governor, ..GlmOptions::default() }
 }
 
-fn speaker(glm: &GlmConfig, dir: PathBuf) -> SpeakerOptions {
+fn speaker(config: &AgentConfig, dir: PathBuf) -> SpeakerOptions {
+    let glm = &config.glm;
     let defaults = EngineOptions::default();
     let engine = EngineOptions {
         threads: glm.threads.unwrap_or(defaults.threads.min(MODEL_THREADS_MAX)),
-        slots: glm.batch_max,
+        // One more for the instruction of digests.
+        slots: glm.batch_max + 1,
         context_tokens: glm.context_tokens,
         kv_format: kv_format(glm.kv),
         memory_bytes_max: glm.memory_bytes_max,
@@ -124,9 +126,13 @@ fn speaker(glm: &GlmConfig, dir: PathBuf) -> SpeakerOptions {
         answer_tokens_max: glm.answer_tokens_max,
         digest_budget: glm.digest_budget,
         idle_unload: glm.idle_unload,
+        lang: config.language,
+        prefix_file: Some(config.data_dir.join(PREFIX_FILE)),
     }
 }
 
+/// The cache of the bigger model's instruction, beside the spool.
+const PREFIX_FILE: &str = "glm-prefix";
 /// More threads than memory can feed.
 const MODEL_THREADS_MAX: usize = 8;
 

@@ -80,11 +80,15 @@ pub fn brief(facts: &Facts, lang: Lang, question: Option<&str>) -> Brief {
         user.push_str(question.trim());
         user.push('\n');
     }
-    let system = match lang {
+    Brief { system: system(lang), user, grammar: grammar(facts, lang) }
+}
+
+/// The instruction of every brief in `lang`.
+pub fn system(lang: Lang) -> &'static str {
+    match lang {
         Lang::En => SYSTEM_EN,
         Lang::Zh => SYSTEM_ZH,
-    };
-    Brief { system, user, grammar: grammar(facts, lang) }
+    }
 }
 
 /// Reads, fills and checks an answer.

@@ -533,7 +533,10 @@ fn load_student(options: &GlmOptions) -> Result<Writer, String> {
 
 fn load_speaker(options: &SpeakerOptions) -> Result<Speaker, String> {
     let started = clock::mono();
-    let speaker = Speaker::open(&options.dir, options.engine_within_memory()).map_err(|e| e.to_string())?;
+    let mut speaker =
+        Speaker::open(&options.dir, options.engine_within_memory()).map_err(|e| e.to_string())?;
+    // An instruction that can't be kept is read with every digest: slower, not wrong.
+    let _ = speaker.keep(prose::system(options.lang), options.prefix_file.as_deref());
     let memory_bytes = speaker.memory().total();
     emit(&GlmLoaded { model: speaker.id(), load_ms: millis_since(started), memory_bytes });
     Ok(speaker)

@@ -57,6 +57,10 @@ pub struct SpeakerOptions {
     pub digest_budget: Duration,
     /// Time without work after which it gives its memory back.
     pub idle_unload: Duration,
+    /// Language of digests: the instruction for them is kept in the cache.
+    pub lang: Lang,
+    /// Where the cache's part of that instruction is kept over a restart.
+    pub prefix_file: Option<PathBuf>,
 }
 
 impl SpeakerOptions {

@@ -121,6 +121,8 @@ fn speaking(bundle: &Path) -> GlmOptions {
         answer_tokens_max: 400,
         digest_budget: Duration::from_secs(60),
         idle_unload: Duration::from_secs(600),
+        lang: Lang::En,
+        prefix_file: None,
     };
     GlmOptions { speaker: Some(speaker), budget: Duration::from_secs(60), ..GlmOptions::default() }
 }

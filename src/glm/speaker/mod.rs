@@ -20,7 +20,9 @@ use voice::Voice;
 
 use crate::glm::bundle::{Bundle, BundleError};
 use crate::glm::engine::{Engine, EngineError, EngineOptions, Memory};
-use crate::glm::generate::{Batcher, BatcherOptions, Event, Priority, Request, RequestId, Stops};
+use crate::glm::generate::{
+    BadPrefix, Batcher, BatcherOptions, Event, PrefixSource, Priority, Request, RequestId, Stops,
+};
 use crate::glm::tokenizer::Decoder;
 use crate::limits;
 
@@ -36,6 +38,17 @@ pub enum BadSpeaker {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// An instruction that is not kept; conversations read it themselves.
+#[derive(Debug, thiserror::Error)]
+pub enum BadKeep {
+    /// The template refuses it.
+    #[error(transparent)]
+    Talk(#[from] BadTalk),
+    /// The cache or the file.
+    #[error(transparent)]
+    Prefix(#[from] BadPrefix),
 }
 
 /// Is given every piece of an answer; `false`: nobody listens any more.
@@ -113,6 +126,17 @@ impl Speaker {
     /// Tokens of a conversation as the model is given it.
     pub fn prompt_tokens(&self, messages: &[Message]) -> Result<usize, BadTalk> {
         Ok(self.voice.prompt(messages)?.len())
+    }
+
+    /// Keeps the instruction that many conversations begin with in a place of its own in the cache, so that none of them reads
+    /// it again: from `file` if that holds it for this model, else the model reads it and the file is written. Blocks.
+    pub fn keep(&mut self, system: &str, file: Option<&Path>) -> Result<PrefixSource, BadKeep> {
+        let begun = |user: &str| {
+            self.voice.prompt(&[Message::new(Role::System, system), Message::new(Role::User, user)])
+        };
+        let (one, other) = (begun("1")?, begun("a")?);
+        let shared = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        Ok(self.batcher.pin(&one[..shared], &self.id, file)?)
     }
 
     /// Goes on with a conversation; `listener` is told everything, the end last. `cancel`, if there is one, ends it from outside.
@@ -211,3 +235,88 @@ impl Answer {
 
 // One run is what a cancellation waits for; a person should not notice it.
 const _: () = assert!(limits::GLM_STEP_TARGET_MS <= 500);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::glm::generate::Usage;
+    use crate::glm::import::{ImportOptions, import};
+
+    fn open(dir: &Path) -> Speaker {
+        let target = dir.join("tiny.bundle");
+        if !target.exists() {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/glm/glm_edge");
+            import(&source, &target, &ImportOptions::default(), &mut |_| {}).unwrap();
+        }
+        let options = EngineOptions { threads: 1, slots: 2, context_tokens: 512, ..EngineOptions::default() };
+        Speaker::open(&target, options).unwrap()
+    }
+
+    fn talk(user: &str) -> Talk {
+        Talk::new(vec![Message::new(Role::System, SYSTEM), Message::new(Role::User, user)], 20)
+    }
+
+    /// The pieces of an answer and what it took; the listener leaves after `pieces_max` of them.
+    fn answer(speaker: &mut Speaker, talk: &Talk, pieces_max: usize) -> (Vec<String>, End, Usage) {
+        let heard = Arc::new(Mutex::new((Vec::new(), None)));
+        let mine = Arc::clone(&heard);
+        let listener = move |said| {
+            let mut heard = mine.lock().unwrap();
+            match said {
+                Said::Text(text) => heard.0.push(text),
+                Said::End { why, usage } => heard.1 = Some((why, usage)),
+            }
+            heard.0.len() < pieces_max
+        };
+        speaker.begin(talk, None, Box::new(listener)).unwrap();
+        while !speaker.is_idle() {
+            speaker.step(Priority::Periodic);
+        }
+        let (pieces, end) = std::mem::take(&mut *heard.lock().unwrap());
+        let (why, usage) = end.expect("an end");
+        (pieces, why, usage)
+    }
+
+    const SYSTEM: &str = "You are the voice of a pumping station. Say little.";
+
+    #[test]
+    fn a_kept_instruction_is_read_once_and_after_a_restart_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("prefix");
+        let (plain, _, cold) = answer(&mut open(dir.path()), &talk("hello"), usize::MAX);
+        for source in [PrefixSource::Model, PrefixSource::File] {
+            let mut speaker = open(dir.path());
+            assert_eq!(speaker.keep(SYSTEM, Some(&file)).unwrap(), source);
+            let (pieces, _, usage) = answer(&mut speaker, &talk("hello"), usize::MAX);
+            assert_eq!(pieces, plain, "{source:?}");
+            assert!(usage.cached_tokens > usage.prompt_tokens / 2, "{source:?}: {usage:?} after {cold:?}");
+        }
+    }
+
+    #[test]
+    fn who_stops_listening_costs_one_more_token_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut speaker = open(dir.path());
+        let long = Talk { tokens_max: 200, ..talk("hello") };
+        let (pieces, why, usage) = answer(&mut speaker, &long, 3);
+        assert_eq!((pieces.len(), why), (3, End::Cancelled));
+        let (_, _, whole) = answer(&mut speaker, &long, usize::MAX);
+        assert!(usage.answer_tokens < whole.answer_tokens / 2, "{usage:?} of {whole:?}");
+    }
+
+    #[test]
+    fn an_answer_ends_before_a_stop_string_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut speaker = open(dir.path());
+        let (pieces, _, _) = answer(&mut speaker, &talk("hello"), usize::MAX);
+        let text = pieces.concat();
+        let at = text.char_indices().nth(6).unwrap().0;
+        let stop: String = text[at..].chars().take(2).collect();
+        let stopping = Talk { stops: vec![stop.clone()], ..talk("hello") };
+        let (pieces, why, _) = answer(&mut speaker, &stopping, usize::MAX);
+        let until = text.find(&stop).unwrap();
+        assert_eq!((pieces.concat().as_str(), why), (&text[..until], End::Stop));
+    }
+}

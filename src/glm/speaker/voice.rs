@@ -14,7 +14,10 @@ use crate::limits;
 pub(super) struct Voice {
     tokenizer: Tokenizer,
     template: Template,
-    trie: Arc<TokenTrie>,
+    /// How many tokens the model knows.
+    vocab: usize,
+    /// Made when the first grammar is asked for: most models never need it.
+    trie: Option<Arc<TokenTrie>>,
     /// The latest grammars with what was computed for them.
     guides: VecDeque<(Form, Guide)>,
 }
@@ -46,8 +49,7 @@ impl Voice {
         };
         let tokenizer = Tokenizer::from_json(&json)?;
         let vocab = bundle.arch().vocab;
-        let trie = Arc::new(TokenTrie::new(vocab, texts(&tokenizer, vocab)));
-        Ok(Voice { tokenizer, template, trie, guides: VecDeque::new() })
+        Ok(Voice { tokenizer, template, vocab, trie: None, guides: VecDeque::new() })
     }
 
     /// The prompt of a conversation that the model is to go on with.
@@ -88,7 +90,8 @@ impl Voice {
             Form::Grammar(text) => Grammar::ebnf(text)?,
             Form::Json | Form::Free => Grammar::json()?,
         };
-        let guide = Guide::new(grammar, Arc::clone(&self.trie));
+        let make = || Arc::new(TokenTrie::new(self.vocab, texts(&self.tokenizer, self.vocab)));
+        let guide = Guide::new(grammar, Arc::clone(self.trie.get_or_insert_with(make)));
         if self.guides.len() == limits::GLM_GUIDES_MAX {
             self.guides.pop_front();
         }
