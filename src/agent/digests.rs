@@ -31,7 +31,7 @@ pub(super) async fn run(
     let mut period = Period { begun: clock::mono(), mark: Mark::default(), news: 0 };
     let mut news_since: Option<Mono> = None;
     // A digest that a bigger model takes its time over; an outage does not wait for it.
-    let mut wording: Option<Pin<Box<dyn Future<Output = Result<BlockId, AgentError>> + '_>>> = None;
+    let mut wording: Option<Wording<'_>> = None;
     loop {
         let worded = async {
             match &mut wording {
@@ -72,6 +72,9 @@ pub(super) async fn run(
         }
     }
 }
+
+/// A digest on its way into the spool.
+type Wording<'a> = Pin<Box<dyn Future<Output = Result<BlockId, AgentError>> + 'a>>;
 
 /// What has not been worded yet.
 struct Period {

@@ -7,9 +7,7 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::Finding;
 use crate::clock;
-use crate::config::{
-    AgentConfig, AggregatorConfig, LinesInput, ModelChoice, SourceConfig, SourceKind, bytes_text,
-};
+use crate::config::{AgentConfig, AggregatorConfig, LinesInput, SourceConfig, SourceKind, bytes_text};
 use crate::limits;
 use crate::time::ClockState;
 
@@ -98,6 +96,7 @@ fn disk(dir: &Path, bytes_wanted: u64) -> Finding {
 /// Reads the model as the agent would: every file against the manifest, then through the runtime.
 #[cfg(feature = "gateway")]
 fn model(config: &AgentConfig) -> Option<Finding> {
+    use crate::config::ModelChoice;
     use crate::glm::{Bundle, Model};
     let choice = &config.digest.model;
     if let Some(speaker) = crate::cli::run::glm(config).speaker {
