@@ -58,15 +58,23 @@ impl Isa {
             #[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
             Isa::Armv7Neon => has_armv7_neon(),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => true,
+            Isa::Neon => IS_LITTLE_ENDIAN,
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonDotprod => is_aarch64_feature_detected!("dotprod"),
+            Isa::NeonDotprod => IS_LITTLE_ENDIAN && is_aarch64_feature_detected!("dotprod"),
             #[cfg(target_arch = "aarch64")]
-            Isa::NeonI8mm => is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm"),
+            Isa::NeonI8mm => {
+                IS_LITTLE_ENDIAN
+                    && is_aarch64_feature_detected!("dotprod")
+                    && is_aarch64_feature_detected!("i8mm")
+            }
             _ => false,
         }
     }
 }
+
+/// Weights lie in that order in a file, and kernels read them as they lie; the portable ones turn them.
+#[cfg(target_arch = "aarch64")]
+const IS_LITTLE_ENDIAN: bool = cfg!(target_endian = "little");
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {

@@ -181,9 +181,9 @@ const CHUNK_TOKENS_MAX: usize = 256;
 /// Panels that a kernel gets at once for few tokens; even, so that gates are not parted from what they gate.
 const PANELS_AT_ONCE: usize = 4;
 /// Multiplications that one thread does sooner alone: 3 us of them, while sharing costs 1 us.
-const ALONE_WORK_MAX: usize = 400 * 1000;
+const ALONE_WORK_MAX: u64 = 400 * 1000;
 /// Multiplications that are worth a part of their own.
-const PART_WORK_MIN: usize = 32 * 1024;
+const PART_WORK_MIN: u64 = 32 * 1024;
 /// Parts per thread, so that one that is held up leaves its share to the others.
 const PARTS_PER_THREAD: usize = 8;
 
@@ -243,7 +243,7 @@ impl Product<'_> {
         let stride = self.w.bytes().len() / self.panels;
         let per_group = PANELS_AT_ONCE;
         let groups = self.panels.div_ceil(per_group);
-        let parts = self.parts(groups, self.panels * PANEL_ROWS * self.w.cols() * tokens);
+        let parts = parts(self.kernels.threads(), groups, work(self.panels, self.w.cols(), tokens));
         let per_part = groups.div_ceil(parts) * per_group;
         let out = Split::new(out);
         self.kernels.team.run(self.panels.div_ceil(per_part), &|part| {
@@ -298,15 +298,20 @@ impl Product<'_> {
             sums.0.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
         }
     }
+}
 
-    /// Into how many parts `units` of altogether so many multiplications are shared out.
-    fn parts(&self, units: usize, work: usize) -> usize {
-        let threads = self.kernels.threads();
-        if threads == 1 || work <= ALONE_WORK_MAX {
-            return 1;
-        }
-        (work / PART_WORK_MIN).min(units).min(threads * PARTS_PER_THREAD)
+/// Multiplications of a product, which a machine of 32 bits can't count in its own numbers.
+fn work(panels: usize, cols: usize, tokens: usize) -> u64 {
+    (panels * PANEL_ROWS) as u64 * cols as u64 * tokens as u64
+}
+
+/// Into how many parts `units` of altogether so many multiplications are shared out.
+fn parts(threads: usize, units: usize, work: u64) -> usize {
+    if threads == 1 || work <= ALONE_WORK_MAX {
+        return 1;
     }
+    let worth = usize::try_from(work / PART_WORK_MIN).unwrap_or(usize::MAX);
+    worth.min(units).min(threads * PARTS_PER_THREAD)
 }
 
 impl Scratch {

@@ -210,3 +210,12 @@ fn activations_that_are_no_numbers_are_no_panic() {
         }
     }
 }
+
+/// The head of a vocabulary of 151552 over 4096 columns is more than 2^32 multiplications from 7 tokens on.
+#[test]
+fn a_product_beyond_32_bits_is_shared_out_like_any_large_one() {
+    for tokens in 1..=256 {
+        let work = work(151_552 / PANEL_ROWS, 4096, tokens);
+        assert_eq!(parts(2, 2368, work), 2 * PARTS_PER_THREAD, "{tokens}");
+    }
+}
