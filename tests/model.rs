@@ -139,3 +139,45 @@ fn a_chat_of_one_message_streams_one_answer_and_the_same_seed_gives_the_same() {
     let refused = outpost(mute.path(), &["model", "chat", "tiny.bundle"]);
     assert!(said(&refused).contains("no tokenizer.json"), "{}", said(&refused));
 }
+
+#[test]
+fn ctrl_c_ends_the_answer_and_not_the_program() {
+    use std::io::{Read as _, Write as _};
+    let dir = shop("glm_edge");
+    let answer = |interrupt: bool| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_outpost"))
+            .args([
+                "model",
+                "chat",
+                "tiny.bundle",
+                "--context",
+                "512",
+                "--max-tokens",
+                "480",
+                "--temperature",
+                "0",
+            ])
+            .args(["--threads", "1"])
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+        let mut text = vec![0; 1];
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut text).unwrap();
+        if interrupt {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        }
+        out.read_to_end(&mut text).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}");
+        text
+    };
+    let (whole, cut) = (answer(false), answer(true));
+    assert!(cut.len() < whole.len() / 2, "{} of {} bytes", cut.len(), whole.len());
+    assert!(whole.starts_with(cut.trim_ascii_end()), "what was written is the beginning of the whole");
+}
