@@ -114,7 +114,11 @@ impl From<Ended> for End {
             Ended::Length | Ended::Context => End::Length,
             Ended::Deadline => End::Late,
             Ended::Cancelled => End::Cancelled,
-            Ended::Stuck => End::Failed("the model's logits are no numbers; verify the model".into()),
+            Ended::Stuck => End::Failed(
+                "the model can't go on: its grammar leaves nothing open, or its logits are no numbers; try without a grammar, \
+                 or verify the model"
+                    .into(),
+            ),
             Ended::Failed(reason) => End::Failed(reason),
         }
     }
