@@ -195,12 +195,16 @@ pub const GRAMMAR_TEXT_BYTES_MAX: usize = 256 * 1024;
 pub const GRAMMAR_RULES_MAX: usize = 1024;
 /// Most places of a grammar.
 pub const GRAMMAR_NODES_MAX: usize = 64 * 1024;
-/// Most brackets within each other.
+/// Most brackets within each other, in a grammar and, as rules within rules, in a text: an object in a JSON takes two.
 pub const GRAMMAR_DEPTH_MAX: usize = 64;
 /// Largest number of a repetition.
 pub const GRAMMAR_REPEAT_MAX: u32 = 1000;
-/// Most states of a grammar at work; an answer that needs more is stuck.
-pub const GRAMMAR_STATES_MAX: usize = 16 * 1024;
+/// Places of a grammar where one text may be at a time; where there are more, some are given up.
+pub const GRAMMAR_PLACES_MAX: usize = 1024;
+/// Memory of the states that one answer remembers; then it forgets them. A single walk may take twice that.
+pub const GRAMMAR_TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Answers under one grammar whose states and masks are kept for the next ones.
+pub const GRAMMAR_WARM_MAX: usize = 2;
 /// Most masks that are kept; 19 kB each for a vocabulary of 150 000.
 pub const GRAMMAR_MASKS_MAX: usize = 256;
 /// Digests that the student words side by side.

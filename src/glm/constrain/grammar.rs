@@ -14,6 +14,8 @@ pub struct Grammar {
     pub(super) nodes: Vec<Node>,
     /// Where each rule begins; the first is the root.
     pub(super) rules: Vec<NodeId>,
+    /// Of each place: how many rules within rules it takes at least from there to the end of its rule.
+    pub(super) need: Vec<u32>,
 }
 
 /// A place in a rule.
@@ -72,6 +74,10 @@ pub enum BadGrammar {
     /// A rule that no text satisfies.
     #[error("rule {0} can never end; give it an alternative without itself")]
     Endless(String),
+    /// Its shortest text is too deep.
+    #[error("rule {0} ends only within more than {most} rules in rules; write some of them out",
+        most = limits::GRAMMAR_DEPTH_MAX)]
+    Deep(String),
     /// It is too large.
     #[error("the grammar has more than {} places; use fewer repetitions or names", limits::GRAMMAR_NODES_MAX)]
     Large,
@@ -103,12 +109,44 @@ impl Grammar {
         if let Some(rule) = left_recursive(rules) {
             return Err(BadGrammar::LeftRecursion(name(rule)));
         }
-        let mut grammar = Grammar { nodes: vec![Node::Return], rules: Vec::new() };
+        let mut grammar = Grammar { nodes: vec![Node::Return], rules: Vec::new(), need: Vec::new() };
         for rule in rules {
             let start = grammar.lay(rule, RETURN)?;
             grammar.rules.push(start);
         }
+        grammar.need = grammar.needs();
+        let root = grammar.rules.first().and_then(|&root| grammar.need.get(root as usize));
+        if root.is_none_or(|&need| need as usize > limits::GRAMMAR_DEPTH_MAX) {
+            return Err(BadGrammar::Deep(name(0)));
+        }
         Ok(grammar)
+    }
+
+    /// Computed until nothing changes; what follows a place mostly stands before it, so that is soon.
+    fn needs(&self) -> Vec<u32> {
+        let mut need = vec![u32::MAX; self.nodes.len()];
+        let mut has_changed = true;
+        while has_changed {
+            has_changed = false;
+            for (at, node) in self.nodes.iter().enumerate() {
+                let of = |at: NodeId| need[at as usize];
+                let new = match node {
+                    Node::Return => 0,
+                    Node::Bytes { next, .. } => of(*next),
+                    Node::Split(options) => {
+                        options.iter().map(|&option| of(option)).min().unwrap_or(u32::MAX)
+                    }
+                    // A call at the end of a rule leaves nothing to come back to.
+                    &Node::Call { rule, next } => {
+                        let within = of(self.rules[rule as usize]);
+                        within.saturating_add(u32::from(next != RETURN)).max(of(next))
+                    }
+                };
+                has_changed |= new != need[at];
+                need[at] = new;
+            }
+        }
+        need
     }
 
     fn put(&mut self, node: Node) -> Result<NodeId, BadGrammar> {

@@ -1,10 +1,9 @@
-//! Constraints of one grammar over one vocabulary, which share what was computed for any of them.
+//! Constraints of one grammar over one vocabulary: what one answer has learnt serves the next.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::grammar::Grammar;
-use super::machine::{DEAD, Machine, StateId};
+use super::machine::{Machine, Program, StateId};
 use super::trie::TokenTrie;
 use super::{Constraint, NotAllowed, TokenMask};
 use crate::limits;
@@ -15,73 +14,50 @@ pub struct Guide(Arc<Inner>);
 
 struct Inner {
     trie: Arc<TokenTrie>,
-    start: StateId,
-    work: Mutex<Work>,
-}
-
-/// What grows as texts are written.
-struct Work {
-    machine: Machine,
-    masks: HashMap<StateId, Arc<TokenMask>>,
+    program: Arc<Program>,
+    /// Machines of answers that have ended, with their states and masks; each with its end ids.
+    warm: Mutex<Vec<(Machine, Arc<[u32]>)>>,
 }
 
 impl Guide {
     /// Prepares a grammar. The vocabulary should have a token for every byte that the grammar needs, as byte-level ones do;
     /// where it lacks one, an answer that gets there is stuck.
     pub fn new(grammar: Grammar, trie: Arc<TokenTrie>) -> Guide {
-        let (machine, start) = Machine::new(grammar);
-        let work = Mutex::new(Work { machine, masks: HashMap::new() });
-        Guide(Arc::new(Inner { trie, start, work }))
+        let program = Arc::new(Program::new(grammar));
+        Guide(Arc::new(Inner { trie, program, warm: Mutex::new(Vec::new()) }))
     }
 
     /// The constraint of one answer, which ends by one of `end_ids`.
     pub fn constraint(&self, end_ids: Arc<[u32]>) -> GrammarConstraint {
-        let mask = TokenMask::none(self.0.trie.vocab());
-        let mut constraint =
-            GrammarConstraint { guide: self.clone(), end_ids, state: self.0.start, has_ended: false, mask };
-        constraint.refresh();
-        constraint
-    }
-}
-
-impl Inner {
-    fn mask(&self, state: StateId) -> Arc<TokenMask> {
-        // A state or a mask is complete when it is stored: a panic in between loses nothing.
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = work.masks.get(&state) {
-            return Arc::clone(known);
+        let mut warm = self.0.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = warm.iter().position(|(_, ids)| *ids == end_ids).map(|at| warm.swap_remove(at).0);
+        drop(warm);
+        let mut machine = found.unwrap_or_else(|| Machine::new(Arc::clone(&self.0.program)));
+        let state = machine.start();
+        let nothing = TokenMask::none(self.0.trie.vocab());
+        GrammarConstraint {
+            guide: self.clone(),
+            end_ids,
+            machine: Some(machine),
+            state,
+            has_ended: false,
+            nothing,
         }
-        let mut mask = TokenMask::none(self.trie.vocab());
-        self.trie.mark(state, DEAD, |state, byte| work.machine.step(state, byte), &mut mask);
-        if work.masks.len() >= limits::GRAMMAR_MASKS_MAX {
-            work.masks.clear();
-        }
-        let mask = Arc::new(mask);
-        work.masks.insert(state, Arc::clone(&mask));
-        mask
-    }
-
-    fn step(&self, state: StateId, token: u32) -> StateId {
-        let bytes = self.trie.token_bytes(token);
-        if bytes.is_empty() {
-            return DEAD;
-        }
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        bytes.iter().fold(state, |state, &byte| work.machine.step(state, byte))
-    }
-
-    fn is_complete(&self, state: StateId) -> bool {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner).machine.is_complete(state)
     }
 }
 
 /// One answer under a grammar.
+///
+/// A mask that is asked for the first time takes a walk through the vocabulary: microseconds where few tokens are allowed,
+/// milliseconds where nearly all of 151 000 are. After that it is known.
 pub struct GrammarConstraint {
     guide: Guide,
     end_ids: Arc<[u32]>,
+    /// There until it is dropped.
+    machine: Option<Machine>,
     state: StateId,
     has_ended: bool,
-    mask: TokenMask,
+    nothing: TokenMask,
 }
 
 impl GrammarConstraint {
@@ -89,43 +65,42 @@ impl GrammarConstraint {
     pub fn new(grammar: &Grammar, trie: Arc<TokenTrie>, end_ids: Arc<[u32]>) -> GrammarConstraint {
         Guide::new(grammar.clone(), trie).constraint(end_ids)
     }
-
-    fn refresh(&mut self) {
-        self.mask.clear();
-        if self.has_ended {
-            return;
-        }
-        self.mask.add(&self.guide.0.mask(self.state));
-        let is_complete = self.guide.0.is_complete(self.state);
-        for &id in self.end_ids.iter() {
-            self.mask.set(id, is_complete);
-        }
-    }
 }
 
 impl Constraint for GrammarConstraint {
     fn mask(&mut self) -> &TokenMask {
-        &self.mask
+        let Some(machine) = self.machine.as_mut().filter(|_| !self.has_ended) else { return &self.nothing };
+        let (state, mask) = machine.mask(self.state, &self.guide.0.trie, &self.end_ids);
+        self.state = state;
+        mask
     }
 
     fn advance(&mut self, token: u32) -> Result<(), NotAllowed> {
-        if !self.mask.contains(token) {
+        if !self.mask().contains(token) {
             return Err(NotAllowed(token));
         }
         if self.end_ids.contains(&token) {
             self.has_ended = true;
-        } else {
-            self.state = self.guide.0.step(self.state, token);
+            return Ok(());
         }
-        self.refresh();
+        let Some(machine) = &mut self.machine else { return Err(NotAllowed(token)) };
+        let bytes = self.guide.0.trie.token_bytes(token).iter();
+        let led = bytes.copied().try_fold(self.state, |state, byte| machine.step(state, byte));
+        self.state = led.ok_or(NotAllowed(token))?;
         Ok(())
     }
 
     fn is_done(&self) -> bool {
-        self.has_ended || self.guide.0.is_complete(self.state)
+        self.has_ended || self.machine.as_ref().is_some_and(|machine| machine.may_end(self.state))
     }
+}
 
-    fn forced(&mut self) -> Option<u32> {
-        self.mask.single()
+impl Drop for GrammarConstraint {
+    fn drop(&mut self) {
+        let Some(machine) = self.machine.take() else { return };
+        let mut warm = self.guide.0.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        if warm.len() < limits::GRAMMAR_WARM_MAX {
+            warm.push((machine, Arc::clone(&self.end_ids)));
+        }
     }
 }

@@ -1,153 +1,282 @@
-//! A grammar at work: which states there are, and where a byte leads from each.
+//! A grammar at work: bytes in, and whether they may come.
 //!
-//! Where one is in a grammar is a set of stacks: a place, and the places to come back to when its rule ends. Sets are numbered
-//! when they are first met, and what a byte makes of them is kept, so that most steps are one look into a table. A call at the
-//! end of a rule leaves nothing to come back to, so only real nesting makes stacks grow.
+//! A state is the set of all places where the text so far may be in the grammar, each with the calls that led there. Equal
+//! states are one state, and where a byte leads is looked up once: after that a step is one table access, a mask one copy. What
+//! is remembered is bounded ([`limits::GRAMMAR_TABLE_BYTES_MAX`]); beyond that the machine forgets and begins anew. Where a
+//! grammar is so ambiguous that a text may be in more than [`limits::GRAMMAR_PLACES_MAX`] places, some of them are given up:
+//! what is allowed then is still right, but no longer all that would be.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::grammar::{Grammar, Node, NodeId, RETURN};
+use super::trie::TokenTrie;
+use crate::digest::mask::TokenMask;
 use crate::limits;
 
-/// A set of stacks.
+/// Number of a state.
 pub(super) type StateId = u32;
 
-/// Nothing more can be written.
-pub(super) const DEAD: StateId = 0;
+/// What the text so far can't go on with.
+const DEAD: StateId = 0;
+/// Not looked up yet.
 const UNKNOWN: StateId = StateId::MAX;
+/// No call.
+const BOTTOM: u32 = 0;
 
-/// A stack: its top and the rest.
-type StackId = u32;
+/// Place in the program with the calls that led there; at [`RETURN`] with none, the text may end.
+type Configuration = (NodeId, u32);
 
-/// The stack of a rule that nobody called: the root's.
-const BOTTOM: StackId = 0;
-
-pub(super) struct Machine {
+/// A grammar with what is known of it before the first byte.
+#[derive(Debug)]
+pub(super) struct Program {
     grammar: Grammar,
-    stacks: Vec<(NodeId, StackId)>,
-    stack_ids: HashMap<(NodeId, StackId), StackId>,
-    states: Vec<State>,
-    state_ids: HashMap<Box<[StackId]>, StateId>,
+    /// Bytes that no place tells apart have one class.
+    class_of: [u8; 256],
+    /// One byte of each class.
+    byte_of: Vec<u8>,
 }
 
-struct State {
-    /// Stacks that wait for a byte, ascending.
-    stacks: Box<[StackId]>,
-    /// The text may end here.
-    is_complete: bool,
-    next: Option<Box<[StateId; 256]>>,
+impl Program {
+    pub(super) fn new(grammar: Grammar) -> Program {
+        let mut begins = [false; 257];
+        for node in &grammar.nodes {
+            let Node::Bytes { ranges, .. } = node else { continue };
+            for &(from, to) in ranges.iter() {
+                begins[usize::from(from)] = true;
+                begins[usize::from(to) + 1] = true;
+            }
+        }
+        let mut program = Program { grammar, class_of: [0; 256], byte_of: Vec::new() };
+        for byte in 0..=u8::MAX {
+            if byte == 0 || begins[usize::from(byte)] {
+                program.byte_of.push(byte);
+            }
+            program.class_of[usize::from(byte)] = (program.byte_of.len() - 1) as u8;
+        }
+        program
+    }
+}
+
+/// The lazily built automaton of one grammar and one vocabulary.
+#[derive(Debug)]
+pub(super) struct Machine {
+    program: Arc<Program>,
+    /// Where a call comes back to, the call around it, and how many those are.
+    calls: Vec<(NodeId, u32, u32)>,
+    call_of: HashMap<(NodeId, u32), u32>,
+    states: Vec<Box<[Configuration]>>,
+    state_of: HashMap<Box<[Configuration]>, StateId>,
+    /// By state and class of byte.
+    table: Vec<StateId>,
+    masks: HashMap<StateId, TokenMask>,
+    /// Bytes that `states` and `calls` take, about.
+    bytes: usize,
+    /// Memory of [`Machine::close`].
+    todo: Vec<Configuration>,
+    seen: HashSet<Configuration>,
 }
 
 impl Machine {
-    /// With the state of an empty text.
-    pub(super) fn new(grammar: Grammar) -> (Machine, StateId) {
-        let dead = State { stacks: [].into(), is_complete: false, next: None };
+    pub(super) fn new(program: Arc<Program>) -> Machine {
         let mut machine = Machine {
-            stacks: vec![(RETURN, BOTTOM)],
-            stack_ids: HashMap::new(),
-            states: vec![dead],
-            state_ids: HashMap::new(),
-            grammar,
+            program,
+            calls: Vec::new(),
+            call_of: HashMap::new(),
+            states: Vec::new(),
+            state_of: HashMap::new(),
+            table: Vec::new(),
+            masks: HashMap::new(),
+            bytes: 0,
+            todo: Vec::new(),
+            seen: HashSet::new(),
         };
-        let root = machine.grammar.rules.first().copied();
-        let start = root.and_then(|root| machine.stack(root, BOTTOM));
-        let start = machine.state(start.into_iter().collect());
-        (machine, start)
+        machine.forget();
+        machine
     }
 
-    pub(super) fn is_complete(&self, state: StateId) -> bool {
-        self.states.get(state as usize).is_some_and(|state| state.is_complete)
+    /// The state before the first byte.
+    pub(super) fn start(&mut self) -> StateId {
+        let start = self.program.grammar.rules.first().copied().unwrap_or(RETURN);
+        let configurations = self.close([(start, BOTTOM)]);
+        self.state(configurations)
     }
 
-    /// Where `byte` leads.
-    pub(super) fn step(&mut self, state: StateId, byte: u8) -> StateId {
-        let known = self.states.get(state as usize).and_then(|state| state.next.as_ref());
-        match known.map_or(UNKNOWN, |next| next[usize::from(byte)]) {
-            UNKNOWN => self.find(state, byte),
-            next => next,
-        }
-    }
-
-    fn find(&mut self, state: StateId, byte: u8) -> StateId {
-        let Some(from) = self.states.get(state as usize) else { return DEAD };
-        let mut stacks = Vec::new();
-        for stack in from.stacks.to_vec() {
-            let (node, below) = self.stacks[stack as usize];
-            if let Node::Bytes { ranges, next } = &self.grammar.nodes[node as usize]
-                && ranges.iter().any(|&(from, to)| (from..=to).contains(&byte))
-            {
-                let next = *next;
-                stacks.extend(self.stack(next, below));
+    /// Where a byte leads; `None` if it may not come.
+    pub(super) fn step(&mut self, state: StateId, byte: u8) -> Option<StateId> {
+        let class = self.program.class_of[usize::from(byte)];
+        let at = state as usize * self.program.byte_of.len() + usize::from(class);
+        let next = match self.table[at] {
+            UNKNOWN => {
+                let next = self.look_up(state, self.program.byte_of[usize::from(class)]);
+                self.table[at] = next;
+                next
             }
-        }
-        let to = self.state(stacks);
-        let next = self.states[state as usize].next.get_or_insert_with(|| Box::new([UNKNOWN; 256]));
-        next[usize::from(byte)] = to;
-        to
+            known => known,
+        };
+        (next != DEAD).then_some(next)
     }
 
-    /// The stack of `node` on `below`; `None` where there are too many.
-    fn stack(&mut self, node: NodeId, below: StackId) -> Option<StackId> {
-        if let Some(&known) = self.stack_ids.get(&(node, below)) {
-            return Some(known);
-        }
-        if self.stacks.len() >= limits::GRAMMAR_STATES_MAX {
-            return None;
-        }
-        let id = self.stacks.len() as StackId;
-        self.stacks.push((node, below));
-        self.stack_ids.insert((node, below), id);
-        Some(id)
+    /// Whether the text may end.
+    pub(super) fn may_end(&self, state: StateId) -> bool {
+        self.states[state as usize].first() == Some(&(RETURN, BOTTOM))
     }
 
-    /// The state of these stacks and all that they lead to without a byte.
-    fn state(&mut self, mut todo: Vec<StackId>) -> StateId {
-        let mut seen: HashSet<StackId> = todo.iter().copied().collect();
-        let (mut waiting, mut is_complete) = (Vec::new(), false);
-        while let Some(stack) = todo.pop() {
-            let (node, below) = self.stacks[stack as usize];
-            let mut found: Vec<Option<StackId>> = Vec::new();
-            match &self.grammar.nodes[node as usize] {
-                Node::Bytes { .. } => waiting.push(stack),
-                Node::Return if below == BOTTOM => is_complete = true,
-                // What lies below is the place to come back to.
-                Node::Return => found.push(Some(below)),
-                Node::Split(options) => {
-                    let options = options.clone();
-                    found.extend(options.iter().map(|&option| self.stack(option, below)));
+    /// The tokens that may come next, and `end_ids` if the text may end. Forgets first if there is too much to remember, so the
+    /// state may have another number afterwards, which is given too.
+    pub(super) fn mask(
+        &mut self,
+        state: StateId,
+        trie: &TokenTrie,
+        end_ids: &[u32],
+    ) -> (StateId, &TokenMask) {
+        let mut state = state;
+        if self.is_full(1) && !self.masks.contains_key(&state) {
+            state = self.begin_anew(state);
+        }
+        if !self.masks.contains_key(&state) {
+            if self.masks.len() >= limits::GRAMMAR_MASKS_MAX {
+                self.masks.clear();
+            }
+            let mask = self.walk(state, trie, end_ids);
+            self.masks.insert(state, mask);
+        }
+        (state, self.masks.entry(state).or_default())
+    }
+
+    fn walk(&mut self, state: StateId, trie: &TokenTrie, end_ids: &[u32]) -> TokenMask {
+        let mut mask = TokenMask::none(trie.vocab());
+        // Single bytes first: should the walk run out of room, there is still a token for every way on.
+        for byte in 0..=u8::MAX {
+            self.step(state, byte);
+        }
+        trie.mark(state, DEAD, |state, byte| self.step(state, byte).unwrap_or(DEAD), &mut mask);
+        let may_end = self.may_end(state);
+        end_ids.iter().for_each(|&id| mask.set(id, may_end));
+        mask
+    }
+
+    fn look_up(&mut self, state: StateId, byte: u8) -> StateId {
+        let program = Arc::clone(&self.program);
+        let next: Vec<Configuration> = self.states[state as usize]
+            .iter()
+            .filter_map(|&(place, calls)| match &program.grammar.nodes[place as usize] {
+                Node::Bytes { ranges, next } => {
+                    ranges.iter().any(|&(from, to)| (from..=to).contains(&byte)).then_some((*next, calls))
                 }
+                _ => None,
+            })
+            .collect();
+        // Twice the room is never used up but by one walk through a grammar without measure.
+        if next.is_empty() || self.is_full(2) {
+            return DEAD;
+        }
+        let configurations = self.close(next);
+        self.state(configurations)
+    }
+
+    /// Everything that can be reached without a byte, sorted: places that take a byte, and the end.
+    fn close(&mut self, from: impl IntoIterator<Item = Configuration>) -> Vec<Configuration> {
+        let program = Arc::clone(&self.program);
+        let grammar = &program.grammar;
+        let mut reached = Vec::new();
+        self.seen.clear();
+        self.todo.clear();
+        self.todo.extend(from);
+        while let Some((place, calls)) = self.todo.pop() {
+            let depth = self.calls[calls as usize].2;
+            // Nothing that needs more room than there is gets anywhere near the bound, so nothing is stuck there.
+            let is_too_deep =
+                depth.saturating_add(grammar.need[place as usize]) > limits::GRAMMAR_DEPTH_MAX as u32;
+            let is_crowded = self.seen.len() >= 4 * limits::GRAMMAR_PLACES_MAX;
+            if is_too_deep || is_crowded || !self.seen.insert((place, calls)) {
+                continue;
+            }
+            match &grammar.nodes[place as usize] {
+                Node::Bytes { .. } => reached.push((place, calls)),
+                Node::Return if calls == BOTTOM => reached.push((place, calls)),
+                Node::Return => {
+                    let (back, around, _) = self.calls[calls as usize];
+                    self.todo.push((back, around));
+                }
+                Node::Split(options) => self.todo.extend(options.iter().map(|&option| (option, calls))),
                 &Node::Call { rule, next } => {
-                    let back = if next == RETURN { Some(below) } else { self.stack(next, below) };
-                    let start = self.grammar.rules[rule as usize];
-                    found.push(back.and_then(|back| self.stack(start, back)));
+                    let start = grammar.rules[rule as usize];
+                    let calls = if next == RETURN { calls } else { self.call(next, calls, depth + 1) };
+                    self.todo.push((start, calls));
                 }
             }
-            todo.extend(found.into_iter().flatten().filter(|&stack| seen.insert(stack)));
         }
-        self.numbered(waiting, is_complete)
+        reached.sort_unstable();
+        reached.truncate(limits::GRAMMAR_PLACES_MAX);
+        reached
     }
 
-    fn numbered(&mut self, mut waiting: Vec<StackId>, is_complete: bool) -> StateId {
-        if waiting.is_empty() && !is_complete {
+    fn call(&mut self, back: NodeId, around: u32, depth: u32) -> u32 {
+        let new = self.calls.len() as u32;
+        let call = *self.call_of.entry((back, around)).or_insert(new);
+        if call == new {
+            self.calls.push((back, around, depth));
+            self.bytes += 48;
+        }
+        call
+    }
+
+    fn state(&mut self, configurations: Vec<Configuration>) -> StateId {
+        if configurations.is_empty() {
             return DEAD;
         }
-        waiting.sort_unstable();
-        if is_complete {
-            // Told apart from the same stacks without an end.
-            waiting.push(BOTTOM);
+        if let Some(&state) = self.state_of.get(configurations.as_slice()) {
+            return state;
         }
-        if let Some(&known) = self.state_ids.get(&waiting[..]) {
-            return known;
+        let configurations = configurations.into_boxed_slice();
+        let state = self.states.len() as StateId;
+        self.bytes += 2 * size_of_val(&*configurations) + 96;
+        self.states.push(configurations.clone());
+        self.state_of.insert(configurations, state);
+        self.table.resize(self.states.len() * self.program.byte_of.len(), UNKNOWN);
+        state
+    }
+
+    fn is_full(&self, times: usize) -> bool {
+        self.bytes + self.table.len() * size_of::<StateId>() > times * limits::GRAMMAR_TABLE_BYTES_MAX
+    }
+
+    /// Forgets everything but this state.
+    fn begin_anew(&mut self, state: StateId) -> StateId {
+        let configurations = self.states[state as usize].to_vec();
+        let calls = std::mem::take(&mut self.calls);
+        self.forget();
+        let mut kept = Vec::with_capacity(configurations.len());
+        for (place, call) in configurations {
+            let mut chain = Vec::new();
+            let mut at = call;
+            while at != BOTTOM {
+                let (back, around, _) = calls[at as usize];
+                chain.push(back);
+                at = around;
+            }
+            let mut around = BOTTOM;
+            for (depth, back) in (1..).zip(chain.into_iter().rev()) {
+                around = self.call(back, around, depth);
+            }
+            kept.push((place, around));
         }
-        if self.states.len() >= limits::GRAMMAR_STATES_MAX {
-            return DEAD;
-        }
-        let id = self.states.len() as StateId;
-        self.state_ids.insert(waiting.clone().into(), id);
-        if is_complete {
-            waiting.pop();
-        }
-        self.states.push(State { stacks: waiting.into(), is_complete, next: None });
-        id
+        kept.sort_unstable();
+        self.state(kept)
+    }
+
+    fn forget(&mut self) {
+        self.calls.clear();
+        self.calls.push((RETURN, BOTTOM, 0));
+        self.call_of.clear();
+        self.states.clear();
+        self.state_of.clear();
+        self.table.clear();
+        self.masks.clear();
+        self.bytes = 0;
+        // The dead state.
+        self.states.push(Box::default());
+        self.table.resize(self.program.byte_of.len(), DEAD);
     }
 }

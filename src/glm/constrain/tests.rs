@@ -153,8 +153,58 @@ fn nesting_is_followed_and_calls_at_the_end_of_a_rule_cost_nothing() {
     let nested = Grammar::ebnf("root ::= \"(\" root? \")\"").unwrap();
     assert!(takes(&nested, "((()))") && !takes(&nested, "(()") && !takes(&nested, "())"));
     let list = Grammar::ebnf("root ::= [a-c] ( \",\" root )?").unwrap();
-    let long = vec!["a"; limits::GRAMMAR_STATES_MAX].join(",");
-    assert!(takes(&list, &long), "as many items as there may be states");
+    let long = vec!["a"; 10_000].join(",");
+    assert!(takes(&list, &long), "as many items as one likes");
+}
+
+/// A model that opened brackets and nothing else found none of them allowed any more, nor anything else, after 27 tokens: the
+/// room for places to come back to was used up, for every later answer too.
+#[test]
+fn no_answer_is_ever_stuck_however_it_nests() {
+    let trie = trie();
+    let guide = Guide::new(Grammar::json().unwrap(), Arc::clone(&trie));
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut constraint = guide.constraint(ended());
+        for step in 0..500 {
+            let open: Vec<u32> = constraint.mask().iter().collect();
+            assert!(!open.is_empty(), "stuck after {step} tokens");
+            let opens = |id: &&u32| b"[{\":,1".contains(trie.token_bytes(**id).first().unwrap_or(&0));
+            let deeper: Vec<u32> = open.iter().filter(opens).copied().collect();
+            let token = if deeper.is_empty() { open[0] } else { deeper[rng.usize(..deeper.len())] };
+            constraint.advance(token).unwrap();
+            if token == END {
+                break;
+            }
+        }
+    }
+    let brackets = Grammar::ebnf("root ::= \"(\" root \")\" root | \"x\"").unwrap();
+    let nested = |depth: usize| "(".repeat(depth) + "x" + &")x".repeat(depth);
+    assert!(takes(&brackets, &nested(limits::GRAMMAR_DEPTH_MAX)));
+    assert!(!takes(&brackets, &nested(limits::GRAMMAR_DEPTH_MAX + 1)));
+}
+
+#[test]
+fn what_was_forgotten_is_found_again() {
+    let trie = trie();
+    // Which of the last eighteen letters was an a: more states than are remembered.
+    let guide = Guide::new(Grammar::regex("[ab]*a[ab]{17}c").unwrap(), Arc::clone(&trie));
+    let regex = Regex::new(r"\A[ab]*a[ab]{17}c\z").unwrap();
+    for seed in 0..3 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut constraint = guide.constraint(ended());
+        let mut text = Vec::new();
+        for step in 0.. {
+            let letter = if step > 12_000 { b'c' } else { b'a' + rng.u8(..2) };
+            let token = if constraint.mask().contains(letter.into()) { letter } else { b'a' };
+            constraint.advance(token.into()).unwrap();
+            text.push(token);
+            if constraint.is_done() {
+                break;
+            }
+        }
+        assert!(text.len() > 12_000 && regex.is_match(&text[..]));
+    }
 }
 
 #[test]
@@ -175,6 +225,8 @@ fn the_dialect_is_understood() {
 fn what_is_no_grammar_is_refused_with_its_place() {
     let many = format!("root ::= \"a\"{}", "?".repeat(9));
     let deep = format!("root ::= {}", "(".repeat(100_000));
+    let links: String = (0..70).map(|n| format!("r{n} ::= r{} \"x\"\n", n + 1)).collect();
+    let chain = format!("root ::= r0\n{links}r70 ::= \"y\"");
     let large = "root ::= ((\"a\"{1000}){1000}){1000}";
     for (text, reason) in [
         ("", "rule root is missing"),
@@ -192,6 +244,7 @@ fn what_is_no_grammar_is_refused_with_its_place() {
         ("root ::= root \"a\" | \"b\"", "rule root begins with itself"),
         ("root ::= x\nx ::= y? x \"a\" | \"b\"\ny ::= \"c\"", "rule x begins with itself"),
         ("root ::= \"(\" root \")\"", "rule root can never end"),
+        (chain.as_str(), "ends only within more than 64 rules"),
         ("root ::= \"a\" ;", "';' is not understood"),
         (many.as_str(), "too many repetitions"),
         (deep.as_str(), "brackets deep"),
