@@ -54,6 +54,21 @@ fn no_saved_tokens_harm() {
     feed("kv");
 }
 
+#[test]
+fn no_tokenizer_harms() {
+    feed("tokenizer");
+}
+
+#[test]
+fn no_template_harms() {
+    feed("template");
+}
+
+#[test]
+fn no_grammar_harms() {
+    feed("grammar");
+}
+
 /// Fills the corpus of cargo-fuzz when `SEEDS` is set; otherwise only holds that there are seeds.
 #[test]
 fn seeds_can_be_written() {

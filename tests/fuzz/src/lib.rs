@@ -17,11 +17,15 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use outpost::glm::bundle::{self, Bundle};
+use outpost::glm::constrain::{Constraint, Grammar, GrammarConstraint, TokenTrie};
 use outpost::glm::engine::{Batch, Engine, EngineOptions};
 use outpost::glm::import::{self, ImportError, ImportOptions};
 use outpost::glm::kernels::{Format, KvFormat, KvShape, KvStore};
+use outpost::glm::template::{Message, Template};
+use outpost::glm::tokenizer::Tokenizer;
 use outpost::glm::weights::Weights;
 use tempfile::TempDir;
 
@@ -57,6 +61,9 @@ pub const READERS: &[Reader] = &[
     Reader { name: "onnx", read: onnx, seeds: || vec![golden("onnx/tiny.onnx")] },
     Reader { name: "manifest", read: manifest, seeds: || vec![bundle_manifest()] },
     Reader { name: "kv", read: kv, seeds: saved_tokens },
+    Reader { name: "tokenizer", read: tokenizer, seeds: || vec![small_tokenizer()] },
+    Reader { name: "template", read: template, seeds: templates },
+    Reader { name: "grammar", read: grammar, seeds: grammars },
 ];
 
 /// The header of a safetensors file.
@@ -113,6 +120,50 @@ pub fn kv(bytes: &[u8]) -> bool {
         .split_last_chunk::<4>()
         .map(|(content, _)| load_tokens(&[content, &crc32fast::hash(content).to_le_bytes()].concat()));
     load_tokens(bytes) || checked == Some(true)
+}
+
+/// A `tokenizer.json`.
+pub fn tokenizer(bytes: &[u8]) -> bool {
+    let Ok(tokenizer) = Tokenizer::from_json(bytes) else { return false };
+    let text = "It's 12345 \u{2103}:\n\n  <|user|>\u{1f525} \u{6e29}\u{5ea6}\t";
+    for ids in [tokenizer.encode(text), tokenizer.encode_with_special(text), tokenizer.encode_prompt(text)] {
+        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.len()), "an id beyond the vocabulary");
+        let _ = tokenizer.decode(&ids);
+    }
+    let guarded = tokenizer.encode_with_special(&tokenizer.guarded(text));
+    assert!(!guarded.iter().any(|&id| tokenizer.is_special(id)), "a mark in spite of its guard");
+    true
+}
+
+/// A chat template.
+pub fn template(bytes: &[u8]) -> bool {
+    let Ok(template) = Template::new(&String::from_utf8_lossy(bytes)) else { return false };
+    let talk =
+        ["system", "user", "assistant", "user"].map(|role| Message { role, content: " a </think> b\n" });
+    template.render(&talk, true).is_ok()
+}
+
+/// A grammar, as EBNF and as a pattern.
+pub fn grammar(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let ebnf = Grammar::ebnf(&text);
+    let is_taken = ebnf.is_ok();
+    let bytes: Vec<[u8; 1]> = (0..=u8::MAX).map(|byte| [byte]).collect();
+    let texts = (0..).zip(bytes.iter().map(|byte| &byte[..]));
+    let trie = Arc::new(TokenTrie::new(257, texts));
+    for grammar in [ebnf, Grammar::regex(&text)].into_iter().flatten() {
+        let mut answer = GrammarConstraint::new(&grammar, Arc::clone(&trie), Arc::new([256]));
+        for n in 0..60 {
+            let allowed: Vec<u32> = answer.mask().iter().collect();
+            assert_eq!(allowed.contains(&256), answer.is_done(), "the end is allowed where it is");
+            assert!(!allowed.is_empty(), "a dead end");
+            let Some(&token) = allowed.get(n % allowed.len().max(1)).filter(|&&token| token != 256) else {
+                break;
+            };
+            answer.advance(token).expect("what is allowed is taken");
+        }
+    }
+    is_taken
 }
 
 /// The same bytes cut, flipped, doubled, or with other numbers in them.
@@ -323,6 +374,31 @@ fn weights_at(path: &str, bytes: &[u8]) -> usize {
         // Where `gguf` says that the weights of tests/golden/gguf/tiny.gguf begin.
         _ => 6944,
     }
+}
+
+/// The golden tokenizer with its first merges only, so that a round takes no time.
+fn small_tokenizer() -> Vec<u8> {
+    let mut file: serde_json::Value =
+        serde_json::from_slice(&golden("tokenizer/tokenizer.json")).expect("the golden file is JSON");
+    let model = &mut file["model"];
+    model["vocab"].as_object_mut().expect("tokens").retain(|_, id| id.as_u64() < Some(300));
+    model["merges"].as_array_mut().expect("merges").truncate(44);
+    file.to_string().into_bytes()
+}
+
+fn templates() -> Vec<Vec<u8>> {
+    ["glm_edge", "glm4_chat", "glm4_0414"]
+        .map(|name| golden(&format!("tokenizer/templates/{name}.jinja")))
+        .into()
+}
+
+fn grammars() -> Vec<Vec<u8>> {
+    let texts = [
+        "root ::= \"(\" root \")\" root | item{1,3} [^a-y\\n]? # blank\nitem ::= \"\\u2103\" | [0-9]+ \".\"",
+        "root ::= name ( \", \" name )*\nname ::= [a-z] name | ( \"x\" | . ){2,}",
+        "(?i:ab|[^c]{2,5})*\\d+\\.\u{2103}?",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
 }
 
 fn golden(path: &str) -> Vec<u8> {
