@@ -13,6 +13,9 @@ def main():
     speed = engines.kept(engines.WORK / "speed.json") or {"rows": []}
     kl = engines.kept(engines.WORK / "quality.json") or []
     parts = [head(speed), "## Speed, start, memory", *speed_tables(speed["rows"]), short_of(speed["rows"]), "## Quality", quality_table(kl)]
+    if (reuse := engines.WORK / "reuse.txt").exists():
+        parts += ["## Reuse, batching, and the student beside its teacher", "`cargo bench --bench reuse`, one core:",
+                  f"```text\n{reuse.read_text().rstrip()}\n```"]
     Path(__file__).with_name("RESULTS.md").write_text("\n\n".join(parts) + "\n")
 
 
@@ -36,7 +39,7 @@ def head(speed):
     if when:
         lines.append(f"- measured {when[0]} to {when[-1]} UTC, load average {loads[0]:.1f} to {loads[-1]:.1f}: above 1 others worked on "
                      "the machine too, and absolute figures are lower than it could give")
-    return "\n".join(lines + [f"- {system}" for system in speed.get("systems", [])])
+    return "\n".join(lines + [f"- {told}" for told in speed.get("systems", []) + speed.get("notes", [])])
 
 
 def speed_tables(rows):

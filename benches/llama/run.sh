@@ -74,6 +74,7 @@ measure() {
     local failed=0
     "$python" "$here/speed.py" "$@" || failed=1
     "$python" "$here/quality.py" || failed=1
+    cargo bench --quiet --manifest-path "$root/Cargo.toml" --bench reuse >reuse.txt || failed=1
     "$python" "$here/results.py"
     return $failed
 }
