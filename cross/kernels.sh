@@ -17,11 +17,13 @@ RUNS=(
     "armv7-unknown-linux-gnueabihf qemu-arm /usr/arm-linux-gnueabihf cortex-a9 portable armv7_neon"
     "armv7-unknown-linux-gnueabihf qemu-arm /usr/arm-linux-gnueabihf cortex-a7 portable armv7_neon"
 )
+# Exit code where the standard libraries can't be fetched and are not here.
+OUT_OF_REACH=3
 TARGETS=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf)
 
 main() {
     packages qemu-user gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross
-    rustup target add "${TARGETS[@]}"
+    timeout 300 rustup target add "${TARGETS[@]}" || exit "$OUT_OF_REACH"
     export CARGO_TARGET_DIR=$PWD/../../target/cross CARGO_INCREMENTAL=0
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
