@@ -79,22 +79,6 @@ impl TokenMask {
             *word |= more;
         }
     }
-
-    /// Makes impossible what is not in the set: its logits, and those beyond the vocabulary, become minus infinity.
-    pub fn shut(&self, logits: &mut [f32]) {
-        let mut words = self.bits.iter();
-        for chunk in logits.chunks_mut(64) {
-            match words.next().copied().unwrap_or(0) {
-                0 => chunk.fill(f32::NEG_INFINITY),
-                u64::MAX => {}
-                word => {
-                    for (at, logit) in chunk.iter_mut().enumerate() {
-                        *logit = if word >> at & 1 == 1 { *logit } else { f32::NEG_INFINITY };
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -131,8 +115,5 @@ mod tests {
         logits[129] = f32::NAN;
         assert_eq!(mask.argmax(&logits), Some(7));
         logits[129] = 1.0;
-        mask.shut(&mut logits);
-        let left: Vec<usize> = (0..140).filter(|&id| logits[id] > f32::NEG_INFINITY).collect();
-        assert_eq!(left, [3, 7, 129]);
     }
 }

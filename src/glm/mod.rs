@@ -1,7 +1,9 @@
-//! The language model on tract: a digest worded by a small distilled student, under a grammar, in a thread of its own.
+//! The language models on tract: the shipped student that words digests, and a bigger one that an operator may bring.
 //!
-//! [`Bundle`] holds the files, [`Model`] runs the graph, [`Writer`] words one digest, [`Glm`] is the thread with its bounded
-//! queue. Whatever goes wrong here, the template words the digest and the digest says why.
+//! [`import`] makes a [`bundle`] of a checkpoint, whose [`weights`] the [`engine`] uses where they lie; [`generate`] answers several
+//! requests at a time, under a constraint of [`constrain`]. The [`student`] and the [`speaker`] are the two users of that; [`Glm`] is
+//! the thread that serves both, with bounded queues. Whatever goes wrong here, the template words the digest and the digest
+//! says why.
 
 pub mod arch;
 pub mod bundle;

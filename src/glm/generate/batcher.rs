@@ -120,18 +120,20 @@ impl Batcher {
             return;
         }
         let begun = clock::mono();
-        let outcome = self.engine.run(&self.batch).map(<[f32]>::to_vec);
-        let now = clock::mono();
-        match outcome {
+        let context = self.engine.options().context_tokens;
+        let ended = match self.engine.run(&self.batch) {
             Ok(logits) => {
-                self.pace.learn(self.batch.tokens.len(), now.since(begun));
-                self.settle(&parts, &logits, events, now);
+                self.pace.learn(self.batch.tokens.len(), clock::mono().since(begun));
+                settle(&mut self.sequences, &parts, logits, context, events)
             }
             Err(error) => {
-                for part in &parts {
-                    self.end(part.id, Ended::Failed(error.to_string()), events, now);
-                }
+                let why = Ended::Failed(error.to_string());
+                parts.iter().map(|part| (part.id, why.clone())).collect()
             }
+        };
+        let now = clock::mono();
+        for (id, why) in ended {
+            self.end(id, why, events, now);
         }
     }
 
@@ -248,21 +250,9 @@ impl Batcher {
         self.batch.logits.extend((end - part.rows..end).map(|row| row as u32));
     }
 
-    fn settle(&mut self, parts: &[Part], mut logits: &[f32], events: &mut Vec<Event>, now: Mono) {
-        let (vocab, context) = (self.engine.arch().vocab, self.engine.options().context_tokens);
-        for part in parts {
-            let (mine, rest) = logits.split_at(part.rows * vocab);
-            logits = rest;
-            let sequence = self.sequences.iter_mut().find(|s| s.id == part.id);
-            let ended = sequence.and_then(|s| s.settle(part, mine, context, events, now));
-            if let Some(why) = ended {
-                self.end(part.id, why, events, now);
-            }
-        }
-    }
-
     /// Keeps a prefix in a slot of its own, so that no prompt that begins with it is read from the start: from `file`, if that
-    /// holds it for this model, else the model reads it and the file is written. Blocks for as long as that takes.
+    /// holds it for this model, else the model reads it and the file is written. A file that can't be written (a full disk) is an
+    /// error, and the prefix is kept all the same. Blocks for as long as that takes.
     pub fn pin(
         &mut self,
         tokens: &[u32],
@@ -295,4 +285,25 @@ impl Batcher {
         }
         Ok(())
     }
+}
+
+/// Gives every sequence of a run its rows of logits; tells which ones are over.
+fn settle(
+    sequences: &mut [Sequence],
+    parts: &[Part],
+    mut logits: &[f32],
+    context_tokens: usize,
+    events: &mut Vec<Event>,
+) -> Vec<(RequestId, Ended)> {
+    let (now, rows) = (clock::mono(), parts.iter().map(|part| part.rows).sum::<usize>());
+    let vocab = logits.len().checked_div(rows).unwrap_or(0);
+    let mut ended = Vec::new();
+    for part in parts {
+        let (mine, rest) = logits.split_at(part.rows * vocab);
+        logits = rest;
+        let sequence = sequences.iter_mut().find(|s| s.id == part.id);
+        let why = sequence.and_then(|s| s.settle(part, mine, context_tokens, events, now));
+        ended.extend(why.map(|why| (part.id, why)));
+    }
+    ended
 }

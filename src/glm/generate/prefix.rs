@@ -59,19 +59,27 @@ pub(super) fn save(
     slot: u32,
 ) -> Result<(), BadPrefix> {
     let partial = path.with_extension("partial");
-    let mut to = BufWriter::new(File::create(&partial)?);
+    let written = write(&partial, model, tokens, kv, slot);
+    if written.is_err() {
+        // A full disk has no room for half a file; that it may not go away either changes nothing.
+        let _ = std::fs::remove_file(&partial);
+    }
+    written?;
+    Ok(std::fs::rename(&partial, path)?)
+}
+
+fn write(path: &Path, model: &str, tokens: &[u32], kv: &KvStore, slot: u32) -> Result<(), BadPrefix> {
+    let mut to = BufWriter::new(File::create(path)?);
     to.write_all(&head(model, tokens.len() as u32))?;
     for token in tokens {
         to.write_all(&token.to_le_bytes())?;
     }
     kv.save(slot, tokens.len() as u32, &mut to)?;
     let file = to.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)?;
-    Ok(())
+    Ok(file.sync_all()?)
 }
 
-/// Fills `slot` from a file; whatever goes wrong, the slot is empty.
+/// Fills `slot` from a file. Whatever goes wrong, the model has to read the prefix from its beginning.
 pub(super) fn load(
     path: &Path,
     model: &str,

@@ -363,4 +363,8 @@ fn a_pinned_prefix_is_read_once_and_comes_back_from_its_file() {
     let mut batcher = self::batcher(2);
     assert_eq!(batcher.pin(&prefix, "another", Some(&path)).unwrap(), PrefixSource::Model, "it was damaged");
     assert_eq!(ask(&mut batcher, 11).tokens, want);
+    let nowhere = dir.path().join("none").join("prefix.kv");
+    let mut batcher = self::batcher(2);
+    assert!(matches!(batcher.pin(&prefix, name, Some(&nowhere)), Err(BadPrefix::Saved(_))));
+    assert!(ask(&mut batcher, 11).usage.cached_tokens >= 70, "kept without its file");
 }
