@@ -84,7 +84,7 @@ pub enum BadGrammar {
 }
 
 impl Grammar {
-    /// Reads EBNF as llama.cpp's GBNF writes it; see [`ebnf`] for what is understood.
+    /// Reads EBNF as llama.cpp's GBNF writes it; `src/glm/constrain/ebnf.rs` lists what is understood.
     pub fn ebnf(text: &str) -> Result<Grammar, BadGrammar> {
         let (names, rules) = ebnf::parse(text)?;
         Grammar::build(&names, &rules)

@@ -1,7 +1,7 @@
 //! Text to token ids and back: the byte-level BPE that every dense GLM has, read from its `tokenizer.json`.
 //!
-//! A text is first parted at the tokens that stand for themselves ([`added`]), the rest by the split pattern ([`split`]), and the
-//! bytes of each piece are merged pair by pair, the pair with the lowest rank first ([`merge`]). Every byte is a token, so that
+//! A text is first parted at the tokens that stand for themselves (`added`), the rest by the split pattern (`split`), and the
+//! bytes of each piece are merged pair by pair, the pair with the lowest rank first (`merge`). Every byte is a token, so that
 //! every text has ids and every list of ids has bytes; a [`Decoder`] lets only whole characters out.
 //!
 //! Whoever writes a text must not be able to write `<|user|>` as what it means: [`Tokenizer::encode`] takes everything for text,
