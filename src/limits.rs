@@ -339,9 +339,18 @@ pub const SPOOL_RELEASES_MAX: usize = 1024;
 pub const SPOOL_REQUESTS_MAX: usize = 64;
 /// Blocks that a salvage of a damaged spool remembers (32 bytes each).
 pub const SPOOL_SALVAGE_BLOCKS_MAX: usize = 1024 * 1024;
-/// Largest database that is copied before it is opened, in bytes. A damaged log loses its readable end when it is opened;
-/// a larger one is not worth the seconds that the copy would take at every start.
-pub const SPOOL_SPARE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Blocks that a salvage puts into the active database in one commit; at most 48 KiB each.
+pub const SPOOL_SALVAGE_BATCH_BLOCKS: usize = 64;
+/// Bytes on disk at which the active database is sealed and the next one begun. A copy of one is made when it is opened.
+pub const SPOOL_DATABASE_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes on disk above which a database with nothing left in it gives way to a new one.
+pub const SPOOL_DATABASE_EMPTY_BYTES: u64 = 2 * 1024 * 1024;
+/// Sealed databases that are open at a time, for reading.
+pub const SPOOL_DATABASES_OPEN_MAX: usize = 2;
+/// Bytes moved out of a nearly empty database in one commit: what an alarm may wait behind.
+pub const SPOOL_MOVE_BYTES: usize = 1024 * 1024;
+/// Separate ranges of numbers in one sealed database; what is left of a more fragmented one is moved out.
+pub const SPOOL_RANGES_MAX: usize = 1024;
 /// Damaged databases kept for a look; older ones are deleted.
 pub const SPOOL_DAMAGED_KEPT: usize = 1;
 

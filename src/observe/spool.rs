@@ -103,3 +103,31 @@ impl Event for SpoolDamaged<'_> {
         };
     }
 }
+
+/// A sealed database did not read; what could be found in it was taken over.
+pub struct PartDamaged {
+    /// Promised records that did not read; declared as a gap.
+    pub lost_records: u64,
+}
+
+impl Event for PartDamaged {
+    const NAME: &'static str = "spool_part_damaged";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("lost_records", self.lost_records);
+    }
+}
+
+/// Databases could not be dropped, sealed or thinned out: the disk does not shrink for now.
+pub struct TidyFailed<'a> {
+    /// Why, with the next step.
+    pub error: &'a str,
+}
+
+impl Event for TidyFailed<'_> {
+    const NAME: &'static str = "spool_tidy_failed";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("error", self.error);
+    }
+}

@@ -11,9 +11,7 @@ use super::Options;
 use super::entry::{Entry, lane_key};
 use super::journal::{Journal, JournalError, Order};
 use super::meta::LaneLedger;
-use super::open::{LIVE, open_live};
-use super::queue::Spool;
-use super::sled::SledJournal;
+use super::open::{DiskSpool, LIVE, open_live};
 
 /// A spool at a glance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +118,7 @@ fn line(header: &BlockHeader, seq: u64, record: &Record) -> serde_json::Value {
     })
 }
 
-fn each(spool: &Spool<SledJournal>, visit: &mut dyn FnMut(Entry, &[u8]) -> bool) -> Result<(), InspectError> {
+fn each(spool: &DiskSpool, visit: &mut dyn FnMut(Entry, &[u8]) -> bool) -> Result<(), InspectError> {
     for &lane in Lane::ALL {
         let (from, to) = (lane_key(lane, 0), lane_key(lane, u64::MAX));
         spool.journal.scan(&from, &to, Order::Up, &mut |key, value| {
@@ -130,10 +128,9 @@ fn each(spool: &Spool<SledJournal>, visit: &mut dyn FnMut(Entry, &[u8]) -> bool)
     Ok(())
 }
 
-fn open(dir: &Path) -> Result<Spool<SledJournal>, InspectError> {
-    let live = dir.join(LIVE);
-    if !live.join("db").is_file() {
+fn open(dir: &Path) -> Result<DiskSpool, InspectError> {
+    if !dir.join(LIVE).is_dir() {
         return Err(InspectError::Missing(dir.to_owned()));
     }
-    Ok(open_live(&live, Options::default())?)
+    Ok(open_live(dir, Options::default())?)
 }

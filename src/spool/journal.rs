@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::holding::Loss;
+
 /// One change; a slice of them is applied as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
@@ -51,6 +53,22 @@ pub trait Journal {
 
     /// What the journal takes on its medium now, in bytes.
     fn bytes_on_disk(&self) -> u64;
+
+    /// Housekeeping between commits, a small step at a time. An error costs space and nothing else.
+    fn tidy(&mut self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    /// Whether a part turned out damaged and was not healed yet.
+    fn is_damaged(&self) -> bool {
+        false
+    }
+
+    /// Takes over what can be found of a part that turned out damaged, under its old keys, and tells what can't: the
+    /// caller puts gaps there. Until then it tells the same again.
+    fn heal(&mut self) -> Result<Vec<Loss>, JournalError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The disk or the database on it did not do what was asked. Never the caller's fault.
@@ -68,6 +86,9 @@ pub enum JournalError {
     /// The operating system refused.
     #[error("the spool's disk failed: {0}; check the medium (dmesg) and the directory's permissions")]
     Io(String),
+    /// The medium itself failed to read or write.
+    #[error("the spool's medium failed: {0}; look at dmesg and replace the medium")]
+    Medium(String),
     /// The database does not read as one.
     #[error("the spool's database is damaged: {0}; the next start moves it aside and salvages what reads")]
     Damaged(String),
@@ -90,6 +111,8 @@ pub struct MemDisk {
     pub applies_lying: u32,
     /// Every apply fails for want of space while this is set.
     pub full: bool,
+    /// It does not open, and no open one can be read.
+    pub unopenable: bool,
     /// Applies that succeeded.
     pub applies: u64,
 }
@@ -140,6 +163,9 @@ impl Journal for MemJournal {
             return Ok(());
         }
         let disk = self.disk();
+        if disk.unopenable {
+            return Err(JournalError::Damaged("injected".into()));
+        }
         let mut range = disk.map.range(from.to_vec()..to.to_vec());
         while let Some((key, value)) = if order == Order::Up { range.next() } else { range.next_back() } {
             if !visit(key, value) {

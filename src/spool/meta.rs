@@ -120,8 +120,9 @@ impl LaneMeta {
     }
 }
 
-/// Where the books lie in the journal.
-pub(super) const META_KEY: &[u8] = b"meta";
+/// Where the books lie in the journal: before all blocks. sled writes a page anew every few changes; behind the blocks
+/// the books would share theirs with the newest and largest ones.
+pub(super) const META_KEY: &[u8] = b"Meta";
 
 const MAGIC: &[u8; 4] = b"OPM1";
 

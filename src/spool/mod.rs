@@ -1,4 +1,4 @@
-//! Ordered, bounded, durable lanes on sled behind a four-method journal.
+//! Ordered, bounded, durable lanes on sled behind a journal.
 //!
 //! Records come in, are collected per lane, sealed into blocks and committed with a real fsync; only then are they
 //! promised. Blocks go out in order and are released when the far side has them. What has to be given up leaves a
@@ -15,7 +15,10 @@
 //! | `seal` | records into blocks that fit |
 //! | `room` | what is given up when the quota is reached |
 //! | `entry`, `meta` | keys and books |
-//! | `journal`, `sled` | the seam and what stands behind it |
+//! | `journal` | the seam to the disk |
+//! | `segments`, `holding`, `shelf` | many databases as one journal: rotation, so that the disk shrinks |
+//! | `sled` | what stands behind it |
+//! | `salvage` | finding blocks in the files of a damaged database |
 //! | `open` | opening a directory, damaged or not |
 //! | `store` | the thread and its handle |
 //! | `inspect` | looking into a spool that no agent holds |
@@ -23,6 +26,7 @@
 //! Memory does not grow with the backlog: per lane there are counters and the records not yet committed.
 
 mod entry;
+mod holding;
 mod inspect;
 mod journal;
 mod meta;
@@ -31,16 +35,21 @@ mod queue;
 mod room;
 mod salvage;
 mod seal;
+mod segments;
+mod shelf;
 mod sled;
 mod store;
 
 pub use self::entry::Entry;
+pub use self::holding::Loss;
 pub use self::inspect::{InspectError, Listed, SpoolStat, export, list, stat};
 pub use self::journal::{Journal, JournalError, MemDisk, MemJournal, Op, Order};
 pub use self::meta::LaneLedger;
-pub use self::open::{Damage, OpenError, OpenReport, open_dir};
+pub use self::open::{Damage, DiskSpool, OpenError, OpenReport, open_dir};
 pub use self::queue::{Committed, Spool, StoredBlock};
-pub use self::sled::SledJournal;
+pub use self::segments::{Segments, Sizes};
+pub use self::shelf::{MemShelf, Promised, Shelf};
+pub use self::sled::{SledJournal, SledShelf};
 pub use self::store::{SpoolStatus, StoreError, StoreHandle, Tail, start};
 
 use std::time::Duration;
@@ -51,7 +60,7 @@ use crate::wire::PerLane;
 /// How a spool behaves. The defaults fit a gateway with 1 GiB of flash to spare.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Most bytes of blocks and gaps together. The database takes up to about 2.5 times as much on the disk.
+    /// Most bytes of blocks and gaps together. The databases take up to about 2.5 times as much on the disk.
     pub bytes_max: u64,
     /// Percent of `bytes_max` that a lane keeps whatever the others need, by lane; at most 100 together.
     pub reserved_percent: PerLane<u8>,

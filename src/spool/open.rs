@@ -1,14 +1,15 @@
 //! Opening a spool's directory, whatever state it is in.
 //!
 //! ```text
-//! <dir>/journal              the database, with its newest books beside it in the file `books`
-//! <dir>/journal/db.spare     what it was before it was opened, until it has proved whole
-//! <dir>/journal.salvaging-T  a damaged one whose blocks are being taken over; if a start finds it, it begins again
-//! <dir>/journal.damaged-T    a damaged one after that, kept for a look
+//! <dir>/journal/N            databases; the highest takes the commits, with its newest books beside it in the file `books`
+//! <dir>/journal/N/db.spare   what it was before it was opened, until it has proved whole
+//! <dir>/journal.salvaging-T  damaged ones whose blocks are being taken over; if a start finds them, it begins again
+//! <dir>/journal.damaged-T    damaged ones after that, kept for a look
 //! ```
 //!
-//! What reads is admitted anew under new numbers in a new epoch; the report says what did not. A start fails only
-//! where the directory itself can't be used.
+//! Without its active database the spool has no books: what reads is admitted anew under new numbers in a new epoch; the
+//! report says what did not. A damaged database among the others costs what does not read in it, see
+//! [`Spool::heal`](super::Spool::heal). A start fails only where the directory itself can't be used.
 
 use std::fs;
 use std::io;
@@ -24,7 +25,11 @@ use super::journal::JournalError;
 use super::meta::Meta;
 use super::queue::Spool;
 use super::salvage::Finds;
-use super::sled::SledJournal;
+use super::segments::{Segments, Sizes};
+use super::sled::SledShelf;
+
+/// A spool on disk.
+pub type DiskSpool = Spool<Segments<SledShelf>>;
 
 /// How opening went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +76,7 @@ pub enum OpenError {
 }
 
 /// Opens the spool in `dir`, creating what is missing. Blocks: reads the database, or salvages it if need be.
-pub fn open_dir(
-    dir: &Path,
-    options: Options,
-    stamp: Stamp,
-) -> Result<(Spool<SledJournal>, OpenReport), OpenError> {
+pub fn open_dir(dir: &Path, options: Options, stamp: Stamp) -> Result<(DiskSpool, OpenReport), OpenError> {
     let at = |error| OpenError::Directory { dir: dir.to_owned(), error };
     // What a plant measures and says of itself is nobody else's business.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
@@ -87,7 +88,7 @@ pub fn open_dir(
         }
         return take_over(dir, &interrupted, "salvage was interrupted".into(), options, stamp);
     }
-    match open_live(&live, options.clone()) {
+    match open_live(dir, options.clone()) {
         Ok(spool) => {
             let report = report(&spool, None);
             Ok((spool, report))
@@ -101,45 +102,25 @@ pub fn open_dir(
     }
 }
 
-/// Opens a database that must be whole: readable, and not older than what was promised.
-///
-/// Where sled finds its log broken off it clears what follows, readable or not. So there is a copy until the database
-/// has proved whole; after damage it stays for the salvage.
-pub(super) fn open_live(live: &Path, options: Options) -> Result<Spool<SledJournal>, JournalError> {
-    let promised = SledJournal::promised(live);
-    keep_spare(live);
-    let opened = open_whole(live, options, promised.as_ref());
-    if !matches!(opened, Err(JournalError::Damaged(_))) {
-        // There is none if the database is new or large.
-        let _ = fs::remove_file(live.join(SPARE));
+/// Opens databases that must be whole: readable, and not older than what was promised.
+pub(super) fn open_live(dir: &Path, options: Options) -> Result<DiskSpool, JournalError> {
+    let live = dir.join(LIVE);
+    if live.join("db").is_file() {
+        return Err(JournalError::Damaged("an earlier version made it".into()));
     }
-    opened
-}
-
-fn open_whole(
-    live: &Path,
-    options: Options,
-    promised: Option<&Meta>,
-) -> Result<Spool<SledJournal>, JournalError> {
-    let spool = Spool::open(SledJournal::open(live)?, options)?;
-    spool.check()?;
+    let segments = Segments::open(SledShelf::new(live, dir.join(DAMAGED)), Sizes::default())?;
+    let promised = segments.promised();
+    let spool = Spool::open(segments, options)?;
     let (commit, epoch) = (spool.meta.commit, spool.meta.epoch);
     match promised.filter(|p| p.epoch != epoch || p.commit > commit) {
         Some(p) => {
             let read = if p.epoch == epoch { commit } else { 0 };
             Err(JournalError::Damaged(format!("its log breaks off at commit {read} of {}", p.commit)))
         }
-        None => Ok(spool),
-    }
-}
-
-/// Copies the database, unless there is a copy from a start that was cut short. Without one the salvage finds less.
-fn keep_spare(live: &Path) {
-    let (database, spare, part) = (live.join("db"), live.join(SPARE), live.join("db.part"));
-    let small = fs::metadata(&database).is_ok_and(|m| m.len() <= limits::SPOOL_SPARE_BYTES_MAX);
-    if small && !spare.exists() && fs::copy(&database, &part).and_then(|_| fs::rename(&part, &spare)).is_err()
-    {
-        let _ = fs::remove_file(part);
+        None => {
+            spool.journal.proved();
+            Ok(spool)
+        }
     }
 }
 
@@ -150,16 +131,21 @@ fn take_over(
     cause: String,
     options: Options,
     stamp: Stamp,
-) -> Result<(Spool<SledJournal>, OpenReport), OpenError> {
+) -> Result<(DiskSpool, OpenReport), OpenError> {
     let at = |error| OpenError::Directory { dir: dir.to_owned(), error };
-    let finds = Finds::search(aside);
-    let mut spool = open_live(&dir.join(LIVE), options)?;
+    let mut databases = vec![aside.to_owned()];
+    databases.extend(siblings(aside, ""));
+    let finds = Finds::search(&databases);
+    let mut spool = open_live(dir, options)?;
+    let (mut salvaged_records, mut salvaged_blocks) = (0, 0);
     let mut outcome = Ok(());
-    let (salvaged_records, salvaged_blocks) = finds.each(|records| {
+    finds.each(|block, _| {
         if outcome.is_ok() {
-            spool.admit(records);
+            salvaged_records += block.records.len() as u64;
+            salvaged_blocks += 1;
+            spool.admit(block.records);
             if spool.open_records() >= limits::SPOOL_OPEN_RECORDS {
-                outcome = spool.commit(stamp).map(drop);
+                outcome = spool.commit(stamp).and_then(|_| spool.tidy());
             }
         }
     });
@@ -168,10 +154,7 @@ fn take_over(
     let moved_to = dir.join(format!("{DAMAGED}{}", stamp.wall.0));
     fs::rename(aside, &moved_to).map_err(at)?;
     fs::File::open(dir).and_then(|d| d.sync_all()).map_err(at)?;
-    for old in siblings(dir, DAMAGED).iter().rev().skip(limits::SPOOL_DAMAGED_KEPT) {
-        // What can't be deleted stays; it only takes space.
-        let _ = fs::remove_dir_all(old);
-    }
+    prune_damaged(dir);
     let pending = |m: &Meta| m.lanes.iter().map(|l| l.pending).sum::<u64>();
     let damage = Damage {
         cause,
@@ -191,8 +174,16 @@ fn take_over(
     Ok((spool, report))
 }
 
-fn report(spool: &Spool<SledJournal>, damage: Option<Damage>) -> OpenReport {
+fn report(spool: &DiskSpool, damage: Option<Damage>) -> OpenReport {
     OpenReport { epoch: spool.epoch(), pending: spool.ledger().iter().map(|l| l.pending).sum(), damage }
+}
+
+/// Deletes all but the newest of the damaged databases that were put aside.
+pub(super) fn prune_damaged(dir: &Path) {
+    for old in siblings(dir, DAMAGED).iter().rev().skip(limits::SPOOL_DAMAGED_KEPT) {
+        // What can't be deleted stays; it only takes space.
+        let _ = fs::remove_dir_all(old);
+    }
 }
 
 /// Entries of `dir` whose name begins with `prefix`, oldest first as far as their names tell.
@@ -204,9 +195,7 @@ fn siblings(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Name of the database's directory.
+/// Name of the directory with the databases.
 pub(super) const LIVE: &str = "journal";
-/// The copy of the file `db`, beside it.
-pub(super) const SPARE: &str = "db.spare";
 const SALVAGING: &str = "journal.salvaging-";
 const DAMAGED: &str = "journal.damaged-";

@@ -10,8 +10,9 @@ use std::hash::{BuildHasher, Hasher};
 
 use crate::facts::Citation;
 use crate::limits;
+use crate::observe::{self, spool as events};
 use crate::time::{Stamp, Wall};
-use crate::wire::{BlockEncoder, BlockId, GapReason, Lane, PerLane, Record};
+use crate::wire::{BlockEncoder, BlockId, GapReason, Lane, Notice, PerLane, Record};
 
 use super::Options;
 use super::entry::{Entry, KEY_BYTES, cost_bytes, lane_key};
@@ -107,11 +108,6 @@ impl<J: Journal> Spool<J> {
         })
     }
 
-    /// Touches every lane, so that damage shows now and not when the first block is wanted.
-    pub(super) fn check(&self) -> Result<(), JournalError> {
-        Lane::ALL.iter().try_for_each(|&lane| self.oldest(lane).map(drop))
-    }
-
     /// The epoch in which records are numbered now.
     pub fn epoch(&self) -> u64 {
         self.meta.epoch
@@ -159,6 +155,7 @@ impl<J: Journal> Spool<J> {
             Some(plan) => self.run(plan)?,
             None => Committed::default(),
         };
+        self.heal(stamp)?;
         if self.is_dirty() {
             let plan = self.plan(stamp);
             let more = self.run(plan)?;
@@ -177,7 +174,12 @@ impl<J: Journal> Spool<J> {
         from: u64,
         stamp: Stamp,
     ) -> Result<Option<StoredBlock>, JournalError> {
-        let Some((entry, bytes)) = self.find(lane, from)? else {
+        let mut found = self.find(lane, from);
+        while found.is_err() && self.journal.is_damaged() {
+            self.heal(stamp)?;
+            found = self.find(lane, from);
+        }
+        let Some((entry, bytes)) = found? else {
             return self.close_hole(lane, stamp);
         };
         let (entry, bytes) = if crc32fast::hash(&bytes) == entry.crc {
@@ -238,6 +240,80 @@ impl<J: Journal> Spool<J> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes over what reads of a damaged part of the journal and puts gaps where the rest was. Says so with a notice.
+    pub fn heal(&mut self, stamp: Stamp) -> Result<(), JournalError> {
+        while self.journal.is_damaged() {
+            self.heal_part(stamp)?;
+        }
+        Ok(())
+    }
+
+    fn heal_part(&mut self, stamp: Stamp) -> Result<(), JournalError> {
+        self.settle()?;
+        let losses = self.journal.heal()?;
+        let mut meta = self.meta.clone();
+        let (mut gaps, mut tail_gap) = (Vec::new(), self.tail_gap);
+        for loss in &losses {
+            meta.lanes[loss.lane.index()].evict(GapReason::Corrupt, loss.records);
+            for &(first, last) in &loss.ranges {
+                gaps.push(self.seal_gap(BlockId { lane: loss.lane, first, last }, GapReason::Corrupt, stamp));
+                let tail = &mut tail_gap[loss.lane.index()];
+                *tail = tail.filter(|(gap, _)| gap.id.last < first || last < gap.id.first);
+            }
+        }
+        let lost = losses.iter().map(|loss| loss.records).sum();
+        let mut plan = self.finish_plan(Vec::new(), meta, gaps, lost);
+        // They stand in the middle, not at the tail.
+        plan.tail_gap = tail_gap;
+        plan.done.blocks.clear();
+        self.run(plan)?;
+        observe::emit(&events::PartDamaged { lost_records: lost });
+        self.admit(vec![damage_notice(lost, stamp)]);
+        match self.recount() {
+            // The next part to be healed; lanes are counted again after it.
+            Err(_) if self.journal.is_damaged() => Ok(()),
+            counted => counted,
+        }
+    }
+
+    /// Applies what is half done, so that books and journal agree.
+    fn settle(&mut self) -> Result<(), JournalError> {
+        if let Some(plan) = self.stuck.take() {
+            self.run(plan)?;
+        }
+        if !self.released.is_empty() {
+            let plan = self.finish_plan(Vec::new(), self.meta.clone(), Vec::new(), 0);
+            self.run(plan)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the lanes' bytes anew: nobody knows what weight was lost.
+    fn recount(&mut self) -> Result<(), JournalError> {
+        for &lane in Lane::ALL {
+            let mut bytes = 0;
+            self.journal.scan(
+                &lane_key(lane, 0),
+                &lane_key(lane, u64::MAX),
+                Order::Up,
+                &mut |_, value| {
+                    bytes += cost_bytes(value.len());
+                    true
+                },
+            )?;
+            self.meta.lanes[lane.index()].bytes = bytes;
+        }
+        let plan = self.finish_plan(Vec::new(), self.meta.clone(), Vec::new(), 0);
+        self.run(plan).map(drop)
+    }
+
+    /// Housekeeping of the journal, a small step; see [`Journal::tidy`].
+    ///
+    /// Waits for a refused commit: nobody knows yet which books are the ones on the disk.
+    pub fn tidy(&mut self) -> Result<(), JournalError> {
+        if self.stuck.is_some() { Ok(()) } else { self.journal.tidy() }
     }
 
     /// The books, per lane.
@@ -457,6 +533,16 @@ impl<J: Journal> Spool<J> {
         self.run(plan)?;
         Ok(Some(block))
     }
+}
+
+fn damage_notice(lost: u64, stamp: Stamp) -> Record {
+    Record::Notice(Notice {
+        code: "spool_damaged".into(),
+        text: format!(
+            "A part of the spool was damaged. {lost} records in it did not read and are declared as lost."
+        ),
+        at: stamp.wall,
+    })
 }
 
 /// Drops the memory of a tail gap that is no more.

@@ -58,8 +58,12 @@ impl<J: Journal> Spool<J> {
             if newest_first && self.refuse_new(lane, reason, meta, sealed, stamp, &mut progress) {
                 continue;
             }
-            // A journal that can't be read will refuse the commit as well; the books stay right either way.
-            let won = self.evict_stored(lane, excess, reason, meta, ops, stamp, &mut progress).unwrap_or(0);
+            let won = match self.evict_stored(lane, excess, reason, meta, ops, stamp, &mut progress) {
+                // Over the quota until the damaged part is healed, which the next commit begins with.
+                Err(JournalError::Damaged(_)) => break,
+                // A journal that can't be read will refuse the commit as well; the books stay right either way.
+                won => won.unwrap_or(0),
+            };
             if won == 0 && !self.refuse_new(lane, reason, meta, sealed, stamp, &mut progress) {
                 progress.exhausted[lane.index()] = true;
             }

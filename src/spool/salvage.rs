@@ -7,15 +7,14 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::limits;
 use crate::wire::block::block_length_at;
-use crate::wire::{BlockId, Body, Record, decode_block, decode_header};
+use crate::wire::{Block, BlockId, Body, decode_block, decode_header};
 
 use super::meta::Meta;
-use super::open::SPARE;
-use super::sled::SledJournal;
+use super::sled::{SPARE, SledJournal};
 
 /// What was found: places of blocks in order of lane and sequence, and the newest books.
 pub(super) struct Finds {
@@ -26,7 +25,7 @@ pub(super) struct Finds {
 
 /// Where a block lies.
 struct Find {
-    file: u8,
+    file: u16,
     offset: u64,
     length: u32,
     epoch: u64,
@@ -34,33 +33,32 @@ struct Find {
 }
 
 impl Finds {
-    /// Searches the database directory `dir`. What can't be read counts as not found.
-    pub fn search(dir: &Path) -> Self {
-        let mut finds = Finds { files: Vec::new(), blocks: Vec::new(), meta: SledJournal::promised(dir) };
-        let blobs = std::fs::read_dir(dir.join("blobs")).into_iter().flatten().flatten().map(|e| e.path());
-        for path in [dir.join("db"), dir.join(SPARE)].into_iter().chain(blobs).take(usize::from(u8::MAX)) {
-            if let Ok(file) = File::open(path) {
-                finds.search_file(&file);
-                finds.files.push(file);
-            }
+    /// Searches the database directories `dirs`. What can't be read counts as not found.
+    pub fn search(dirs: &[PathBuf]) -> Self {
+        let newest = dirs.iter().filter_map(|dir| SledJournal::promised(dir)).max_by_key(|meta| meta.commit);
+        let mut finds = Finds { files: Vec::new(), blocks: Vec::new(), meta: newest };
+        let paths = dirs.iter().flat_map(|dir| {
+            let blobs =
+                std::fs::read_dir(dir.join("blobs")).into_iter().flatten().flatten().map(|e| e.path());
+            [dir.join("db"), dir.join(SPARE)].into_iter().chain(blobs)
+        });
+        for file in paths.filter_map(|path| File::open(path).ok()).take(usize::from(u16::MAX)) {
+            finds.search_file(&file);
+            finds.files.push(file);
         }
         finds.settle();
         finds
     }
 
-    /// Shows the records of each block found, block by block; returns how many records and blocks there were.
-    pub fn each(&self, mut take: impl FnMut(Vec<Record>)) -> (u64, u64) {
-        let (mut records, mut blocks) = (0, 0);
+    /// Shows each block found with its bytes, in order of lane and sequence.
+    pub fn each(&self, mut take: impl FnMut(Block, Vec<u8>)) {
         for find in &self.blocks {
             let mut bytes = vec![0; find.length as usize];
             let read = self.files[usize::from(find.file)].read_exact_at(&mut bytes, find.offset);
             if let Some(block) = read.ok().and_then(|()| decode_block(&bytes).ok()) {
-                records += block.records.len() as u64;
-                blocks += 1;
-                take(block.records);
+                take(block, bytes);
             }
         }
-        (records, blocks)
     }
 
     fn search_file(&mut self, file: &File) {
@@ -89,7 +87,7 @@ impl Finds {
             && header.body == Body::Records
             && self.blocks.len() < limits::SPOOL_SALVAGE_BLOCKS_MAX
         {
-            let file = self.files.len() as u8;
+            let file = self.files.len() as u16;
             self.blocks.push(Find {
                 file,
                 offset,

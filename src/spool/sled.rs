@@ -21,8 +21,12 @@ use std::path::{Path, PathBuf};
 
 use crate::limits;
 
+use super::entry::Entry;
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::{META_KEY, Meta};
+use super::open::prune_damaged;
+use super::salvage::Finds;
+use super::shelf::{Promised, Shelf};
 
 /// A database directory.
 pub struct SledJournal {
@@ -126,6 +130,97 @@ fn books(op: &Op) -> Option<&[u8]> {
     }
 }
 
+/// sled databases in a directory, each in one of its own, named by its number in eight digits.
+pub struct SledShelf {
+    dir: PathBuf,
+    /// Where damaged ones are put.
+    aside: PathBuf,
+}
+
+impl SledShelf {
+    /// The databases in `dir`; damaged ones go beside it, to `aside` with their number appended.
+    pub fn new(dir: PathBuf, aside: PathBuf) -> Self {
+        Self { dir, aside }
+    }
+
+    fn at(&self, id: u64) -> PathBuf {
+        self.dir.join(format!("{id:08}"))
+    }
+}
+
+impl Shelf for SledShelf {
+    type Db = SledJournal;
+
+    fn ids(&self) -> Result<Vec<u64>, JournalError> {
+        let entries = match std::fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(io_error(e)),
+        };
+        let id = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut ids: Vec<u64> = entries.flatten().filter_map(id).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Where sled finds its log broken off it clears what follows, readable or not. So there is a copy until the database
+    /// has proved whole; after damage it stays for the salvage.
+    fn open(&self, id: u64) -> Result<SledJournal, JournalError> {
+        keep_spare(&self.at(id));
+        SledJournal::open(&self.at(id))
+    }
+
+    fn proved(&self, id: u64) {
+        // There is none if the database is new.
+        let _ = std::fs::remove_file(self.at(id).join(SPARE));
+    }
+
+    fn remove(&self, id: u64) -> Result<(), JournalError> {
+        match std::fs::remove_dir_all(self.at(id)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(io_error(e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_aside(&self, id: u64) -> Result<(), JournalError> {
+        let mut target = self.aside.clone().into_os_string();
+        target.push(format!("{id:08}"));
+        match std::fs::rename(self.at(id), target) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(io_error(e)),
+            _ => self.aside.parent().into_iter().for_each(prune_damaged),
+        }
+        Ok(())
+    }
+
+    fn salvage(&self, id: u64, take: &mut dyn FnMut(Entry, Vec<u8>)) {
+        Finds::search(&[self.at(id)]).each(|block, bytes| {
+            let crc = crc32fast::hash(&bytes);
+            take(Entry { id: block.header.id(), gap: None, sealed: block.header.sealed.wall, crc }, bytes);
+        });
+    }
+
+    fn promised(&self, id: u64) -> Option<Promised> {
+        SledJournal::promised(&self.at(id)).map(|meta| Promised { epoch: meta.epoch, commit: meta.commit })
+    }
+
+    fn bytes_on_disk(&self, id: u64) -> u64 {
+        std::fs::metadata(self.at(id).join("db")).map_or(0, |m| m.blocks().saturating_mul(512))
+    }
+}
+
+/// Copies the database, unless there is a copy from a start that was cut short. Without one the salvage finds less.
+fn keep_spare(dir: &Path) {
+    let (database, spare, part) = (dir.join("db"), dir.join(SPARE), dir.join("db.part"));
+    let there = database.is_file() && !spare.exists();
+    if there && std::fs::copy(&database, &part).and_then(|_| std::fs::rename(&part, &spare)).is_err() {
+        let _ = std::fs::remove_file(part);
+    }
+}
+
+fn io_error(error: std::io::Error) -> JournalError {
+    sorted(::sled::Error::Io(error))
+}
+
 fn open(dir: &Path) -> Result<Opened, JournalError> {
     guarded(|| {
         let db = ::sled::Config::default()
@@ -169,6 +264,9 @@ fn sorted(error: ::sled::Error) -> JournalError {
         ::sled::Error::Io(e) => match e.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::Full,
             ErrorKind::UnexpectedEof | ErrorKind::InvalidData => JournalError::Damaged(e.to_string()),
+            _ if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                JournalError::Medium(e.to_string())
+            }
             _ => JournalError::Io(e.to_string()),
         },
         other => JournalError::Damaged(other.to_string()),
@@ -180,6 +278,8 @@ fn lock_path(message: &str) -> String {
     message.split('"').nth(1).unwrap_or("the spool").to_owned()
 }
 
+/// The copy of the file `db`, beside it.
+pub(super) const SPARE: &str = "db.spare";
 const BOOKS: &str = "books";
 /// Many times what books take.
 const BOOKS_BYTES_MAX: u64 = 4096;

@@ -16,11 +16,11 @@ use crate::observe::{self, spool as events};
 use crate::time::{Mono, Wall};
 use crate::wire::{Lane, PerLane, Record};
 
+use super::Options;
 use super::journal::JournalError;
 use super::meta::LaneLedger;
-use super::open::{OpenError, OpenReport, open_dir};
-use super::queue::{Spool, StoredBlock};
-use super::{Options, SledJournal};
+use super::open::{DiskSpool, OpenError, OpenReport, open_dir};
+use super::queue::StoredBlock;
 
 /// The other end of the thread `store`. Cloning is cheap; when the last clone goes, the thread commits and ends.
 #[derive(Clone)]
@@ -110,7 +110,7 @@ impl StoreHandle {
         self.ask(|reply| Request::Admit { records, numbered: None, durable: Some(reply) }).await
     }
 
-    /// The first promised block of `lane` whose last record is `from` or later; see [`Spool::fetch`].
+    /// The first promised block of `lane` whose last record is `from` or later; see [`Spool::fetch`](super::Spool::fetch).
     pub async fn fetch(&self, lane: Lane, from: u64) -> Result<Option<StoredBlock>, StoreError> {
         Ok(self.ask(|reply| Request::Fetch { lane, from, reply }).await??)
     }
@@ -125,7 +125,7 @@ impl StoreHandle {
         Ok(self.ask(|reply| Request::FetchRun { lane, from, blocks_max, reply }).await??)
     }
 
-    /// Up to `blocks_max` blocks in a row for a mere look; see [`Spool::peek`].
+    /// Up to `blocks_max` blocks in a row for a mere look; see [`Spool::peek`](super::Spool::peek).
     pub async fn peek_run(
         &self,
         lane: Lane,
@@ -135,12 +135,12 @@ impl StoreHandle {
         Ok(self.ask(|reply| Request::PeekRun { lane, from, blocks_max, reply }).await??)
     }
 
-    /// The far side has everything up to `through` and the ranges in `also`; see [`Spool::release`].
+    /// The far side has everything up to `through` and the ranges in `also`; see [`Spool::release`](super::Spool::release).
     pub async fn release(&self, lane: Lane, through: u64, also: Vec<(u64, u64)>) -> Result<(), StoreError> {
         self.send(Request::Release { lane, through, also }).await
     }
 
-    /// The far side refuses the block that begins at `first` for good; see [`Spool::refuse`].
+    /// The far side refuses the block that begins at `first` for good; see [`Spool::refuse`](super::Spool::refuse).
     pub async fn refuse(&self, lane: Lane, first: u64) -> Result<(), StoreError> {
         self.send(Request::Refuse { lane, first }).await
     }
@@ -207,7 +207,7 @@ enum Request {
 }
 
 struct Store {
-    spool: Spool<SledJournal>,
+    spool: DiskSpool,
     inbox: Receiver<Request>,
     tail: Sender<Tail>,
     dir: PathBuf,
@@ -332,6 +332,13 @@ impl Store {
         observe::emit(&events::Committed { evicted, bytes: self.spool.bytes(), pending });
         self.note_evicting(evicted > 0, ledger.iter().map(LaneLedger::evicted_total).sum());
         let _ = self.tail.force_send(self.tail_now());
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if let Err(error) = self.spool.tidy() {
+            observe::emit(&events::TidyFailed { error: &error.to_string() });
+        }
     }
 
     /// A line in the log when giving up begins and when it ends, not for every block.
@@ -350,6 +357,8 @@ impl Store {
         let text = error.to_string();
         observe::emit(&events::CommitFailed { error: &text, waiting: self.spool.open_records() });
         self.last_error = Some(text);
+        // What failed may be mended by a commit, which heals what is damaged.
+        self.deadline.get_or_insert(clock::mono() + self.options.commit_interval.max(RETRY_MIN));
     }
 
     fn answer_waiting(&mut self) {

@@ -68,6 +68,23 @@ impl RangeSet {
         self.ranges.get(at).copied().filter(|r| r.0 <= seq)
     }
 
+    /// Whether any number of `first..=last` is a member.
+    pub fn intersects(&self, first: u64, last: u64) -> bool {
+        self.first_from(first).is_some_and(|at| at <= last)
+    }
+
+    /// Lowest member that is `from` or more.
+    pub fn first_from(&self, from: u64) -> Option<u64> {
+        let at = self.ranges.partition_point(|r| r.1 < from);
+        self.ranges.get(at).map(|r| r.0.max(from))
+    }
+
+    /// Highest member below `to`.
+    pub fn last_before(&self, to: u64) -> Option<u64> {
+        let at = self.ranges.partition_point(|r| r.0 < to);
+        self.ranges[..at].last().map(|r| r.1.min(to - 1))
+    }
+
     /// Members of `first..=last`, ascending ranges.
     pub fn within(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let from = self.ranges.partition_point(|r| r.1 < first);
@@ -162,6 +179,9 @@ mod tests {
                 let expected: Vec<u64> = (1..=70).filter(|n| !model.contains(n)).collect();
                 prop_assert_eq!(missing, expected);
                 prop_assert_eq!(set.covers(first, last), (first..=last).all(|n| model.contains(&n)));
+                prop_assert_eq!(set.intersects(first, last), (first..=last).any(|n| model.contains(&n)));
+                prop_assert_eq!(set.first_from(first), model.range(first..).next().copied());
+                prop_assert_eq!(set.last_before(first), model.range(..first).next_back().copied());
                 prop_assert_eq!(set.through(0), (1..).take_while(|n| model.contains(n)).last().unwrap_or(0));
             }
         }

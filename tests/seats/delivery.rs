@@ -140,7 +140,7 @@ fn a_damaged_spool_does_not_stop_the_agent() {
     }
     agent.kill();
     let before = spool::stat(&site.spool_dir()).unwrap();
-    damage(&site.spool_dir().join("journal").join("db"), 900);
+    damage(&site.spool_dir().join("journal").join("00000001").join("db"), 900);
 
     let mut aggregator = site.aggregator();
     agent.restart();

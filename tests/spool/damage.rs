@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use outpost::spool::{OpenReport, Options, SledJournal, Spool, export, list, open_dir, stat};
+use outpost::spool::{DiskSpool, OpenReport, Options, SledJournal, export, list, open_dir, stat};
 use outpost::wire::Lane;
 use tempfile::TempDir;
 
 use super::{assert_balanced, noise, notice, reading, readings, records, stamp, walk};
 
-fn open(dir: &Path) -> (Spool<SledJournal>, OpenReport) {
+fn open(dir: &Path) -> (DiskSpool, OpenReport) {
     open_dir(dir, Options::default(), stamp(0)).unwrap()
 }
 
@@ -67,17 +67,17 @@ fn copy_dir(from: &Path, to: &Path) {
 fn no_damage_to_the_files_keeps_the_spool_from_starting() {
     let whole = TempDir::new().unwrap();
     filled(whole.path());
-    let length = fs::metadata(whole.path().join("journal/db")).unwrap().len();
+    let length = fs::metadata(whole.path().join("journal/00000001/db")).unwrap().len();
     for cut in 0..24_u64 {
         let dir = TempDir::new().unwrap();
         copy_dir(whole.path(), dir.path());
-        let db = dir.path().join("journal/db");
+        let db = dir.path().join("journal/00000001/db");
         let mut bytes = fs::read(&db).unwrap();
         match cut % 4 {
             0 => bytes.truncate((length * cut / 24) as usize),
             1 => (0..8).for_each(|i| bytes[((cut * 977 + i * 131) % 20_000) as usize] ^= 0xff),
             2 => bytes[(cut * 500) as usize..][..600].fill(0),
-            _ => fs::write(dir.path().join("journal/conf"), b"not a configuration").unwrap(),
+            _ => fs::write(dir.path().join("journal/00000001/conf"), b"not a configuration").unwrap(),
         }
         fs::write(&db, &bytes).unwrap();
         let (mut spool, report) = open(dir.path());
@@ -100,7 +100,7 @@ fn what_reads_of_a_damaged_spool_is_salvaged_and_the_rest_is_declared() {
     let dir = TempDir::new().unwrap();
     let epoch = filled(dir.path());
     // Its configuration gone bad, sled refuses; the log is whole.
-    fs::write(dir.path().join("journal/conf"), b"not a configuration").unwrap();
+    fs::write(dir.path().join("journal/00000001/conf"), b"not a configuration").unwrap();
     let (mut spool, report) = open(dir.path());
     let damage = report.damage.unwrap();
     assert_eq!(damage.epoch_before, Some(epoch));
@@ -120,14 +120,14 @@ fn what_reads_of_a_damaged_spool_is_salvaged_and_the_rest_is_declared() {
 fn a_log_that_breaks_off_in_the_middle_is_salvaged_instead_of_going_back_in_silence() {
     let whole = TempDir::new().unwrap();
     let epoch = filled(whole.path());
-    let database = fs::read(whole.path().join("journal/db")).unwrap();
+    let database = fs::read(whole.path().join("journal/00000001/db")).unwrap();
     let (mut went_back, mut salvaged) = (0, 0);
     for at in (0..database.len()).step_by(database.len() / 40) {
         let dir = TempDir::new().unwrap();
         copy_dir(whole.path(), dir.path());
         let mut bytes = database.clone();
         bytes[at] ^= 0x10;
-        fs::write(dir.path().join("journal/db"), bytes).unwrap();
+        fs::write(dir.path().join("journal/00000001/db"), bytes).unwrap();
         let (mut spool, report) = open(dir.path());
         let kept = records(&walk(&mut spool, Lane::Raw)).len() as u64;
         match report.damage {
@@ -151,7 +151,7 @@ fn a_salvage_that_was_cut_short_begins_again() {
     filled(dir.path());
     fs::rename(dir.path().join("journal"), dir.path().join("journal.salvaging-1")).unwrap();
     // What the first attempt had taken over before it was killed.
-    drop(SledJournal::open(&dir.path().join("journal")).unwrap());
+    drop(SledJournal::open(&dir.path().join("journal/00000001")).unwrap());
     let (mut spool, report) = open(dir.path());
     assert_eq!(report.damage.unwrap().salvaged_records, 300);
     assert_eq!(records(&walk(&mut spool, Lane::Raw)).len(), 300);
@@ -205,5 +205,5 @@ fn sled_never_keeps_blocks_outside_the_file_that_is_synced() {
         spool.commit(stamp(turn)).unwrap();
     }
     assert!(spool.bytes() > 2_000_000);
-    assert_eq!(fs::read_dir(dir.path().join("journal/blobs")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(dir.path().join("journal/00000001/blobs")).unwrap().count(), 0);
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod model;
 mod queue;
+mod rotation;
 mod store;
 
 use outpost::reading::{ChannelId, Reading};

@@ -1,0 +1,499 @@
+//! Many databases as one journal: the newest takes every commit, the others are only read and disappear when nothing in
+//! them is wanted any more. So the disk shrinks, a large spool opens as fast as a small one, and damage stays where it
+//! happened.
+//!
+//! ```text
+//! apply -> active database: blocks, books, and what each sealed one still holds
+//! tidy  -> drop what is empty, seal what is full, move out what is left in nearly empty ones
+//! ```
+//!
+//! A commit is one batch in one database, so it is atomic as before. Deleting a block in a sealed database is taking its
+//! numbers off the list of what that one holds ([`Holding`]), which the active one keeps. Whatever is put shadows what
+//! older databases hold of the same numbers; moving a block is therefore nothing but putting it again.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::limits;
+use crate::wire::Lane;
+
+use super::entry::{Entry, lane_key};
+use super::holding::{Holding, Loss};
+use super::journal::{Journal, JournalError, Op, Order};
+use super::meta::META_KEY;
+use super::shelf::{Promised, Shelf};
+
+/// Several databases, one journal.
+pub struct Segments<S: Shelf> {
+    shelf: S,
+    sizes: Sizes,
+    active: Active<S::Db>,
+    sealed: BTreeMap<u64, Holding>,
+    /// Sealed databases that were dropped and still stand in the active one's list.
+    dropped: BTreeSet<u64>,
+    reading: RefCell<Reading<S::Db>>,
+}
+
+/// When a database is sealed, and how much is moved at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes on disk at which the active database is sealed.
+    pub full_bytes: u64,
+    /// Bytes on disk above which a database in which nothing is left is replaced by a new one.
+    pub empty_bytes: u64,
+    /// Bytes moved from a nearly empty database in one step.
+    pub move_bytes: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            full_bytes: limits::SPOOL_DATABASE_BYTES,
+            empty_bytes: limits::SPOOL_DATABASE_EMPTY_BYTES,
+            move_bytes: limits::SPOOL_MOVE_BYTES,
+        }
+    }
+}
+
+struct Active<D> {
+    id: u64,
+    db: D,
+    holding: Holding,
+}
+
+/// Sealed databases that are open, the latest used last, and those that turned out damaged.
+struct Reading<D> {
+    open: VecDeque<(u64, D)>,
+    damaged: BTreeSet<u64>,
+}
+
+/// The books' changes of one commit, taken over once it is durable.
+struct Changes {
+    active: Holding,
+    sealed: BTreeMap<u64, Holding>,
+}
+
+impl<S: Shelf> Segments<S> {
+    /// Opens what stands on `shelf`; makes the first database where there is none.
+    pub fn open(shelf: S, sizes: Sizes) -> Result<Self, JournalError> {
+        let mut ids = shelf.ids()?;
+        let active = loop {
+            let id = ids.pop().unwrap_or(1);
+            let db = shelf.open(id)?;
+            if ids.is_empty() || db.get(META_KEY)?.is_some() {
+                break Active { id, holding: holding_of(&db)?, db };
+            }
+            if shelf.promised(id).is_some() {
+                return Err(JournalError::Damaged("its log breaks off before the first commit".into()));
+            }
+            // Made for a rotation whose first commit never came: everything is still in the one before.
+            drop(db);
+            shelf.remove(id)?;
+        };
+        let mut sealed = listed(&active.db)?;
+        let missing = |id: &&u64| !ids.contains(id);
+        let damaged = sealed.iter().filter(|(_, held)| !held.is_empty()).map(|(id, _)| id).filter(missing);
+        let damaged = damaged.copied().collect();
+        let dropped = sealed.iter().filter(|(_, held)| held.is_empty()).map(|(id, _)| *id).collect();
+        for &id in &ids {
+            // Dropped before the last stop, or never in use.
+            if sealed.get(&id).is_none_or(Holding::is_empty) {
+                shelf.remove(id)?;
+            }
+        }
+        sealed.retain(|_, held| !held.is_empty());
+        let reading = RefCell::new(Reading { open: VecDeque::new(), damaged });
+        Ok(Self { shelf, sizes, active, sealed, dropped, reading })
+    }
+
+    /// The books and the databases agree: copies made before opening may go.
+    pub(super) fn proved(&self) {
+        self.shelf.proved(self.active.id);
+    }
+
+    /// The newest books that the active database should have.
+    pub(super) fn promised(&self) -> Option<Promised> {
+        self.shelf.promised(self.active.id)
+    }
+
+    /// Databases that stand on the shelf.
+    pub fn databases(&self) -> usize {
+        1 + self.sealed.len()
+    }
+
+    /// What `ops` mean for the lists, and for the active database.
+    fn translate(&self, ops: &[Op]) -> (Vec<Op>, Changes) {
+        let mut changes = Changes { active: self.active.holding.clone(), sealed: BTreeMap::new() };
+        let mut batch = Vec::with_capacity(ops.len() + 1);
+        for op in ops {
+            match op {
+                Op::Put { key, value } => {
+                    if let Some(entry) = Entry::from_key(key) {
+                        self.shadow(&entry, &mut changes);
+                        changes.active.insert(&entry, value.len());
+                    }
+                    batch.push(op.clone());
+                }
+                Op::Delete { key } => match Entry::from_key(key) {
+                    // It may have been deleted by an attempt that took effect and failed nevertheless.
+                    Some(entry) if changes.active.holds(&entry) => {
+                        changes.active.remove(entry.id);
+                        batch.push(op.clone());
+                    }
+                    Some(entry) => self.shadow(&entry, &mut changes),
+                    None => batch.push(op.clone()),
+                },
+            }
+        }
+        let lists =
+            changes.sealed.iter().map(|(&id, held)| Op::Put { key: list_key(id), value: held.encode() });
+        batch.extend(lists);
+        batch.extend(self.dropped.iter().map(|&id| Op::Delete { key: list_key(id) }));
+        (batch, changes)
+    }
+
+    /// Takes the numbers of `entry` off the lists of sealed databases.
+    fn shadow(&self, entry: &Entry, changes: &mut Changes) {
+        for (&id, held) in &self.sealed {
+            if changes.sealed.get(&id).unwrap_or(held).touches(entry.id) {
+                changes.sealed.entry(id).or_insert_with(|| held.clone()).remove(entry.id);
+            }
+        }
+    }
+
+    /// Drops the sealed databases that hold nothing any more.
+    fn drop_empty(&mut self) -> Result<(), JournalError> {
+        let empty: Vec<u64> =
+            self.sealed.iter().filter(|(_, held)| held.is_empty()).map(|(id, _)| *id).collect();
+        for id in empty {
+            let reading = self.reading.get_mut();
+            reading.open.retain(|(open, _)| *open != id);
+            if reading.damaged.contains(&id) {
+                self.shelf.set_aside(id)?;
+            } else {
+                self.shelf.remove(id)?;
+            }
+            reading.damaged.remove(&id);
+            self.sealed.remove(&id);
+            self.dropped.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new database: books and lists move there, blocks stay where they are.
+    fn rotate(&mut self) -> Result<(), JournalError> {
+        let Some(books) = self.active.db.get(META_KEY)? else { return Ok(()) };
+        let id = self.active.id + 1;
+        let mut db = self.shelf.open(id)?;
+        let mut ops = vec![Op::Put { key: META_KEY.to_vec(), value: books }];
+        let before = (&self.active.id, &self.active.holding);
+        for (&id, held) in self.sealed.iter().chain([before]) {
+            ops.push(Op::Put { key: list_key(id), value: held.encode() });
+        }
+        if let Err(error) = db.apply(&ops) {
+            drop(db);
+            // Without books in it the next start removes it if this can't.
+            let _ = self.shelf.remove(id);
+            return Err(error);
+        }
+        self.shelf.proved(id);
+        let before = std::mem::replace(&mut self.active, Active { id, db, holding: Holding::default() });
+        self.sealed.insert(before.id, before.holding);
+        self.reading.get_mut().keep(before.id, before.db);
+        self.dropped.clear();
+        Ok(())
+    }
+
+    /// Puts a part of what `id` still holds into the active database.
+    fn move_out(&mut self, id: u64) -> Result<(), JournalError> {
+        let (mut ops, mut bytes) = (Vec::new(), 0);
+        let held = self.sealed.get(&id).cloned().unwrap_or_default();
+        self.with_sealed(id, &mut |db| {
+            each_entry(db, &mut |entry, value| {
+                if held.holds(&entry) {
+                    bytes += value.len();
+                    ops.push(Op::Put { key: entry.key().to_vec(), value: value.to_vec() });
+                }
+                bytes < self.sizes.move_bytes
+            })
+        })?;
+        self.apply(&ops)
+    }
+
+    /// Puts what is found in the files of the damaged database `id` into the active one.
+    fn salvage(&mut self, id: u64) -> Result<(), JournalError> {
+        self.reading.get_mut().open.retain(|(open, _)| *open != id);
+        let held = self.sealed.get(&id).cloned().unwrap_or_default();
+        let (mut seen, mut ops) = (BTreeSet::new(), Vec::new());
+        self.shelf.salvage(id, &mut |entry, value| {
+            if held.holds(&entry) && seen.insert(entry.key()) {
+                ops.push(Op::Put { key: entry.key().to_vec(), value });
+            }
+        });
+        ops.chunks(limits::SPOOL_SALVAGE_BATCH_BLOCKS).try_for_each(|batch| self.apply(batch))
+    }
+
+    /// Runs `look` on a sealed database, opening it if need be.
+    fn with_sealed(
+        &self,
+        id: u64,
+        look: &mut dyn FnMut(&S::Db) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        let mut reading = self.reading.borrow_mut();
+        if reading.damaged.contains(&id) {
+            return Err(JournalError::Damaged(format!("database {id} waits to be salvaged")));
+        }
+        let outcome = match reading.open.iter().position(|(open, _)| *open == id) {
+            Some(at) => Ok(reading.open.remove(at)),
+            None => self.open_sealed(id).map(|db| Some((id, db))),
+        };
+        let outcome = outcome.and_then(|found| {
+            let Some((_, db)) = found else { return Ok(()) };
+            let outcome = look(&db);
+            reading.keep(id, db);
+            outcome
+        });
+        if matches!(outcome, Err(JournalError::Damaged(_) | JournalError::Medium(_))) {
+            reading.open.retain(|(open, _)| *open != id);
+            reading.damaged.insert(id);
+        }
+        outcome
+    }
+
+    /// Opens a sealed database, which must hold all that is on its list: sled takes a damaged place for its log's end.
+    fn open_sealed(&self, id: u64) -> Result<S::Db, JournalError> {
+        let db = self.shelf.open(id)?;
+        let listed = self.sealed.get(&id).cloned().unwrap_or_default();
+        if !listed.is_within(&holding_of(&db)?) {
+            return Err(JournalError::Damaged(format!("database {id} holds less than was sealed in it")));
+        }
+        self.shelf.proved(id);
+        Ok(db)
+    }
+}
+
+impl<D> Reading<D> {
+    fn keep(&mut self, id: u64, db: D) {
+        self.open.push_back((id, db));
+        while self.open.len() > limits::SPOOL_DATABASES_OPEN_MAX {
+            self.open.pop_front();
+        }
+    }
+}
+
+impl<S: Shelf> Journal for Segments<S> {
+    fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
+        let (batch, changes) = self.translate(ops);
+        self.active.db.apply(&batch)?;
+        self.active.holding = changes.active;
+        self.sealed.extend(changes.sealed);
+        self.dropped.clear();
+        Ok(())
+    }
+
+    /// Only of the active database: the books.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
+        self.active.db.get(key)
+    }
+
+    /// Live blocks of one lane: both bounds are made by [`lane_key`].
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), JournalError> {
+        let Some((lane, from, to)) = bounds(from, to) else { return Ok(()) };
+        Merge::new(self, lane, from, to, order).run(visit)
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.sealed.keys().chain([&self.active.id]).map(|&id| self.shelf.bytes_on_disk(id)).sum()
+    }
+
+    fn tidy(&mut self) -> Result<(), JournalError> {
+        self.drop_empty()?;
+        let bytes = self.shelf.bytes_on_disk(self.active.id);
+        let drained = self.active.holding.is_empty() && bytes > self.sizes.empty_bytes;
+        if drained || bytes > self.sizes.full_bytes {
+            self.rotate()?;
+            self.drop_empty()?;
+        }
+        let sound = |id: &u64| !self.reading.borrow().damaged.contains(id);
+        let mut sparse =
+            self.sealed.iter().filter(|(id, held)| sound(id) && held.is_sparse(limits::SPOOL_RANGES_MAX));
+        // The last few are being drained, most likely, and go without being moved.
+        let nearly_empty = sparse.next().map(|(id, _)| *id).filter(|_| sparse.count() >= SPARSE_KEPT);
+        match nearly_empty {
+            Some(id) => self.move_out(id),
+            None => Ok(()),
+        }
+    }
+
+    fn is_damaged(&self) -> bool {
+        let lossy = |id| self.sealed.get(id).is_some_and(|held| !held.is_empty());
+        self.reading.borrow().damaged.iter().any(lossy)
+    }
+
+    fn heal(&mut self) -> Result<Vec<Loss>, JournalError> {
+        let damaged: Vec<u64> = self.reading.get_mut().damaged.iter().copied().collect();
+        let mut losses = Vec::new();
+        for id in damaged {
+            self.salvage(id)?;
+            losses.extend(self.sealed.get(&id).map(Holding::losses).unwrap_or_default());
+        }
+        Ok(losses)
+    }
+}
+
+/// A walk over the live entries of one lane in all databases, in order, that opens none before its turn.
+struct Merge<'a, S: Shelf> {
+    segments: &'a Segments<S>,
+    lane: Lane,
+    order: Order,
+    heads: Vec<Head>,
+}
+
+/// Where a database goes on.
+struct Head {
+    id: u64,
+    from: u64,
+    to: u64,
+    /// No live entry of it begins before (or after, downwards) this number.
+    at: u64,
+    entry: Option<(Entry, Vec<u8>)>,
+}
+
+impl<'a, S: Shelf> Merge<'a, S> {
+    fn new(segments: &'a Segments<S>, lane: Lane, from: u64, to: u64, order: Order) -> Self {
+        let mut merge = Self { segments, lane, order, heads: Vec::new() };
+        for id in segments.sealed.keys().copied().chain([segments.active.id]) {
+            merge.push(id, from, to);
+        }
+        merge
+    }
+
+    fn push(&mut self, id: u64, from: u64, to: u64) {
+        if let Some(at) = self.segments.holding(id).next(self.lane, from, to, self.order) {
+            self.heads.push(Head { id, from, to, at, entry: None });
+        }
+    }
+
+    fn run(mut self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), JournalError> {
+        while let Some(at) = self.foremost() {
+            let head = self.heads.swap_remove(at);
+            match head.entry {
+                None => self.resolve(head)?,
+                Some((entry, value)) => {
+                    if !visit(&entry.key(), &value) {
+                        return Ok(());
+                    }
+                    match self.order {
+                        Order::Up => self.push(head.id, entry.id.last + 1, head.to),
+                        Order::Down => self.push(head.id, head.from, entry.id.first),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The head whose turn it is; of equal ones one that is only a bound, to learn whether it stays there.
+    fn foremost(&self) -> Option<usize> {
+        let key = |i: &usize| {
+            let head = &self.heads[*i];
+            let at = if self.order == Order::Up { head.at } else { u64::MAX - head.at };
+            (at, head.entry.is_some())
+        };
+        (0..self.heads.len()).min_by_key(key)
+    }
+
+    /// Looks up what the head stands for.
+    fn resolve(&mut self, mut head: Head) -> Result<(), JournalError> {
+        let segments = self.segments;
+        let held = segments.holding(head.id);
+        let (from, to) = (lane_key(self.lane, head.from), lane_key(self.lane, head.to));
+        let mut found = None;
+        let mut look = |db: &S::Db| {
+            db.scan(&from, &to, self.order, &mut |key, value| {
+                found = Entry::from_key(key).filter(|e| held.holds(e)).map(|e| (e, value.to_vec()));
+                found.is_none()
+            })
+        };
+        if head.id == segments.active.id {
+            look(&segments.active.db)?;
+        } else {
+            segments.with_sealed(head.id, &mut look)?;
+        }
+        if let Some((entry, _)) = &found {
+            head.at = entry.id.first;
+            head.entry = found;
+            self.heads.push(head);
+        }
+        Ok(())
+    }
+}
+
+impl<S: Shelf> Segments<S> {
+    fn holding(&self, id: u64) -> &Holding {
+        self.sealed.get(&id).unwrap_or(&self.active.holding)
+    }
+}
+
+/// Lane and numbers that two keys of [`lane_key`] bound; `None` where nothing can lie between them.
+fn bounds(from: &[u8], to: &[u8]) -> Option<(Lane, u64, u64)> {
+    let number = |key: &[u8]| Some(u64::from_be_bytes(*key.get(2..)?.first_chunk()?));
+    let lane = *Lane::ALL.get(usize::from(*from.get(1)?))?;
+    let (from, to) = (number(from)?, number(to)?);
+    (from < to).then_some((lane, from, to))
+}
+
+/// Everything in a database, live or not, lane by lane, until `visit` returns false.
+fn each_entry(db: &impl Journal, visit: &mut dyn FnMut(Entry, &[u8]) -> bool) -> Result<(), JournalError> {
+    let mut more = true;
+    for &lane in Lane::ALL {
+        if more {
+            db.scan(&lane_key(lane, 0), &lane_key(lane, u64::MAX), Order::Up, &mut |key, value| {
+                more = Entry::from_key(key).is_none_or(|entry| visit(entry, value));
+                more
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What a database holds by its own keys.
+fn holding_of(db: &impl Journal) -> Result<Holding, JournalError> {
+    let mut holding = Holding::default();
+    each_entry(db, &mut |entry, value| {
+        holding.insert(&entry, value.len());
+        true
+    })?;
+    Ok(holding)
+}
+
+/// The lists of the sealed databases in the active one.
+fn listed(db: &impl Journal) -> Result<BTreeMap<u64, Holding>, JournalError> {
+    let mut lists = BTreeMap::new();
+    let mut sound = true;
+    db.scan(LIST_PREFIX, LIST_END, Order::Up, &mut |key, value| {
+        let id = key.strip_prefix(LIST_PREFIX).and_then(|id| Some(u64::from_be_bytes(id.try_into().ok()?)));
+        match id.zip(Holding::decode(value)) {
+            Some((id, holding)) => drop(lists.insert(id, holding)),
+            None => sound = false,
+        }
+        true
+    })?;
+    if sound { Ok(lists) } else { Err(JournalError::Damaged("a list of blocks does not read".into())) }
+}
+
+fn list_key(id: u64) -> Vec<u8> {
+    [LIST_PREFIX, &id.to_be_bytes()].concat()
+}
+
+/// Before all blocks, as the books.
+const LIST_PREFIX: &[u8] = b"L";
+const LIST_END: &[u8] = b"M";
+/// Nearly empty databases that are left alone.
+const SPARSE_KEPT: usize = 2;

@@ -1,0 +1,146 @@
+//! Many databases: the disk shrinks, damage stays where it is, and what is left in old ones moves on.
+
+use std::fs;
+use std::path::Path;
+
+use outpost::spool::{DiskSpool, Options, Segments, Sizes, SledShelf, Spool};
+use outpost::wire::{GapReason, Lane};
+use tempfile::TempDir;
+
+use super::{assert_balanced, noise, notice, records, stamp, walk};
+
+const SIZES: Sizes = Sizes { full_bytes: 5 << 20, empty_bytes: 1 << 20, move_bytes: 64 << 10 };
+
+fn open(dir: &Path) -> DiskSpool {
+    let shelf = SledShelf::new(dir.join("journal"), dir.join("journal.damaged-"));
+    Spool::open(Segments::open(shelf, SIZES).unwrap(), Options::default()).unwrap()
+}
+
+/// Commits `n` times 6000 readings that no compressor makes small, and one alarm.
+fn fill(spool: &mut DiskSpool, n: u64) {
+    for turn in 0..n {
+        spool.admit(noise(6000));
+        spool.admit(vec![notice(turn)]);
+        spool.commit(stamp(turn as i64)).unwrap();
+        spool.tidy().unwrap();
+    }
+}
+
+fn databases(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("journal")).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn release_all(spool: &mut DiskSpool, lane: Lane) {
+    for block in walk(spool, lane) {
+        spool.release(lane, block.id.last, &[]).unwrap();
+        spool.commit(stamp(0)).unwrap();
+        spool.tidy().unwrap();
+    }
+}
+
+#[test]
+fn the_disk_shrinks_as_the_backlog_drains_and_order_spans_the_databases() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 1);
+    let small = spool.bytes_on_disk();
+    fill(&mut spool, 160);
+    assert!(databases(dir.path()).len() >= 3, "{:?}", databases(dir.path()));
+    let large = spool.bytes_on_disk();
+    drop(spool);
+    let mut spool = open(dir.path());
+    let kept = records(&walk(&mut spool, Lane::Raw));
+    assert_eq!(kept.len(), 161 * 6000);
+    assert!(kept.chunks(6000).all(|chunk| chunk == noise(6000)));
+    for lane in [Lane::Alarm, Lane::Raw] {
+        release_all(&mut spool, lane);
+    }
+    assert_balanced(&spool);
+    assert!(spool.bytes_on_disk() <= 2 * small, "{} of {large} bytes are left", spool.bytes_on_disk());
+    assert_eq!(databases(dir.path()).len(), 1);
+}
+
+#[test]
+fn damage_in_a_sealed_database_costs_what_was_hit_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 160);
+    let (epoch, alarms) = (spool.epoch(), walk(&mut spool, Lane::Alarm));
+    let whole = walk(&mut spool, Lane::Raw);
+    drop(spool);
+    let first = dir.path().join("journal/00000001/db");
+    let mut bytes = fs::read(&first).unwrap();
+    for place in bytes.chunks_mut(200_000) {
+        place.iter_mut().take(100).for_each(|byte| *byte = 0xa5);
+    }
+    fs::write(&first, bytes).unwrap();
+
+    let mut spool = open(dir.path());
+    let kept = walk(&mut spool, Lane::Raw);
+    assert_eq!(spool.epoch(), epoch, "the books are whole");
+    assert_balanced(&spool);
+    let gaps: Vec<_> = kept.iter().filter(|b| b.gap).collect();
+    let lost: u64 = gaps.iter().map(|b| b.id.count()).sum();
+    assert!((1..160 * 6000 / 8).contains(&lost), "{lost} lost");
+    assert_eq!(spool.ledger()[Lane::Raw.index()].evicted[GapReason::Corrupt as usize], lost);
+    assert!(kept.iter().filter(|b| !b.gap).all(|b| whole.contains(b)), "the others are as they were");
+    assert_eq!(kept.iter().map(|b| b.id.count()).sum::<u64>(), 160 * 6000);
+    assert_eq!(walk(&mut spool, Lane::Alarm), alarms);
+    spool.commit(stamp(1)).unwrap();
+    spool.tidy().unwrap();
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm)).len(), 161, "a notice says so");
+    assert!(dir.path().join("journal.damaged-00000001").is_dir(), "kept for a look");
+    drop(spool);
+    assert_eq!(walk(&mut open(dir.path()), Lane::Raw), kept);
+}
+
+#[test]
+fn a_database_that_is_gone_is_declared() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 160);
+    drop(spool);
+    fs::remove_dir_all(dir.path().join("journal/00000001")).unwrap();
+    let mut spool = open(dir.path());
+    let kept = walk(&mut spool, Lane::Raw);
+    assert!(kept[0].gap && kept[0].id.first == 1 && !kept[1].gap);
+    assert_eq!(kept.last().unwrap().id.last, 160 * 6000);
+    assert_balanced(&spool);
+}
+
+#[test]
+fn a_few_old_alarms_do_not_keep_the_disk_full() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 240);
+    let full = databases(dir.path()).len();
+    let alarms = records(&walk(&mut spool, Lane::Alarm));
+    release_all(&mut spool, Lane::Raw);
+    for turn in 0..full as u64 {
+        spool.admit(vec![notice(turn)]);
+        spool.commit(stamp(0)).unwrap();
+        spool.tidy().unwrap();
+    }
+    assert!(databases(dir.path()).len() <= 4, "{full} databases, now {:?}", databases(dir.path()));
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm))[..240], alarms);
+    drop(spool);
+    assert_eq!(records(&walk(&mut open(dir.path()), Lane::Alarm))[..240], alarms);
+}
+
+#[test]
+fn a_rotation_that_was_cut_short_is_as_if_it_had_not_begun() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 30);
+    let kept = walk(&mut spool, Lane::Raw);
+    drop(spool);
+    let next = databases(dir.path()).len() as u64 + 1;
+    fs::create_dir(dir.path().join(format!("journal/{next:08}"))).unwrap();
+    let mut spool = open(dir.path());
+    assert_eq!(walk(&mut spool, Lane::Raw), kept);
+    fill(&mut spool, 1);
+    assert_balanced(&spool);
+}
