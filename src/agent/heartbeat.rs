@@ -1,22 +1,29 @@
 //! The heartbeat: the newest one is the only one that matters, so it is sent at QoS 0 and never spooled.
+//!
+//! It is signed with the key that the agent shows to the broker. The key is read anew every time, so that a renewed one
+//! is used at once; where it can't be read the heartbeat goes out unsigned, and the aggregator says so.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use smol::channel::Sender;
 
+use super::serial::Serials;
 use super::shared::{evicted, oldest_age_s};
 use super::{AgentError, Shared};
 use crate::clock;
+use crate::limits;
 use crate::link::{Command, Publish, Qos};
-use crate::observe::metrics;
+use crate::observe::{self, agent as events, metrics};
 use crate::spool::SpoolStatus;
 use crate::time::ClockState;
-use crate::wire::heartbeat::{Health, Heartbeat, LaneBeat};
+use crate::wire::heartbeat::{Health, Heartbeat, LaneBeat, signed_message};
 
 /// Sends one as soon as the line is up and then one every [`super::AgentOptions::heartbeat_every`].
 pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result<(), AgentError> {
     let mut next = clock::mono();
+    let epoch = shared.store.status().await?.epoch;
+    let mut serials = Serials::open(&shared.options.spool_dir, epoch);
     loop {
         smol::Timer::after(LOOK_EVERY).await;
         if !shared.line.borrow().up {
@@ -26,7 +33,7 @@ pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result
             let publish = Publish {
                 token: None,
                 topic: shared.topic("hb"),
-                payload: heartbeat(&shared).await?.encode(),
+                payload: payload(&shared, &mut serials).await?,
                 qos: Qos::AtMostOnce,
                 retain: false,
                 historical: false,
@@ -42,6 +49,30 @@ pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+async fn payload(shared: &Shared, serials: &mut Serials) -> Result<Vec<u8>, AgentError> {
+    let mut beat = heartbeat(shared).await?;
+    // A few hundred bytes twice a minute: no reason to leave the thread.
+    let (serial, written) = serials.next();
+    if let Err(reason) = written {
+        observe::emit(&events::HeartbeatBare { what: "uncounted", reason: &reason });
+        beat.health = beat.health.with(Health::SPOOL_FAILING);
+    }
+    beat.serial = serial;
+    Ok(beat.encode_signed(|state| sign(shared, state)))
+}
+
+/// The signature, or nothing where there is no key.
+fn sign(shared: &Shared, state: &[u8]) -> Vec<u8> {
+    let Some(tls) = &shared.options.link.tls else { return Vec::new() };
+    match tls.sign(&signed_message(&shared.options.device, state)) {
+        Ok(signature) => signature.filter(|s| s.len() <= limits::SIGNATURE_BYTES_MAX).unwrap_or_default(),
+        Err(reason) => {
+            observe::emit(&events::HeartbeatBare { what: "unsigned", reason: &reason });
+            Vec::new()
+        }
+    }
+}
+
 async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {
     let spool = shared.store.status().await?;
     let at = clock::stamp();
@@ -51,8 +82,10 @@ async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {
         acknowledged: spool.ledger[lane].acknowledged,
         pending: spool.ledger[lane].pending,
         evicted: spool.ledger[lane].evicted_total(),
+        by_reason: spool.ledger[lane].evicted,
     };
     Ok(Heartbeat {
+        serial: 0,
         at,
         uptime_s: u32::try_from(shared.uptime().as_secs()).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").into(),

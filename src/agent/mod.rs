@@ -21,6 +21,7 @@ mod line;
 mod page;
 mod relay;
 pub mod replay;
+mod serial;
 mod shared;
 pub mod status;
 mod tally;

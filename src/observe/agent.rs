@@ -159,3 +159,19 @@ impl Event for QuestionAnswered {
         metrics::QUESTIONS.inc();
     }
 }
+
+/// A heartbeat goes out without what should be on it.
+pub struct HeartbeatBare<'a> {
+    /// `unsigned` or `uncounted`.
+    pub what: &'static str,
+    /// Why.
+    pub reason: &'a dyn Display,
+}
+
+impl Event for HeartbeatBare<'_> {
+    const NAME: &'static str = "heartbeat_bare";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("what", self.what).put("reason", self.reason);
+    }
+}

@@ -29,7 +29,7 @@ pub(super) fn page(view: &View<'_>, device: &Device, request: &Request) -> Resul
     page.timeline(&mut main, &episodes);
     page.charts(&mut main, &episodes, request)?;
     main.push_str("<section class=\"card\" id=\"ledger\"><h2>Ledger</h2>");
-    main.push_str(&ledger::table(&ledger::entries(view, device)?));
+    main.push_str(&ledger::section(view, device)?);
     main.push_str("</section>");
     page.gaps(&mut main)?;
     page.notices(&mut main)?;

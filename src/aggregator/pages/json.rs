@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::ledger::{self, Finding};
 use super::{Device, View};
-use crate::aggregator::store::{LaneHolding, StoreError};
+use crate::aggregator::ledger::Ledger;
+use crate::aggregator::store::StoreError;
 use crate::reading::Severity;
 use crate::time::Wall;
 use crate::wire::block::epoch_text;
@@ -80,35 +80,7 @@ fn overview(view: &View<'_>, device: &Device) -> Value {
 
 /// `/api/device/<name>/ledger`.
 pub(super) fn ledger(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
-    let entries = ledger::entries(view, device)?;
-    let lanes = entries.iter().map(|entry| {
-        let beat = entry.beat.as_ref();
-        let held = entry.held.as_ref();
-        let finding = entry.finding();
-        json!({
-            "lane": entry.lane,
-            "epoch": epoch_text(entry.epoch),
-            "current": beat.is_some(),
-            "admitted": beat.map(|b| b.admitted),
-            "acknowledged": beat.map(|b| b.acknowledged),
-            "pending": beat.map(|b| b.pending),
-            "evicted": beat.map(|b| b.evicted),
-            "held": held.map_or(0, LaneHolding::records),
-            "gaps": held.map_or(0, LaneHolding::declared),
-            "gaps_by_reason": held.map(|h| h.lost.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()),
-            "holes": held.map_or(0, LaneHolding::missing),
-            "hole_ranges": held.map(|h| h.holes.clone()),
-            "through": held.map_or(0, |h| h.through),
-            "highest": held.map_or(0, |h| h.highest),
-            "ok": !matches!(finding, Finding::Wrong(_)),
-            "finding": match finding {
-                Finding::Complete => "complete".to_owned(),
-                Finding::Waiting(n) => format!("{n} records on their way"),
-                Finding::Wrong(why) => why,
-            },
-        })
-    });
-    Ok(json!({ "device": device.row.name, "lanes": lanes.collect::<Vec<_>>() }))
+    Ok(Ledger::read(view.reader, &device.row)?.json(&device.row, view.now, view.grace))
 }
 
 /// `/api/device/<name>/digests`: the latest, newest first.

@@ -13,6 +13,9 @@ mod readings;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub(super) use html::count;
+
+use super::ledger::Ledger;
 use super::store::{DeviceRow, Reader, StoreError};
 use super::topic;
 use crate::http::{Request, Response};
@@ -24,12 +27,27 @@ pub struct Pages {
     /// One query at a time: the pages are for people, the machine's cores are for the desk.
     reader: Mutex<Reader>,
     silent_after: Duration,
+    grace: Duration,
 }
 
 impl Pages {
-    /// Pages over `reader`; a device is shown as silent `silent_after` its latest heartbeat.
-    pub fn new(reader: Reader, silent_after: Duration) -> Self {
-        Self { reader: Mutex::new(reader), silent_after }
+    /// Pages over `reader`; a device is shown as silent `silent_after` its latest heartbeat, and what it owes as missing
+    /// after `grace`.
+    pub fn new(reader: Reader, silent_after: Duration, grace: Duration) -> Self {
+        Self { reader: Mutex::new(reader), silent_after, grace }
+    }
+
+    /// Devices whose ledger is not good, with the records that each has not declared. Blocks on the database.
+    pub fn survey(&self, now: Wall) -> Result<Vec<(String, u64)>, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = Vec::new();
+        for device in reader.fleet()? {
+            let ledger = Ledger::read(&reader, &device)?;
+            if !ledger.is_good(now, self.grace) {
+                wrong.push((device.name, ledger.undeclared(now, self.grace)));
+            }
+        }
+        Ok(wrong)
     }
 
     /// Answers `request`. Blocks on the database.
@@ -43,7 +61,7 @@ impl Pages {
         }
         // A panic in another request left the connection as it was: it only reads.
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = View { reader: &reader, now, silent_after: self.silent_after };
+        let view = View { reader: &reader, now, silent_after: self.silent_after, grace: self.grace };
         match view.respond(request) {
             Ok(response) => response.unwrap_or_else(|| html::not_found(&request.path)),
             Err(reason) => Response::text(503, format!("{reason}\n")),
@@ -56,6 +74,7 @@ struct View<'a> {
     reader: &'a Reader,
     now: Wall,
     silent_after: Duration,
+    grace: Duration,
 }
 
 impl View<'_> {

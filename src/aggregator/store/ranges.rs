@@ -110,6 +110,22 @@ pub(super) fn revive(
     Ok(revived)
 }
 
+/// How many numbers up to `through` lie in the ranges of `table`, which is `ranges` or `gaps`.
+pub(super) fn count_through(
+    connection: &Connection,
+    table: &'static str,
+    key: LaneKey,
+    through: u64,
+) -> rusqlite::Result<u64> {
+    let through = i64::try_from(through).unwrap_or(i64::MAX);
+    let sql = format!(
+        "SELECT coalesce(sum(min(last, ?4) - first + 1), 0) FROM {table}
+         WHERE device = ?1 AND lane = ?2 AND epoch = ?3 AND first <= ?4"
+    );
+    let given = params![key.device, key.lane_number(), key.epoch_bits(), through];
+    Ok(connection.prepare_cached(&sql)?.query_row(given, |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
 /// Replaces `neighbours` by their union with `low..=high`.
 fn merge(
     connection: &Connection,

@@ -2,12 +2,14 @@
 //!
 //! Every list is bounded by [`limits::PAGE_ROWS_MAX`], every series by [`limits::CHART_POINTS_MAX`].
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
-use super::{StoreError, ranges};
+use super::accounts::{self, Account, Fault};
+use super::{SCHEMA_VERSION, StoreError, Trust, ranges};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reading::Severity;
@@ -34,6 +36,8 @@ pub struct DeviceRow {
     pub last_seen: Wall,
     /// The latest heartbeat as received, and when.
     pub heartbeat: Option<(Wall, Vec<u8>)>,
+    /// How far that heartbeat can be trusted.
+    pub trust: Trust,
     /// Open episodes by [`Severity`].
     pub open: [u64; 3],
     /// Records given up, each in a declared gap.
@@ -201,6 +205,12 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(open)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(open)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
+        match found.cmp(&SCHEMA_VERSION) {
+            Ordering::Less => return Err(StoreError::Older { path: path.to_owned(), found }),
+            Ordering::Greater => return Err(StoreError::Newer { path: path.to_owned(), found }),
+            Ordering::Equal => {}
+        }
         connection.pragma_update(None, "cache_size", -8 * 1024).map_err(open)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection })
@@ -230,7 +240,8 @@ impl Reader {
                     (SELECT CAST(total(g.last - g.first + 1) AS INTEGER) FROM gaps g WHERE g.device = d.id),
                     (SELECT CAST(total(h) AS INTEGER) FROM
                         (SELECT max(r.last) - sum(r.last - r.first + 1) AS h FROM ranges r
-                         WHERE r.device = d.id GROUP BY r.lane, r.epoch))
+                         WHERE r.device = d.id GROUP BY r.lane, r.epoch)),
+                    d.trust
              FROM devices d {filter} ORDER BY d.name",
             open(0),
             open(1),
@@ -249,6 +260,7 @@ impl Reader {
                 open: [natural(row, 7)?, natural(row, 8)?, natural(row, 9)?],
                 lost: natural(row, 10)?,
                 holes: natural(row, 11)?,
+                trust: Trust::from_name(&row.get::<_, String>(12)?).unwrap_or(Trust::Unsigned),
             }))
         })
     }
@@ -435,6 +447,39 @@ impl Reader {
                    GROUP BY reason ORDER BY reason";
         self.collect(sql, params![device, held.lane as i64, held.epoch.cast_signed()], |row| {
             Ok(Some((row.get(0)?, natural(row, 1)?)))
+        })
+    }
+
+    /// What a device said of its spools.
+    pub fn accounts(&self, device: i64) -> Result<Vec<Account>, StoreError> {
+        let sql = "SELECT lane, epoch, admitted, pending, evicted, heard_at, short_since FROM accounts WHERE device = ?1
+                   ORDER BY heard_at DESC, epoch, lane";
+        self.collect(sql, params![device], |row| {
+            let Some(lane) = ranges::lane_from(row.get(0)?) else { return Ok(None) };
+            Ok(Some(Account {
+                lane,
+                epoch: row.get::<_, i64>(1)?.cast_unsigned(),
+                admitted: natural(row, 2)?,
+                pending: natural(row, 3)?,
+                evicted: accounts::reasons(row.get_ref(4)?.as_str().unwrap_or_default()),
+                heard_at: Wall(row.get(5)?),
+                short_since: row.get::<_, Option<i64>>(6)?.map(Wall),
+            }))
+        })
+    }
+
+    /// What a device said that can't be true, the latest first.
+    pub fn faults(&self, device: i64) -> Result<Vec<Fault>, StoreError> {
+        let sql = "SELECT epoch, code, text, first_at, last_at FROM faults WHERE device = ?1
+                   ORDER BY last_at DESC LIMIT ?2";
+        self.collect(sql, params![device, bound(limits::PAGE_ROWS_MAX)], |row| {
+            Ok(Some(Fault {
+                epoch: row.get::<_, i64>(0)?.cast_unsigned(),
+                code: row.get(1)?,
+                text: row.get(2)?,
+                first_at: Wall(row.get(3)?),
+                last_at: Wall(row.get(4)?),
+            }))
         })
     }
 
