@@ -16,7 +16,7 @@ use crate::limits;
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
 use crate::time::Mono;
-use crate::wire::{Lane, PerLane, epoch_text};
+use crate::wire::{Lane, PerLane};
 
 pub(super) struct Shared {
     pub options: AgentOptions,
@@ -210,13 +210,5 @@ pub(super) fn oldest_age_s(spool: &SpoolStatus, now: crate::time::Wall) -> Optio
 }
 
 fn ledger(spool: &SpoolStatus) -> Vec<LedgerRow> {
-    let rows = Lane::ALL.iter().zip(&spool.ledger).map(|(lane, books)| LedgerRow {
-        lane: *lane,
-        epoch: epoch_text(books.epoch),
-        admitted: books.admitted,
-        acknowledged: books.acknowledged,
-        pending: books.pending,
-        evicted: books.evicted_total(),
-    });
-    rows.collect()
+    Lane::ALL.iter().zip(&spool.ledger).map(|(lane, books)| LedgerRow::of(*lane, books)).collect()
 }
