@@ -111,6 +111,15 @@ impl EventFact {
 }
 
 impl Facts {
+    /// Moves every time of it by `us` microseconds: the clock that stamped them was off by so much.
+    pub fn shift_times(&mut self, us: i64) {
+        let times = [&mut self.from, &mut self.to].into_iter();
+        let outage = self.outage.as_mut().map(|outage| &mut outage.start);
+        for at in times.chain(outage).chain(self.events.iter_mut().map(|event| &mut event.start)) {
+            at.0 = at.0.saturating_add(us);
+        }
+    }
+
     /// Puts `events` in canonical order and cuts them to what a digest names.
     pub fn set_events(&mut self, mut events: Vec<EventFact>) {
         events.sort_by(|a, b| {

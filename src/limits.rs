@@ -117,6 +117,17 @@ const _: () = assert!(BLOCK_BODY_BYTES_MAX > BLOCK_BYTES_MAX);
 const _: () = assert!(SIGNATURE_BYTES_MAX < HEARTBEAT_BYTES_MAX);
 const _: () = assert!(HEARTBEAT_VERSION_BYTES_MAX < HEARTBEAT_BYTES_MAX && ACK_BYTES_MAX < BLOCK_BYTES_MAX);
 
+// Time.
+
+/// Boots whose place in time is followed; the oldest are forgotten first.
+pub const BOOTS_MAX: usize = 64;
+/// How often it is noted on disk that a boot still runs, in seconds.
+pub const BOOT_WRITE_S: u64 = 30;
+/// Clocks (a boot, and a setting of its wall clock) of one device that the aggregator can still set right.
+pub const CLOCKS_MAX: usize = 1024;
+/// What a block holds was stamped by the clock that sealed it if it is not older than this when it is sealed, in seconds.
+pub const OWN_TIME_S_MAX: u64 = 2 * 3600;
+
 // Sync.
 
 /// Blocks of one lane that wait to be offered again after a refusal; the lane pauses when there are more.

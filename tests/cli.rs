@@ -277,7 +277,7 @@ fn the_ledger_is_verified_on_either_side() {
         epoch,
         first,
         last,
-        sealed: now.wall,
+        sealed: now,
         content,
     };
     let records = Content::Records { records: (0..4).map(|_| notice()).collect(), payload: Vec::new() };

@@ -31,17 +31,18 @@ impl Serials {
     /// heartbeat that says so is worth more than a silent device.
     pub fn next(&mut self) -> (u64, io::Result<()>) {
         self.last += 1;
-        (self.last, self.write())
+        (self.last, replace_file(&self.file, &encode(self.epoch, self.last)))
     }
+}
 
-    fn write(&self) -> io::Result<()> {
-        let part = self.file.with_extension("part");
-        let mut out = fs::File::create(&part)?;
-        out.write_all(&encode(self.epoch, self.last))?;
-        out.sync_all()?;
-        fs::rename(&part, &self.file)?;
-        self.file.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-    }
+/// Puts `bytes` durably in the place of `file`: the old content or the new one, whatever happens. Blocks.
+pub(super) fn replace_file(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = file.with_extension("part");
+    let mut out = fs::File::create(&part)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(&part, file)?;
+    file.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 fn encode(epoch: u64, last: u64) -> Vec<u8> {

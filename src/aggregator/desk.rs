@@ -327,7 +327,7 @@ fn read_block(device: &str, lane: Lane, payload: Vec<u8>) -> Result<Delivery, St
         epoch: header.epoch,
         first: header.first,
         last: header.last(),
-        sealed: header.sealed.wall,
+        sealed: header.sealed,
         content,
     })
 }

@@ -52,6 +52,35 @@ pub enum Record {
     Digest(Digest),
     /// Lane `alarm`: the agent speaks about itself (spool salvaged, clock stepped).
     Notice(Notice),
+    /// Lane `alarm`: where a boot of the device stands in time, known later than what it sent.
+    Clock(ClockFix),
+}
+
+/// Where one boot of the device stands in time.
+///
+/// Every block says which boot sealed it, and the wall and the monotonic time of that moment. Once it is known what the
+/// time really was, the difference is the error of everything that the same clock stamped: stored blocks stay as they are,
+/// and whoever reads them adds the difference. A later fix of the same boot replaces the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockFix {
+    /// The boot.
+    pub boot: crate::time::BootId,
+    /// True wall time less monotonic time, in microseconds: when the boot began.
+    pub offset_us: i64,
+    /// How far that may be off, in microseconds; `u64::MAX` when nobody knows.
+    pub uncertainty_us: u64,
+    /// The same difference by the clock of this boot while it was not set; none if it always was.
+    pub unset_offset_us: Option<i64>,
+}
+
+impl ClockFix {
+    /// How far it may be off, in microseconds; `None` when nobody knows.
+    pub const fn known_uncertainty_us(&self) -> Option<u64> {
+        match self.uncertainty_us {
+            u64::MAX => None,
+            us => Some(us),
+        }
+    }
 }
 
 /// A remark of the agent about itself.
@@ -77,7 +106,7 @@ impl Record {
         match self {
             Record::Reading(_) => Lane::Raw,
             Record::Window(_) => Lane::Metric,
-            Record::Episode(_) | Record::Notice(_) => Lane::Alarm,
+            Record::Episode(_) | Record::Notice(_) | Record::Clock(_) => Lane::Alarm,
             Record::Digest(_) => Lane::Digest,
         }
     }

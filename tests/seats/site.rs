@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use outpost::aggregator::store::Reader;
+use outpost::aggregator::store::{RawBlock, Reader};
 use outpost::demo::proxy::Line;
 use outpost::link::{self, Link, LinkOptions};
 use outpost::reading::Reading;
@@ -122,7 +122,7 @@ impl Site {
         let device = reader.device(DEVICE).unwrap().expect("a device that has delivered");
         let blocks = reader.raw(device.key, Wall(i64::MIN), Wall(i64::MAX), 1 << 20).unwrap();
         let mut numbered = Vec::new();
-        for (first, last, payload) in blocks {
+        for RawBlock { first, last, payload, .. } in blocks {
             let block = decode_block(&payload).unwrap();
             assert!(block.header.first <= first && last <= block.header.last());
             for (seq, record) in (block.header.first..).zip(block.records) {

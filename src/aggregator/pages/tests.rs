@@ -22,7 +22,9 @@ fn before(s: u64) -> Wall {
 fn deliver(device: &str, lane: Lane, first: u64, records: Vec<Record>) -> Delivery {
     let last = first + records.len() as u64 - 1;
     let content = Content::Records { records, payload: Vec::new() };
-    Delivery { device: device.into(), lane, epoch: EPOCH, first, last, sealed: NOW, content }
+    let sealed =
+        Stamp { wall: NOW, mono: Mono(1), boot: BootId([7; 16]), uncertainty_us: 0, state: ClockState::Free };
+    Delivery { device: device.into(), lane, epoch: EPOCH, first, last, sealed, content }
 }
 
 /// A day of one-minute windows with a fault four hours ago and a hole in the night.

@@ -7,14 +7,17 @@
 //! - Bounded: see [`Retention`]. What retention deletes stays settled, so it is never asked for again.
 
 mod accounts;
+mod clocks;
 mod ranges;
 mod reader;
 mod records;
 mod retention;
 
 pub use accounts::{Account, Fault, on_their_way};
+pub(super) use clocks::is_near;
 pub use reader::{
-    Bucket, Channel, DeviceRow, DigestRow, EpisodeRow, GapRow, LaneHolding, NoticeRow, Reader, StepRow,
+    BootRow, Bucket, Channel, DeviceRow, DigestRow, EpisodeRow, GapRow, LaneHolding, NoticeRow, RawBlock,
+    Reader, StepRow,
 };
 pub use retention::Retention;
 
@@ -26,7 +29,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::limits;
 use crate::reading::named_enum;
-use crate::time::Wall;
+use crate::time::{Stamp, Wall};
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::{GapReason, Lane, Record};
 
@@ -81,8 +84,8 @@ pub struct Delivery {
     pub first: u64,
     /// Sequence number of the last record, inclusive, at most `i64::MAX`.
     pub last: u64,
-    /// When the device sealed it, by the device's clock.
-    pub sealed: Wall,
+    /// When the device sealed it, by the device's clocks.
+    pub sealed: Stamp,
     /// What it holds.
     pub content: Content,
 }
@@ -331,8 +334,9 @@ fn settle(connection: &Connection, now: Wall, delivery: &Delivery) -> rusqlite::
         Err(bound) => return Ok(Outcome::Refused(bound)),
     };
     unseen.extend(revived);
+    let clock = clocks::BlockClock::of(connection, device, &delivery.sealed)?;
     for &(first, last) in &unseen {
-        records::insert(connection, now, lane, delivery, first, last)?;
+        records::insert(connection, now, lane, &clock, delivery, first, last)?;
     }
     Ok(match unseen.iter().map(|(first, last)| last - first + 1).sum() {
         0 => Outcome::Known,

@@ -13,7 +13,7 @@ use super::{SCHEMA_VERSION, StoreError, Trust, ranges};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reading::Severity;
-use crate::time::Wall;
+use crate::time::{BootId, Wall};
 use crate::wire::Lane;
 
 /// A read-only view of the database. Blocks on disk.
@@ -72,6 +72,32 @@ pub struct Bucket {
     pub count: u64,
     /// Readings without one.
     pub missing: u64,
+}
+
+/// A block of readings as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawBlock {
+    /// Only its records from this number on count.
+    pub first: u64,
+    /// To this one, inclusive.
+    pub last: u64,
+    /// The block.
+    pub payload: Vec<u8>,
+    /// How far the clock that sealed it was off, to be added to the times that it stamped.
+    pub shift_us: i64,
+}
+
+/// What is known of a boot of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootRow {
+    /// The boot.
+    pub boot: BootId,
+    /// When it began.
+    pub began: Wall,
+    /// How far that may be off, in microseconds; none: nobody knows.
+    pub uncertainty_us: Option<u64>,
+    /// By how much its clocks were off, in microseconds, where they were.
+    pub shifts_us: Vec<i64>,
 }
 
 /// The latest known state of an episode.
@@ -302,18 +328,23 @@ impl Reader {
         })
     }
 
-    /// Newest raw blocks with readings in `from..to` as (first, last, payload); at most `count_max`.
+    /// Newest raw blocks with readings in `from..to`; at most `count_max`.
     pub fn raw(
         &self,
         device: i64,
         from: Wall,
         to: Wall,
         count_max: usize,
-    ) -> Result<Vec<(u64, u64, Vec<u8>)>, StoreError> {
-        let sql = "SELECT first, last, payload FROM raw WHERE device = ?1 AND to_at >= ?2 AND from_at < ?3
-                   ORDER BY to_at DESC LIMIT ?4";
+    ) -> Result<Vec<RawBlock>, StoreError> {
+        let sql = "SELECT first, last, payload, (SELECT shift FROM clocks c WHERE c.id = raw.clock) FROM raw
+                   WHERE device = ?1 AND to_at >= ?2 AND from_at < ?3 ORDER BY to_at DESC LIMIT ?4";
         self.collect(sql, params![device, from.0, to.0, bound(count_max)], |row| {
-            Ok(Some((natural(row, 0)?, natural(row, 1)?, row.get(2)?)))
+            Ok(Some(RawBlock {
+                first: natural(row, 0)?,
+                last: natural(row, 1)?,
+                payload: row.get(2)?,
+                shift_us: row.get::<_, Option<i64>>(3)?.unwrap_or(0),
+            }))
         })
     }
 
@@ -372,12 +403,18 @@ impl Reader {
 
     /// Digests whose period touches `from..=to`, the latest first.
     pub fn digests(&self, device: i64, from: Wall, to: Wall) -> Result<Vec<DigestRow>, StoreError> {
-        let sql = "SELECT key, epoch, body FROM digests WHERE device = ?1 AND to_at >= ?2 AND from_at <= ?3
+        let sql =
+            "SELECT key, epoch, body, to_at FROM digests WHERE device = ?1 AND to_at >= ?2 AND from_at <= ?3
                    ORDER BY to_at DESC, seq DESC LIMIT ?4";
         self.collect(sql, params![device, from.0, to.0, bound(limits::PAGE_ROWS_MAX)], |row| {
             let (key, epoch): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let digest = serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).ok();
-            Ok(digest.map(|digest| DigestRow { key, epoch: epoch.cast_unsigned(), digest }))
+            let digest: Option<Digest> =
+                serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).ok();
+            let to = Wall(row.get(3)?);
+            Ok(digest.map(|mut digest| {
+                digest.facts.shift_times(to.micros_since(digest.facts.to));
+                DigestRow { key, epoch: epoch.cast_unsigned(), digest }
+            }))
         })
     }
 
@@ -447,6 +484,24 @@ impl Reader {
                    GROUP BY reason ORDER BY reason";
         self.collect(sql, params![device, held.lane as i64, held.epoch.cast_signed()], |row| {
             Ok(Some((row.get(0)?, natural(row, 1)?)))
+        })
+    }
+
+    /// The boots of a device whose place in time is known, the latest first.
+    pub fn boots(&self, device: i64) -> Result<Vec<BootRow>, StoreError> {
+        let sql = "SELECT boot, offset, uncertainty,
+                          (SELECT group_concat(c.shift) FROM clocks c
+                           WHERE c.device = b.device AND c.boot = b.boot AND c.shift <> 0)
+                   FROM boots b WHERE device = ?1 ORDER BY offset DESC LIMIT ?2";
+        self.collect(sql, params![device, bound(limits::PAGE_ROWS_MAX)], |row| {
+            let Ok(boot) = row.get_ref(0)?.as_blob().unwrap_or_default().try_into() else { return Ok(None) };
+            let shifts: Option<String> = row.get(3)?;
+            Ok(Some(BootRow {
+                boot: BootId(boot),
+                began: Wall(row.get(1)?),
+                uncertainty_us: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+                shifts_us: shifts.iter().flat_map(|s| s.split(',')).filter_map(|n| n.parse().ok()).collect(),
+            }))
         })
     }
 

@@ -26,3 +26,37 @@ CREATE TABLE faults (
     last_at  INTEGER NOT NULL,
     PRIMARY KEY (device, epoch, code)
 ) WITHOUT ROWID;
+
+-- Where the boots of a device stand in time, as it says once it knows.
+CREATE TABLE boots (
+    device      INTEGER NOT NULL,
+    boot        BLOB NOT NULL,
+    offset      INTEGER NOT NULL,     -- true wall time less monotonic time
+    uncertainty INTEGER,              -- NULL: nobody knows
+    epoch       INTEGER NOT NULL,     -- the record that said so
+    seq         INTEGER NOT NULL,
+    PRIMARY KEY (device, boot)
+) WITHOUT ROWID;
+
+-- The clocks that stamped what is here: one for each setting of the wall clock in each boot. Times are stored set right:
+-- the device's own are the stored ones less `shift`.
+CREATE TABLE clocks (
+    id      INTEGER PRIMARY KEY,
+    device  INTEGER NOT NULL,
+    boot    BLOB NOT NULL,
+    ordinal INTEGER NOT NULL,         -- of the device's clocks, from 1
+    offset  INTEGER NOT NULL,         -- wall time less monotonic time, as it showed
+    unset   INTEGER NOT NULL,         -- it showed 1970
+    shift   INTEGER                   -- what its times were moved by; NULL: where the boot stands is not known
+);
+CREATE INDEX clocks_by_boot ON clocks (device, boot);
+
+-- The clock that stamped a row; NULL: another one, such as that of a recording.
+ALTER TABLE gaps ADD COLUMN clock INTEGER;
+ALTER TABLE raw ADD COLUMN clock INTEGER;
+ALTER TABLE windows ADD COLUMN clock INTEGER;
+ALTER TABLE episodes ADD COLUMN clock INTEGER;
+ALTER TABLE episodes ADD COLUMN start_clock INTEGER;
+ALTER TABLE episode_steps ADD COLUMN clock INTEGER;
+ALTER TABLE digests ADD COLUMN clock INTEGER;
+ALTER TABLE notices ADD COLUMN clock INTEGER;

@@ -39,6 +39,16 @@ fn window(n: u64) -> Record {
     })
 }
 
+fn sealed() -> Stamp {
+    Stamp {
+        wall: NOW,
+        mono: Mono(1),
+        boot: BootId([9; 16]),
+        uncertainty_us: u32::MAX,
+        state: ClockState::Free,
+    }
+}
+
 /// Windows `first..=last` of epoch 7.
 fn block(first: u64, last: u64) -> Delivery {
     Delivery {
@@ -47,7 +57,7 @@ fn block(first: u64, last: u64) -> Delivery {
         epoch: 7,
         first,
         last,
-        sealed: NOW,
+        sealed: sealed(),
         content: Content::Records { records: (first..=last).map(window).collect(), payload: Vec::new() },
     }
 }
@@ -269,7 +279,10 @@ fn readings_are_found_again_by_the_time_they_cover() {
     let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
     let device = reader.device("d1").unwrap().unwrap().key;
     let at = |s| NOW + Duration::from_secs(s);
-    assert_eq!(reader.raw(device, at(4), at(9), 9).unwrap(), [(1, 2, b"as published".to_vec())]);
+    assert_eq!(
+        reader.raw(device, at(4), at(9), 9).unwrap(),
+        [RawBlock { first: 1, last: 2, payload: b"as published".to_vec(), shift_us: 0 }]
+    );
     assert_eq!(reader.raw(device, at(6), at(9), 9).unwrap(), []);
 }
 
