@@ -24,7 +24,7 @@ use crate::wire::ClockFix;
 
 /// The boots of this spool, oldest first, at most [`BOOTS_MAX`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct BootBook {
+pub struct BootBook {
     /// The spool that was told of them.
     epoch: u64,
     boots: Vec<Boot>,
@@ -54,7 +54,6 @@ struct Measured {
 
 impl BootBook {
     /// An empty book for the spool `epoch`.
-    #[cfg(test)]
     pub fn new(epoch: u64) -> Self {
         Self { epoch, boots: Vec::new() }
     }
@@ -200,7 +199,8 @@ impl Boot {
         let found = Measured { offset_us, uncertainty_us, synced };
         let better = self.measured.is_none_or(|known| {
             let moved = found.offset_us.abs_diff(known.offset_us) >= MOVED_US_MIN;
-            (found.synced && !known.synced) || (moved && found.synced >= known.synced)
+            let surer = found.synced && found.uncertainty_us < known.uncertainty_us / 8;
+            surer || (found.synced && !known.synced) || (moved && found.synced >= known.synced)
         });
         if better {
             self.measured = Some(found);
@@ -234,8 +234,11 @@ impl Boot {
 
 fn is_news(told: &ClockFix, fix: &ClockFix) -> bool {
     let moved = told.offset_us.abs_diff(fix.offset_us) >= MOVED_US_MIN;
-    moved || fix.uncertainty_us < told.uncertainty_us / 2 || fix.unset_offset_us != told.unset_offset_us
+    moved || fix.uncertainty_us < told.uncertainty_us / 8 || fix.unset_offset_us != told.unset_offset_us
 }
+
+/// Name of the book's file beside the spool.
+pub const FILE: &str = "boots";
 
 /// Clocks that differ by less are the same.
 const MOVED_US_MIN: u64 = 1_000_000;

@@ -12,7 +12,7 @@
 
 mod ask;
 pub mod assemble;
-mod boots;
+pub mod boots;
 mod chat;
 mod clocks;
 mod digests;

@@ -15,8 +15,8 @@ use crate::glm::{Glm, GlmHandle};
 use crate::limits;
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
-use crate::time::Mono;
-use crate::wire::{Lane, PerLane};
+use crate::time::{Mono, Stamp, Wall};
+use crate::wire::{ClockFix, Lane, PerLane};
 
 pub(super) struct Shared {
     pub options: AgentOptions,
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub blocks_refused: Cell<bool>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
+    /// Where boots stand in time, as far as that is known.
+    pub boots: RefCell<Vec<ClockFix>>,
 }
 
 /// The language model as its latest digest shows it.
@@ -89,6 +91,7 @@ impl Shared {
             sources: RefCell::new(Vec::new()),
             blocks_refused: Cell::new(false),
             salvaged,
+            boots: RefCell::default(),
             options,
         })
     }
@@ -104,6 +107,17 @@ impl Shared {
 
     pub fn uptime(&self) -> Duration {
         clock::mono().since(self.started)
+    }
+
+    /// What the time really was at `stamp`, as far as it is known `now`: by today's clock in this boot, by the place of an
+    /// earlier one; else what its clock showed.
+    pub fn time_of(&self, stamp: &Stamp, now: &Stamp) -> Wall {
+        if stamp.boot == now.boot {
+            return now.wall_of(stamp.mono);
+        }
+        let boots = self.boots.borrow();
+        let placed = boots.iter().find(|fix| fix.boot == stamp.boot);
+        placed.map_or(stamp.wall, |fix| Wall(fix.offset_us.saturating_add_unsigned(stamp.mono.0)))
     }
 
     pub fn next_digest_id(&self) -> u64 {

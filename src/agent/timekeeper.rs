@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::boots::BootBook;
+use super::boots::{self, BootBook};
 use super::serial::replace_file;
 use super::{AgentError, Shared};
 use crate::clock;
@@ -14,8 +14,9 @@ use crate::wire::Record;
 
 /// Runs until the store is gone.
 pub(super) async fn run(shared: Rc<Shared>, epoch: u64) -> Result<(), AgentError> {
-    let file = shared.options.spool_dir.join(FILE);
+    let file = shared.options.spool_dir.join(boots::FILE);
     let mut book = BootBook::decode(&fs::read(&file).unwrap_or_default(), epoch);
+    *shared.boots.borrow_mut() = book.place();
     loop {
         let mut changed = book.look(&clock::stamp());
         let news = book.news();
@@ -27,6 +28,7 @@ pub(super) async fn run(shared: Rc<Shared>, epoch: u64) -> Result<(), AgentError
             changed = true;
         }
         if changed {
+            *shared.boots.borrow_mut() = book.place();
             keep(&file, &book);
         }
         smol::Timer::after(LOOK_EVERY).await;
@@ -40,5 +42,4 @@ fn keep(file: &Path, book: &BootBook) {
     }
 }
 
-const FILE: &str = "boots";
 const LOOK_EVERY: Duration = Duration::from_secs(1);

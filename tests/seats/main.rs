@@ -7,6 +7,7 @@
 
 mod ask;
 mod chat;
+mod clock;
 mod delivery;
 mod hostile;
 mod seat;

@@ -137,7 +137,7 @@ impl Site {
         numbered.into_iter().map(|(_, reading)| reading).collect()
     }
 
-    fn database(&self) -> PathBuf {
+    pub fn database(&self) -> PathBuf {
         self.dir.path().join("fleet.sqlite")
     }
 }
