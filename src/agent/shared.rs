@@ -218,9 +218,13 @@ pub(super) fn evicted(spool: &SpoolStatus) -> u64 {
     spool.ledger.iter().map(|lane| lane.evicted_total()).sum()
 }
 
-/// Age of the oldest pending block in seconds; 0 for one sealed in the future by a clock that was set back.
-pub(super) fn oldest_age_s(spool: &SpoolStatus, now: crate::time::Wall) -> Option<u64> {
-    spool.oldest.map(|sealed| u64::try_from(now.micros_since(sealed) / 1_000_000).unwrap_or(0))
+/// Age of the oldest pending block in seconds; 0 for one sealed in the future by a clock that was set back, and for one
+/// sealed in 1970 once the time is known: nobody takes a gateway to be half a century behind.
+pub(super) fn oldest_age_s(spool: &SpoolStatus, now: Wall) -> Option<u64> {
+    let same_clock =
+        |sealed: Wall| (sealed < limits::WALL_PLAUSIBLE_MIN) == (now < limits::WALL_PLAUSIBLE_MIN);
+    let age = |sealed: Wall| if same_clock(sealed) { now.micros_since(sealed) / 1_000_000 } else { 0 };
+    spool.oldest.map(|sealed| u64::try_from(age(sealed)).unwrap_or(0))
 }
 
 fn ledger(spool: &SpoolStatus) -> Vec<LedgerRow> {

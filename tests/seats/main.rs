@@ -10,6 +10,7 @@ mod chat;
 mod clock;
 mod delivery;
 mod hostile;
+mod ledger;
 mod seat;
 mod site;
 

@@ -48,8 +48,13 @@ impl Site {
     }
 
     pub fn aggregator(&self) -> Seat {
+        self.aggregator_with("")
+    }
+
+    /// The same with more at the top of its file.
+    pub fn aggregator_with(&self, more: &str) -> Seat {
         let toml = format!(
-            "{mqtt}[store]\npath = {db:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
+            "{more}{mqtt}[store]\npath = {db:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
             mqtt = self.mqtt("aggregator", self.broker.addr, ""),
             db = self.database(),
         );

@@ -33,6 +33,15 @@ pub(super) fn device(view: &View<'_>, device: &Device) -> Result<Value, StoreErr
         .iter()
         .map(|n| json!({ "at": n.at.rfc3339(), "code": n.code, "text": n.text }))
         .collect();
+    value["boots"] = view
+        .reader
+        .boots(device.row.key)?
+        .iter()
+        .map(|b| {
+            json!({ "boot": b.boot.to_string(), "began": b.began.rfc3339(), "uncertainty_us": b.uncertainty_us,
+                    "set_right_by_us": b.shifts_us })
+        })
+        .collect();
     value["gaps"] = view
         .reader
         .gaps(device.row.key)?
