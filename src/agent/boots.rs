@@ -358,7 +358,9 @@ mod tests {
         drifted.wall = Wall(drifted.wall.0 + 900_000);
         book.look(&drifted);
         assert_eq!(book.news(), []);
-        drifted.wall = Wall(drifted.wall.0 + 200_000);
+        drifted.wall = Wall(drifted.wall.0 + 1000);
+        assert!(!book.look(&drifted), "nothing that would have to be written");
+        drifted.wall = Wall(drifted.wall.0 + 199_000);
         book.look(&drifted);
         assert_eq!(book.news()[0].offset_us, first[0].offset_us + 1_100_000);
     }

@@ -13,7 +13,7 @@ use super::shared::{evicted, oldest_age_s};
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::limits;
-use crate::link::{Command, Publish, Qos};
+use crate::link::{Command, Publish, Qos, TlsFiles};
 use crate::observe::{self, agent as events, metrics};
 use crate::spool::SpoolStatus;
 use crate::time::ClockState;
@@ -30,10 +30,12 @@ pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result
             next = clock::mono();
         } else if clock::mono() >= next {
             next = clock::mono() + shared.options.heartbeat_every;
+            let payload;
+            (serials, payload) = self::payload(&shared, serials).await?;
             let publish = Publish {
                 token: None,
                 topic: shared.topic("hb"),
-                payload: payload(&shared, &mut serials).await?,
+                payload,
                 qos: Qos::AtMostOnce,
                 retain: false,
                 historical: false,
@@ -49,28 +51,36 @@ pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-async fn payload(shared: &Shared, serials: &mut Serials) -> Result<Vec<u8>, AgentError> {
-    let mut beat = heartbeat(shared).await?;
-    // A few hundred bytes twice a minute: no reason to leave the thread.
+async fn payload(shared: &Shared, serials: Serials) -> Result<(Serials, Vec<u8>), AgentError> {
+    let beat = heartbeat(shared).await?;
+    let (device, tls) = (shared.options.device.clone(), shared.options.link.tls.clone());
+    // A sync of the disk, two small files and a signature: readings go on meanwhile.
+    Ok(smol::unblock(move || number_and_sign(beat, serials, &device, tls.as_ref())).await)
+}
+
+fn number_and_sign(
+    mut beat: Heartbeat,
+    mut serials: Serials,
+    device: &str,
+    tls: Option<&TlsFiles>,
+) -> (Serials, Vec<u8>) {
     let (serial, written) = serials.next();
+    beat.serial = serial;
     if let Err(reason) = written {
         observe::emit(&events::HeartbeatBare { what: "uncounted", reason: &reason });
         beat.health = beat.health.with(Health::SPOOL_FAILING);
     }
-    beat.serial = serial;
-    Ok(beat.encode_signed(|state| sign(shared, state)))
-}
-
-/// The signature, or nothing where there is no key.
-fn sign(shared: &Shared, state: &[u8]) -> Vec<u8> {
-    let Some(tls) = &shared.options.link.tls else { return Vec::new() };
-    match tls.sign(&signed_message(&shared.options.device, state)) {
-        Ok(signature) => signature.filter(|s| s.len() <= limits::SIGNATURE_BYTES_MAX).unwrap_or_default(),
-        Err(reason) => {
+    let payload = beat.encode_signed(|state| match tls.map(|tls| tls.sign(&signed_message(device, state))) {
+        None => Vec::new(),
+        Some(Ok(signature)) => {
+            signature.filter(|s| s.len() <= limits::SIGNATURE_BYTES_MAX).unwrap_or_default()
+        }
+        Some(Err(reason)) => {
             observe::emit(&events::HeartbeatBare { what: "unsigned", reason: &reason });
             Vec::new()
         }
-    }
+    });
+    (serials, payload)
 }
 
 async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {

@@ -1,7 +1,6 @@
 //! Looks at the clocks, keeps the book of boots beside the spool, and tells the far side what it learns.
 
 use std::fs;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,16 +28,13 @@ pub(super) async fn run(shared: Rc<Shared>, epoch: u64) -> Result<(), AgentError
         }
         if changed {
             *shared.boots.borrow_mut() = book.place();
-            keep(&file, &book);
+            let (file, bytes) = (file.clone(), book.encode());
+            // A disk that refuses is tried again with the next change.
+            if let Err(reason) = smol::unblock(move || replace_file(&file, &bytes)).await {
+                observe::emit(&events::BootsNotKept { reason: &reason });
+            }
         }
         smol::Timer::after(LOOK_EVERY).await;
-    }
-}
-
-/// A disk that refuses is tried again with the next change.
-fn keep(file: &Path, book: &BootBook) {
-    if let Err(reason) = replace_file(file, &book.encode()) {
-        observe::emit(&events::BootsNotKept { reason: &reason });
     }
 }
 

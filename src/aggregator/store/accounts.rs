@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::ranges::{self, LaneKey};
 use crate::limits;
-use crate::time::Wall;
+use crate::time::{BootId, Wall};
 use crate::wire::heartbeat::{Heartbeat, LaneBeat};
 use crate::wire::{GapReason, Lane};
 
@@ -57,7 +57,8 @@ pub(super) fn keep(
     before: Option<&Heartbeat>,
 ) -> rusqlite::Result<bool> {
     // Several aggregators on one database hear everything, and not at the same moment.
-    let late = |before: &Heartbeat| before.at.boot == beat.at.boot && beat.at.mono <= before.at.mono;
+    let same_boot = |before: &Heartbeat| before.at.boot == beat.at.boot && beat.at.boot != BootId::default();
+    let late = |before: &Heartbeat| same_boot(before) && beat.at.mono <= before.at.mono;
     if before.is_some_and(late) {
         return Ok(false);
     }

@@ -18,6 +18,8 @@ use crate::wire::ClockFix;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BlockClock {
     sealed: Wall,
+    /// How long its boot had run by then, in microseconds.
+    ran_us: i64,
     own: Option<Clock>,
     unset: Option<Clock>,
 }
@@ -41,7 +43,8 @@ pub(super) struct Placed {
 impl BlockClock {
     /// The clock of a block of `device` sealed at `sealed`, noted if it is new.
     pub fn of(connection: &Connection, device: i64, sealed: &Stamp) -> rusqlite::Result<Self> {
-        let nobodys = Self { sealed: sealed.wall, own: None, unset: None };
+        let ran_us = i64::try_from(sealed.mono.0).unwrap_or(i64::MAX);
+        let nobodys = Self { sealed: sealed.wall, ran_us, own: None, unset: None };
         let offset_us = sealed.wall.0.saturating_sub_unsigned(sealed.mono.0);
         if sealed.boot == BootId::default() || !is_sane(offset_us) || !is_sane(sealed.wall.0) {
             return Ok(nobodys);
@@ -71,7 +74,8 @@ impl BlockClock {
     }
 
     fn clock_of(&self, at: Wall) -> Option<Clock> {
-        let since_boot = |clock: &Clock| at < limits::WALL_PLAUSIBLE_MIN && at.0 >= clock.offset_us;
+        let in_boot = |clock: &Clock| (0..=self.ran_us).contains(&at.0.saturating_sub(clock.offset_us));
+        let since_boot = |clock: &Clock| at < limits::WALL_PLAUSIBLE_MIN && in_boot(clock);
         match (self.own, self.unset) {
             (Some(own), _) if is_near(self.sealed, at) => Some(own),
             (_, Some(unset)) if since_boot(&unset) => Some(unset),
