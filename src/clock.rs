@@ -38,10 +38,17 @@ fn state_of(wall: Wall, error_us: Option<u32>) -> (ClockState, u32) {
 /// The kernel's bound on the error of the wall clock in microseconds, while an NTP or PTP daemon disciplines it.
 #[allow(unsafe_code)]
 fn error_us() -> Option<u32> {
+    /// C libraries disagree about the length of the time in the middle; what is read here stands before it.
+    #[repr(C)]
+    struct Roomy {
+        asked: libc::timex,
+        spare: [u64; 32],
+    }
     // SAFETY: all zero is a valid `timex`, plain numbers that ask for no change.
-    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a whole `timex` of our own, which the call fills and does not keep.
-    let state = unsafe { libc::adjtimex(&raw mut asked) };
+    let mut roomy: Roomy = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a whole `timex` of our own and room behind it, which the call fills and does not keep.
+    let state = unsafe { libc::adjtimex((&raw mut roomy).cast()) };
+    let Roomy { asked, .. } = roomy;
     let vouched = (0..libc::TIME_ERROR).contains(&state) && asked.status & libc::STA_UNSYNC == 0;
     vouched.then(|| u32::try_from(asked.maxerror).unwrap_or(u32::MAX))
 }

@@ -111,12 +111,12 @@ impl EventFact {
 }
 
 impl Facts {
-    /// Moves every time of it by `us` microseconds: the clock that stamped them was off by so much.
-    pub fn shift_times(&mut self, us: i64) {
-        let times = [&mut self.from, &mut self.to].into_iter();
+    /// Replaces every time of it by what `truly` makes of it: the clock that stamped them was off.
+    pub fn map_times(&mut self, truly: impl Fn(Wall) -> Wall) {
+        let period = [&mut self.from, &mut self.to].into_iter();
         let outage = self.outage.as_mut().map(|outage| &mut outage.start);
-        for at in times.chain(outage).chain(self.events.iter_mut().map(|event| &mut event.start)) {
-            at.0 = at.0.saturating_add(us);
+        for at in period.chain(outage).chain(self.events.iter_mut().map(|event| &mut event.start)) {
+            *at = truly(*at);
         }
     }
 

@@ -122,7 +122,8 @@ async fn outage_facts(shared: &Shared, over: OutageOver) -> Result<Facts, AgentE
 }
 
 /// Words the facts and commits the digest; returns where it lies.
-async fn word(shared: &Shared, facts: Facts) -> Result<BlockId, AgentError> {
+async fn word(shared: &Shared, mut facts: Facts) -> Result<BlockId, AgentError> {
+    shared.set_right(&mut facts);
     let id = shared.next_digest_id();
     let digest = shared.glm.word(facts, shared.options.lang, id).await;
     shared.keep_brief(&digest);

@@ -11,6 +11,7 @@ use super::{AgentError, AgentOptions};
 use crate::ask::Outage;
 use crate::clock;
 use crate::digest::{Digest, Engine};
+use crate::facts::Facts;
 use crate::glm::{Glm, GlmHandle};
 use crate::limits;
 use crate::observe::metrics;
@@ -118,6 +119,14 @@ impl Shared {
         let boots = self.boots.borrow();
         let placed = boots.iter().find(|fix| fix.boot == stamp.boot);
         placed.map_or(stamp.wall, |fix| Wall(fix.offset_us.saturating_add_unsigned(stamp.mono.0)))
+    }
+
+    /// Sets right what this boot stamped before its clock was set, once it is known where it stands in time.
+    pub fn set_right(&self, facts: &mut Facts) {
+        let boots = self.boots.borrow();
+        if let Some(fix) = boots.iter().find(|fix| fix.boot == clock::boot_id()) {
+            facts.map_times(|at| fix.truly(at));
+        }
     }
 
     pub fn next_digest_id(&self) -> u64 {

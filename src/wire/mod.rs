@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::episode::EpisodeUpdate;
+use crate::limits;
 use crate::reading::{Reading, named_enum};
+use crate::time::{BootId, Wall};
 use crate::window::WindowSummary;
 
 named_enum! {
@@ -64,7 +66,7 @@ pub enum Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockFix {
     /// The boot.
-    pub boot: crate::time::BootId,
+    pub boot: BootId,
     /// True wall time less monotonic time, in microseconds: when the boot began.
     pub offset_us: i64,
     /// How far that may be off, in microseconds; `u64::MAX` when nobody knows.
@@ -74,6 +76,16 @@ pub struct ClockFix {
 }
 
 impl ClockFix {
+    /// What `at` really was, if this boot stamped it before its clock was set.
+    pub fn truly(&self, at: Wall) -> Wall {
+        match self.unset_offset_us {
+            Some(unset_us) if at < limits::WALL_PLAUSIBLE_MIN => {
+                Wall(at.0.saturating_add(self.offset_us.saturating_sub(unset_us)))
+            }
+            _ => at,
+        }
+    }
+
     /// How far it may be off, in microseconds; `None` when nobody knows.
     pub const fn known_uncertainty_us(&self) -> Option<u64> {
         match self.uncertainty_us {
@@ -91,7 +103,7 @@ pub struct Notice {
     /// One sentence for a person, with the next step.
     pub text: String,
     /// When, the agent's wall time.
-    pub at: crate::time::Wall,
+    pub at: Wall,
 }
 
 impl Notice {
@@ -143,5 +155,25 @@ impl BlockId {
     /// Number of records.
     pub const fn count(&self) -> u64 {
         self.last - self.first + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_stamped_in_1970_by_a_boot_that_began_there_is_set_right() {
+        let began = Wall::from_secs(1_790_000_000);
+        let fix = ClockFix {
+            boot: BootId([1; 16]),
+            offset_us: began.0,
+            uncertainty_us: 0,
+            unset_offset_us: Some(5_000_000),
+        };
+        assert_eq!(fix.truly(Wall::from_secs(65)), Wall::from_secs(1_790_000_060));
+        assert_eq!(fix.truly(began), began);
+        let never_unset = ClockFix { unset_offset_us: None, ..fix };
+        assert_eq!(never_unset.truly(Wall::from_secs(65)), Wall::from_secs(65));
     }
 }

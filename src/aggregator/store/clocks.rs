@@ -87,7 +87,7 @@ impl BlockClock {
 
 /// Whether a block sealed at `sealed` holds `at` because its own clock stamped it.
 pub(in crate::aggregator) fn is_near(sealed: Wall, at: Wall) -> bool {
-    sealed.0.abs_diff(at.0) <= limits::OWN_TIME_S_MAX * 1_000_000
+    sealed.0.abs_diff(at.0) <= OWN_US.unsigned_abs()
 }
 
 impl Clock {
@@ -184,18 +184,21 @@ fn note(
         .optional()
 }
 
-/// Moves everything that `clock` has stamped.
+/// Moves everything that `clock` has stamped. Nothing of it is older than its boot, so that no table is read as a whole.
 fn set_right(connection: &Connection, device: i64, clock: &Clock, shift_us: i64) -> rusqlite::Result<()> {
-    let by = shift_us - clock.shift_us.unwrap_or(0);
-    for sql in TIMES {
-        connection.prepare_cached(sql)?.execute(params![clock.id, device, by])?;
+    let known_us = clock.shift_us.unwrap_or(0);
+    if shift_us != known_us {
+        let from = clock.offset_us + known_us - OWN_US;
+        for sql in TIMES {
+            connection.prepare_cached(sql)?.execute(params![clock.id, device, shift_us - known_us, from])?;
+        }
     }
+    let (by, from) =
+        (shift_us - clock.window_shift_us(), clock.offset_us + clock.window_shift_us() - WINDOW_US);
     // In two steps: a window must not be put where the next one of the same clock still is.
-    let by = shift_us - clock.window_shift_us();
-    let windows = "UPDATE OR REPLACE windows SET start = start + ?3
-                   WHERE clock = ?1 AND channel IN (SELECT id FROM channels WHERE device = ?2)";
-    for step in [ASIDE_US, by - ASIDE_US] {
-        connection.prepare_cached(windows)?.execute(params![clock.id, device, step])?;
+    let steps = [(ASIDE_US, from), (by - ASIDE_US, from + ASIDE_US)];
+    for (step, from) in steps.into_iter().filter(|_| by != 0) {
+        connection.prepare_cached(WINDOWS)?.execute(params![clock.id, device, step, from, from + SPAN_US])?;
     }
     connection
         .prepare_cached("UPDATE clocks SET shift = ?2 WHERE id = ?1")?
@@ -219,16 +222,20 @@ fn is_sane(us: i64) -> bool {
     us.unsigned_abs() < 1 << 56
 }
 
-/// Everything but windows: clock, device, by how many microseconds.
+/// Everything but windows: clock, device, by how many microseconds, not before.
 const TIMES: &[&str] = &[
-    "UPDATE gaps SET sealed = sealed + ?3 WHERE clock = ?1 AND device = ?2",
-    "UPDATE raw SET from_at = from_at + ?3, to_at = to_at + ?3 WHERE clock = ?1 AND device = ?2",
-    "UPDATE OR REPLACE episodes SET start = start + ?3 WHERE start_clock = ?1 AND device = ?2",
-    "UPDATE episodes SET at = at + ?3 WHERE clock = ?1 AND device = ?2",
-    "UPDATE episode_steps SET at = at + ?3 WHERE clock = ?1 AND device = ?2",
-    "UPDATE digests SET from_at = from_at + ?3, to_at = to_at + ?3 WHERE clock = ?1 AND device = ?2",
-    "UPDATE notices SET at = at + ?3 WHERE clock = ?1 AND device = ?2",
+    "UPDATE gaps SET sealed = sealed + ?3 WHERE clock = ?1 AND device = ?2 AND sealed >= ?4",
+    "UPDATE raw SET from_at = from_at + ?3, to_at = to_at + ?3 WHERE clock = ?1 AND device = ?2 AND to_at >= ?4",
+    "UPDATE OR REPLACE episodes SET start = start + ?3 WHERE start_clock = ?1 AND device = ?2 AND start >= ?4",
+    "UPDATE episodes SET at = at + ?3 WHERE clock = ?1 AND device = ?2 AND at >= ?4",
+    "UPDATE episode_steps SET at = at + ?3 WHERE clock = ?1 AND device = ?2 AND at >= ?4",
+    "UPDATE digests SET from_at = from_at + ?3, to_at = to_at + ?3 WHERE clock = ?1 AND device = ?2 AND to_at >= ?4",
+    "UPDATE notices SET at = at + ?3 WHERE clock = ?1 AND device = ?2 AND at >= ?4",
 ];
+
+/// Clock, device, by how many microseconds, not before, before.
+const WINDOWS: &str = "UPDATE OR REPLACE windows SET start = start + ?3
+    WHERE clock = ?1 AND channel IN (SELECT id FROM channels WHERE device = ?2) AND start >= ?4 AND start < ?5";
 
 /// Clocks whose offsets differ by less are one: the kernel slews, and two clocks are not read at the same instant.
 const SAME_US: u64 = 1_000_000;
@@ -236,6 +243,11 @@ const CENTURY_US: i64 = 36_525 * 86_400 * 1_000_000;
 const CLOCKS: i64 = limits::CLOCKS_MAX as i64;
 /// Where no window is.
 const ASIDE_US: i64 = -(1 << 62);
+const OWN_US: i64 = limits::OWN_TIME_S_MAX as i64 * 1_000_000;
+/// A window that was stamped at its end began at most so much earlier.
+const WINDOW_US: i64 = OWN_US + u32::MAX as i64 * 1000;
+/// Longer than any clock runs.
+const SPAN_US: i64 = 1 << 61;
 // No century reaches it.
 const _: () = assert!((CLOCKS + 1) * CENTURY_US + (1 << 57) < 1 << 62);
 

@@ -412,7 +412,8 @@ impl Reader {
                 serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).ok();
             let to = Wall(row.get(3)?);
             Ok(digest.map(|mut digest| {
-                digest.facts.shift_times(to.micros_since(digest.facts.to));
+                let by = to.micros_since(digest.facts.to);
+                digest.facts.map_times(|at| Wall(at.0.saturating_add(by)));
                 DigestRow { key, epoch: epoch.cast_unsigned(), digest }
             }))
         })

@@ -40,8 +40,7 @@ pub(super) fn insert(
                 clock,
                 records.iter().skip(from).take(count),
                 payload,
-                first,
-                last,
+                (first, last),
             )?;
             for (seq, record) in (first..=last).zip(records.iter().skip(from)) {
                 match record {
@@ -109,8 +108,7 @@ fn insert_readings<'a>(
     clock: &BlockClock,
     records: impl Iterator<Item = &'a Record>,
     payload: &[u8],
-    first: u64,
-    last: u64,
+    (first, last): (u64, u64),
 ) -> rusqlite::Result<()> {
     let span = records
         .filter_map(|record| match record {
