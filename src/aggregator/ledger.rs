@@ -1,8 +1,8 @@
 //! The ledger of a device from both sides: what it says it promised, what is here, and whether the two agree.
 //!
 //! Every record below `admitted` must be here, declared lost, or still held by the device. What is none of these is owed;
-//! what is still owed after a grace period is a gap that nobody has declared. The grace period is for what is on its
-//! way: a heartbeat may overtake blocks.
+//! what is still owed after a grace period, by the device's own word, is a gap that nobody has declared. The grace period is
+//! for what is on its way: a heartbeat may overtake blocks.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::pages::count;
 use super::store::{Account, DeviceRow, Fault, LaneHolding, Reader, StoreError, on_their_way};
-use crate::time::Wall;
 use crate::wire::block::epoch_text;
 use crate::wire::heartbeat::{Heartbeat, LaneBeat};
 use crate::wire::{GapReason, Lane};
@@ -83,8 +82,8 @@ impl Ledger {
     }
 
     /// Records that are missing and not declared.
-    pub fn undeclared(&self, now: Wall, grace: Duration) -> u64 {
-        let undeclared = |entry: &Entry| match entry.finding(now, grace) {
+    pub fn undeclared(&self, grace: Duration) -> u64 {
+        let undeclared = |entry: &Entry| match entry.finding(grace) {
             Finding::Wrong { undeclared, .. } => undeclared,
             _ => 0,
         };
@@ -92,13 +91,13 @@ impl Ledger {
     }
 
     /// Whether nothing is wrong.
-    pub fn is_good(&self, now: Wall, grace: Duration) -> bool {
-        let wrong = |entry: &Entry| matches!(entry.finding(now, grace), Finding::Wrong { .. });
+    pub fn is_good(&self, grace: Duration) -> bool {
+        let wrong = |entry: &Entry| matches!(entry.finding(grace), Finding::Wrong { .. });
         self.faults.is_empty() && !self.entries.iter().any(wrong)
     }
 
     /// For machines.
-    pub fn json(&self, device: &DeviceRow, now: Wall, grace: Duration) -> Value {
+    pub fn json(&self, device: &DeviceRow, grace: Duration) -> Value {
         let faults = self.faults.iter().map(|fault| {
             json!({ "epoch": epoch_text(fault.epoch), "code": fault.code, "text": fault.text,
                     "first_at": fault.first_at.rfc3339(), "last_at": fault.last_at.rfc3339() })
@@ -106,17 +105,17 @@ impl Ledger {
         json!({
             "device": device.name,
             "trust": device.trust,
-            "ok": self.is_good(now, grace),
-            "undeclared": self.undeclared(now, grace),
+            "ok": self.is_good(grace),
+            "undeclared": self.undeclared(grace),
             "faults": faults.collect::<Vec<_>>(),
-            "lanes": self.entries.iter().map(|entry| entry.json(now, grace)).collect::<Vec<_>>(),
+            "lanes": self.entries.iter().map(|entry| entry.json(grace)).collect::<Vec<_>>(),
         })
     }
 }
 
 impl Entry {
     /// Compares the two sides. The heartbeat is older than what is here, so more may be here than it knows of.
-    pub fn finding(&self, now: Wall, grace: Duration) -> Finding {
+    pub fn finding(&self, grace: Duration) -> Finding {
         let none = LaneHolding {
             lane: self.lane,
             epoch: self.epoch,
@@ -135,10 +134,11 @@ impl Entry {
             return wrong(short, format!("{} acknowledged and not here", records(short)));
         }
         let missing = held.missing().saturating_add(beat.admitted.saturating_sub(held.highest));
-        let since = self.account.as_ref().and_then(|account| account.short_since);
-        if let (owed @ 1.., Some(since)) =
-            (missing.saturating_sub(on_their_way(&beat, held.declared())), since)
-            && now.micros_since(since) >= i64::try_from(grace.as_micros()).unwrap_or(i64::MAX)
+        // By its own word: a device that is not heard may still hold it.
+        let short_us = self.account.as_ref().and_then(|a| Some(a.heard_at.micros_since(a.short_since?)));
+        if let (owed @ 1.., Some(short_us)) =
+            (missing.saturating_sub(on_their_way(&beat, held.declared())), short_us)
+            && short_us >= i64::try_from(grace.as_micros()).unwrap_or(i64::MAX)
         {
             let holes = holes(held, beat.admitted);
             return wrong(
@@ -181,9 +181,9 @@ impl Entry {
             .collect()
     }
 
-    fn json(&self, now: Wall, grace: Duration) -> Value {
+    fn json(&self, grace: Duration) -> Value {
         let (beat, held) = (self.beat.as_ref(), self.held.as_ref());
-        let finding = self.finding(now, grace);
+        let finding = self.finding(grace);
         let by_name =
             |pairs: Vec<(String, u64)>| pairs.into_iter().collect::<std::collections::BTreeMap<_, _>>();
         let evicted =
@@ -251,6 +251,8 @@ fn holes(held: &LaneHolding, admitted: u64) -> String {
 mod tests {
     use super::*;
 
+    use crate::time::Wall;
+
     const NOW: Wall = Wall::from_secs(1_790_000_000);
     const GRACE: Duration = Duration::from_secs(300);
 
@@ -284,7 +286,7 @@ mod tests {
     }
 
     fn found(entry: &Entry) -> Finding {
-        entry.finding(NOW, GRACE)
+        entry.finding(GRACE)
     }
 
     fn is_wrong(entry: &Entry) -> (u64, String) {

@@ -201,7 +201,7 @@ async fn audit(pages: Arc<Pages>) {
     loop {
         let asked = pages.clone();
         // A database that is busy or full is the desk's to tell.
-        if let Ok(wrong) = smol::unblock(move || asked.survey(clock::wall())).await {
+        if let Ok(wrong) = smol::unblock(move || asked.survey()).await {
             let undeclared = wrong.iter().fold(0, |sum: u64, (_, n)| sum.saturating_add(*n));
             observe::emit(&LedgersRead { wrong: wrong.len() as u64, undeclared });
             for (device, undeclared) in wrong.iter().filter(|(device, _)| !told.contains(device)) {

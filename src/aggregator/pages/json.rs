@@ -89,7 +89,7 @@ fn overview(view: &View<'_>, device: &Device) -> Value {
 
 /// `/api/device/<name>/ledger`.
 pub(super) fn ledger(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
-    Ok(Ledger::read(view.reader, &device.row)?.json(&device.row, view.now, view.grace))
+    Ok(Ledger::read(view.reader, &device.row)?.json(&device.row, view.grace))
 }
 
 /// `/api/device/<name>/digests`: the latest, newest first.

@@ -55,7 +55,7 @@ fn table(out: &mut String, view: &View<'_>, ledger: &Ledger) {
             entry.lane,
             epoch_text(entry.epoch),
             &epoch_text(entry.epoch)[..4],
-            mark(&entry.finding(view.now, view.grace))
+            mark(&entry.finding(view.grace))
         );
         match &entry.beat {
             None => out.push_str("<td colspan=\"4\" class=\"muted\">an earlier spool of this device</td>"),

@@ -38,15 +38,15 @@ impl Pages {
     }
 
     /// Devices whose ledger is not good, with the records that each has not declared. Blocks on the database.
-    pub fn survey(&self, now: Wall) -> Result<Vec<(String, u64)>, StoreError> {
+    pub fn survey(&self) -> Result<Vec<(String, u64)>, StoreError> {
         let reader = || self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut wrong = Vec::new();
         let fleet = reader().fleet()?;
         for device in fleet {
             // One device at a time: pages that people wait for come in between.
             let ledger = Ledger::read(&reader(), &device)?;
-            if !ledger.is_good(now, self.grace) {
-                wrong.push((device.name, ledger.undeclared(now, self.grace)));
+            if !ledger.is_good(self.grace) {
+                wrong.push((device.name, ledger.undeclared(self.grace)));
             }
         }
         Ok(wrong)

@@ -13,8 +13,6 @@ use crate::cli::args::LedgerArgs;
 use crate::cli::exit::Failure;
 use crate::cli::sources;
 use crate::cli::style::Style;
-use crate::clock;
-use crate::time::Wall;
 use crate::wire::epoch_text;
 
 /// The configured aggregator's database.
@@ -45,14 +43,14 @@ pub(super) fn store(
             }
         },
     };
-    let (now, grace) = (clock::wall(), grace.unwrap_or(GRACE));
+    let grace = grace.unwrap_or(GRACE);
     let mut report = Report { good: true, text: String::new(), json: json!({}) };
     let mut all = Vec::with_capacity(devices.len());
     for device in &devices {
         let ledger = Ledger::read(&reader, device).map_err(failed)?;
-        report.good &= ledger.is_good(now, grace);
-        tell(&mut report.text, device, &ledger, now, grace, style);
-        all.push(ledger.json(device, now, grace));
+        report.good &= ledger.is_good(grace);
+        tell(&mut report.text, device, &ledger, grace, style);
+        all.push(ledger.json(device, grace));
     }
     let verdict = match (devices.len(), report.good) {
         (0, _) => "no device has been heard yet".into(),
@@ -67,7 +65,7 @@ pub(super) fn store(
 /// As configured by default.
 const GRACE: Duration = Duration::from_secs(300);
 
-fn tell(out: &mut String, device: &DeviceRow, ledger: &Ledger, now: Wall, grace: Duration, style: Style) {
+fn tell(out: &mut String, device: &DeviceRow, ledger: &Ledger, grace: Duration, style: Style) {
     let trust = match device.trust {
         Trust::Verified => "signed and verified",
         Trust::Unchecked => "signed; without a certificate here nobody checks it",
@@ -91,18 +89,18 @@ fn tell(out: &mut String, device: &DeviceRow, ledger: &Ledger, now: Wall, grace:
         let _ = writeln!(out, "  {}", style.red(&format!("✗ since {since}: {}", fault.text)));
     }
     for entry in &ledger.entries {
-        lane(out, entry, now, grace, style);
+        lane(out, entry, grace, style);
     }
     out.push('\n');
 }
 
-fn lane(out: &mut String, entry: &Entry, now: Wall, grace: Duration, style: Style) {
+fn lane(out: &mut String, entry: &Entry, grace: Duration, style: Style) {
     let said = entry.beat.map(|b| [b.admitted, b.acknowledged, b.pending, b.evicted].map(|n| n.to_string()));
     let [admitted, acknowledged, pending, evicted] =
         said.unwrap_or_else(|| std::array::from_fn(|_| "-".into()));
     let held = entry.held.as_ref();
     let (here, declared) = (held.map_or(0, LaneHolding::records), held.map_or(0, LaneHolding::declared));
-    let finding = entry.finding(now, grace);
+    let finding = entry.finding(grace);
     let text = match &finding {
         Finding::Wrong { .. } => style.red(&format!("✗ {}", finding.text())),
         _ => style.green(&format!("✓ {}", finding.text())),
