@@ -202,12 +202,12 @@ async fn audit(pages: Arc<Pages>) {
         let asked = pages.clone();
         // A database that is busy or full is the desk's to tell.
         if let Ok(wrong) = smol::unblock(move || asked.survey()).await {
-            let undeclared = wrong.iter().fold(0, |sum: u64, (_, n)| sum.saturating_add(*n));
+            let undeclared = wrong.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
             observe::emit(&LedgersRead { wrong: wrong.len() as u64, undeclared });
-            for (device, undeclared) in wrong.iter().filter(|(device, _)| !told.contains(device)) {
+            for (device, undeclared) in wrong.iter().filter(|(device, _)| !told.contains(*device)) {
                 observe::emit(&LedgerWrong { device, undeclared: *undeclared });
             }
-            told = wrong.into_iter().map(|(device, _)| device).collect();
+            told = wrong.into_keys().collect();
         }
         Timer::after(Duration::from_secs(30)).await;
     }

@@ -83,6 +83,8 @@ fn overview(view: &View<'_>, device: &Device) -> Value {
         "open_episodes": open,
         "lost_records": row.lost,
         "missing_records": row.holes,
+        "ledger_ok": !view.wrong.contains_key(&row.name),
+        "undeclared_records": view.wrong.get(&row.name).copied().unwrap_or(0),
         "heartbeat": heartbeat,
     })
 }

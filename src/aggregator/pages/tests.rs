@@ -278,6 +278,23 @@ fn the_ledger_says_what_is_complete_and_what_is_missing() {
 }
 
 #[test]
+fn the_fleet_says_whose_ledger_is_wrong_once_it_was_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = seed(dir.path());
+    let wrong = pages.survey().unwrap();
+    assert_eq!(wrong.keys().collect::<Vec<_>>(), ["gw-boiler-2"]);
+    let page = get(&pages, "/").1;
+    assert!(page.contains("href=\"/device/gw-boiler-2#ledger\">✗ "), "{page}");
+    assert!(!page.contains("/device/gw-barn#ledger"));
+    let fleet = json(&pages, "/api/fleet");
+    let of = |name: &str| {
+        fleet["devices"].as_array().unwrap().iter().find(|d| d["device"] == name).cloned().unwrap()
+    };
+    assert_eq!(of("gw-boiler-2")["undeclared_records"].as_u64(), Some(wrong["gw-boiler-2"]));
+    assert_eq!((&of("gw-boiler-2")["ledger_ok"], &of("gw-barn")["ledger_ok"]), (&false.into(), &true.into()));
+}
+
+#[test]
 fn a_hostile_device_cannot_put_markup_on_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fleet.db");
