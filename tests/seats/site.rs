@@ -114,7 +114,9 @@ impl Site {
             let far = row(&ledger, *lane, own.epoch);
             let count = |key: &str| far[key].as_u64().unwrap_or(0);
             assert_eq!(count("held") + count("gaps"), own.admitted, "{lane}: {own:?} and {far}");
-            assert_eq!(count("gaps"), own.evicted_total(), "{lane}: {own:?} and {far}");
+            // A block that was on its way when it was given up may arrive all the same.
+            assert!(count("gaps") <= own.evicted_total(), "{lane}: {own:?} and {far}");
+            assert!(far["ok"].as_bool().unwrap_or(own.admitted == 0), "{lane}: {far}");
             assert_eq!(count("holes"), 0, "{lane}: {far}");
         }
         assert!(aggregator.stop().success(), "the aggregator's end");
