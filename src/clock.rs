@@ -1,4 +1,4 @@
-//! The only file that asks the operating system what time it is.
+//! The only file that asks the operating system what time it is, and whether anybody vouches for it.
 
 use std::sync::OnceLock;
 
@@ -22,11 +22,35 @@ pub fn mono() -> Mono {
 /// All clocks at once.
 pub fn stamp() -> Stamp {
     let wall = wall();
-    Stamp { wall, mono: mono(), boot: boot_id(), uncertainty_us: u32::MAX, state: state_of(wall) }
+    let (state, uncertainty_us) = state_of(wall, error_us());
+    Stamp { wall, mono: mono(), boot: boot_id(), uncertainty_us, state }
 }
 
-fn state_of(wall: Wall) -> ClockState {
-    if wall < limits::WALL_PLAUSIBLE_MIN { ClockState::Unset } else { ClockState::Free }
+/// What a wall clock is worth that the kernel takes to be off by `error_us` at most, if anybody disciplines it.
+fn state_of(wall: Wall, error_us: Option<u32>) -> (ClockState, u32) {
+    match error_us {
+        _ if wall < limits::WALL_PLAUSIBLE_MIN => (ClockState::Unset, u32::MAX),
+        None => (ClockState::Free, u32::MAX),
+        Some(us) => (ClockState::Synced, us),
+    }
+}
+
+/// The kernel's bound on the error of the wall clock in microseconds, while an NTP or PTP daemon disciplines it.
+#[allow(unsafe_code)]
+fn error_us() -> Option<u32> {
+    /// C libraries disagree about the length of the time in the middle; what is read here stands before it.
+    #[repr(C)]
+    struct Roomy {
+        asked: libc::timex,
+        spare: [u64; 32],
+    }
+    // SAFETY: all zero is a valid `timex`, plain numbers that ask for no change.
+    let mut roomy: Roomy = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a whole `timex` of our own and room behind it, which the call fills and does not keep.
+    let state = unsafe { libc::adjtimex((&raw mut roomy).cast()) };
+    let Roomy { asked, .. } = roomy;
+    let vouched = (0..libc::TIME_ERROR).contains(&state) && asked.status & libc::STA_UNSYNC == 0;
+    vouched.then(|| u32::try_from(asked.maxerror).unwrap_or(u32::MAX))
 }
 
 /// The kernel's boot id; all zero where `/proc` does not tell.
@@ -59,8 +83,15 @@ mod tests {
 
     #[test]
     fn a_clock_that_still_shows_1970_is_unset() {
-        assert_eq!(state_of(Wall::from_secs(90)), ClockState::Unset);
-        assert_eq!(state_of(limits::WALL_PLAUSIBLE_MIN), ClockState::Free);
+        assert_eq!(state_of(Wall::from_secs(90), Some(5)), (ClockState::Unset, u32::MAX));
+        assert_eq!(state_of(limits::WALL_PLAUSIBLE_MIN, None), (ClockState::Free, u32::MAX));
+    }
+
+    #[test]
+    fn a_clock_is_synced_only_if_the_kernel_says_how_far_it_may_be_off() {
+        assert_eq!(state_of(limits::WALL_PLAUSIBLE_MIN, Some(5)), (ClockState::Synced, 5));
+        let now = stamp();
+        assert_eq!(now.state == ClockState::Synced, now.uncertainty_us != u32::MAX, "{now:?}");
     }
 
     #[test]

@@ -111,6 +111,15 @@ impl EventFact {
 }
 
 impl Facts {
+    /// Replaces every time of it by what `truly` makes of it: the clock that stamped them was off.
+    pub fn map_times(&mut self, truly: impl Fn(Wall) -> Wall) {
+        let period = [&mut self.from, &mut self.to].into_iter();
+        let outage = self.outage.as_mut().map(|outage| &mut outage.start);
+        for at in period.chain(outage).chain(self.events.iter_mut().map(|event| &mut event.start)) {
+            *at = truly(*at);
+        }
+    }
+
     /// Puts `events` in canonical order and cuts them to what a digest names.
     pub fn set_events(&mut self, mut events: Vec<EventFact>) {
         events.sort_by(|a, b| {

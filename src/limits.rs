@@ -100,8 +100,13 @@ pub const ACK_LANES_MAX: usize = 8;
 pub const ACK_RANGES_MAX: usize = 8;
 /// Longest acknowledgement: every number at its longest as a varint.
 pub const ACK_BYTES_MAX: usize = 7 + 2 + ACK_LANES_MAX * (1 + 10 + 10 + 1 + ACK_RANGES_MAX * 20);
-/// Longest heartbeat: metered lines pay for it twice a minute.
-pub const HEARTBEAT_BYTES_MAX: usize = 300;
+/// Longest heartbeat. A usual one with a signature over P-256 stays below 300 bytes, since metered lines pay for it twice
+/// a minute; the rest is room for every number at its longest and for the signature of an RSA key of 4096 bits.
+pub const HEARTBEAT_BYTES_MAX: usize = 1024;
+/// Longest signature of a heartbeat: that of an RSA key of 4096 bits.
+pub const SIGNATURE_BYTES_MAX: usize = 512;
+/// Most reasons for giving records up that a heartbeat may name, those of later programs included.
+pub const GAP_REASONS_MAX: usize = 32;
 /// Most bytes of the program's version in a heartbeat.
 pub const HEARTBEAT_VERSION_BYTES_MAX: usize = 16;
 /// Most bytes of a block's body before compression: what reading a hostile block may cost.
@@ -109,7 +114,19 @@ pub const BLOCK_BODY_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(BLOCK_SEAL_BYTES * 3 / 2 < BLOCK_BYTES_MAX);
 const _: () = assert!(BLOCK_BODY_BYTES_MAX > BLOCK_BYTES_MAX);
+const _: () = assert!(SIGNATURE_BYTES_MAX < HEARTBEAT_BYTES_MAX);
 const _: () = assert!(HEARTBEAT_VERSION_BYTES_MAX < HEARTBEAT_BYTES_MAX && ACK_BYTES_MAX < BLOCK_BYTES_MAX);
+
+// Time.
+
+/// Boots whose place in time is followed; the oldest are forgotten first.
+pub const BOOTS_MAX: usize = 64;
+/// How often it is noted on disk that a boot still runs, in seconds.
+pub const BOOT_WRITE_S: u64 = 30;
+/// Clocks (a boot, and a setting of its wall clock) of one device that the aggregator can still set right.
+pub const CLOCKS_MAX: usize = 1024;
+/// What a block holds was stamped by the clock that sealed it if it is not older than this when it is sealed, in seconds.
+pub const OWN_TIME_S_MAX: u64 = 2 * 3600;
 
 // Sync.
 

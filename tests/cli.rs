@@ -241,3 +241,71 @@ fn project_file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
+
+/// A gateway promised ten records of which four have arrived; a stopped agent's spool, and an aggregator's database.
+#[cfg(feature = "demo")]
+#[test]
+fn the_ledger_is_verified_on_either_side() {
+    use outpost::aggregator::store::{Content, Delivery, Retention, Signs, Store, Trust};
+    use outpost::spool;
+    use outpost::wire::heartbeat::{Health, Heartbeat, LaneBeat};
+    use outpost::wire::{GapReason, Lane, Notice, Record};
+
+    let shop = Shop::new();
+    let now = outpost::clock::stamp();
+    let notice =
+        || Record::Notice(Notice { code: "n".into(), text: "something to say".into(), at: now.wall });
+    let (mut spool, _) =
+        spool::open_dir(&shop.dir.path().join("spool"), spool::Options::default(), now).unwrap();
+    spool.admit((0..10).map(|_| notice()).collect());
+    spool.commit(now).unwrap();
+    let epoch = spool.epoch();
+    drop(spool);
+    let gateway = shop.run("ledger --spool spool");
+    assert!(gateway.code == 0 && gateway.out.contains("✓ every record"), "{}{}", gateway.out, gateway.err);
+    let alarm = shop.run("ledger --spool spool --json").json()["lanes"][0].clone();
+    assert_eq!((alarm["pending"].as_u64(), alarm["found"].as_u64()), (Some(10), Some(10)));
+    let none = shop.run("ledger --spool nowhere");
+    assert!(none.code == 1 && none.err.contains("there is no spool"), "{}", none.err);
+    let nobody = shop.run("ledger --url http://127.0.0.1:1");
+    assert!(nobody.code == 1 && nobody.err.contains("--spool"), "{}", nobody.err);
+
+    let mut store = Store::open(&shop.dir.path().join("fleet.sqlite"), Retention::default()).unwrap();
+    let delivery = |first, last, content| Delivery {
+        device: "gw-1".into(),
+        lane: Lane::Alarm,
+        epoch,
+        first,
+        last,
+        sealed: now,
+        content,
+    };
+    let records = Content::Records { records: (0..4).map(|_| notice()).collect(), payload: Vec::new() };
+    let mut lanes = [LaneBeat { epoch: epoch.to_be_bytes(), ..LaneBeat::default() }; 4];
+    lanes[0] = LaneBeat { admitted: 10, acknowledged: 4, evicted: 6, by_reason: [0, 6, 0, 0, 0], ..lanes[0] };
+    let beat = Heartbeat {
+        serial: 1,
+        at: now,
+        uptime_s: 1,
+        version: "1".into(),
+        model_hash_prefix: [0; 8],
+        health: Health(0),
+        lanes,
+        oldest_age_s: 0,
+        spool_bytes: 0,
+        episodes_open: 0,
+    };
+    let signs = Signs { heartbeat: Some((beat.encode(), Trust::Unsigned)), ..Signs::default() };
+    let signs = [("gw-1".to_owned(), signs)].into();
+    store.write(now.wall, &[delivery(1, 4, records)], &signs).unwrap();
+    let young = shop.run("ledger --store fleet.sqlite --grace 1h");
+    assert!(young.code == 0 && young.out.contains("6 records on their way"), "{}{}", young.out, young.err);
+    let gap = shop.run("ledger --store fleet.sqlite --grace 0s --device gw-1");
+    assert!(gap.code == 1 && gap.out.contains("5–10") && gap.out.contains("disk_full: 6"), "{}", gap.out);
+    let json = shop.run("ledger --store fleet.sqlite --grace 0s --json");
+    assert_eq!((json.code, json.json()["devices"][0]["undeclared"].as_u64()), (1, Some(6)));
+    store.write(now.wall, &[delivery(5, 10, Content::Gap(GapReason::DiskFull))], &[].into()).unwrap();
+    assert_eq!(shop.run("ledger --store fleet.sqlite --grace 0s").code, 0);
+    let unknown = shop.run("ledger --store fleet.sqlite --device gw-2");
+    assert!(unknown.code == 1 && unknown.err.contains("no device gw-2"), "{}", unknown.err);
+}

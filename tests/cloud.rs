@@ -44,6 +44,8 @@ fn start(link: LinkOptions, prefix: &str, database: &Path) -> Seat {
         database: database.to_owned(),
         retention: Retention::default(),
         silent_after: Duration::from_secs(90),
+        undeclared_after: Duration::from_secs(300),
+        certificates: None,
     };
     let (stop, stopped) = smol::channel::bounded(1);
     let join = thread::spawn(move || aggregator::run(options, stopped));
@@ -79,11 +81,12 @@ fn beat(admitted: u64, acknowledged: u64) -> Vec<u8> {
         admitted,
         acknowledged,
         pending: admitted - acknowledged,
-        evicted: 0,
+        ..LaneBeat::default()
     };
     let mut lanes = [LaneBeat { epoch: EPOCH.to_be_bytes(), ..LaneBeat::default() }; 4];
     lanes[Lane::Raw.index()] = raw;
     Heartbeat {
+        serial: 1,
         at: clock::stamp(),
         uptime_s: 1,
         version: "test".into(),

@@ -13,8 +13,8 @@ use outpost::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, 
 use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
 use outpost::window::WindowSummary;
 use outpost::wire::{
-    Block, BlockHeader, Body, GapReason, Lane, Notice, Record, WireError, decode_block, decode_header,
-    encode_block, json,
+    Block, BlockHeader, Body, ClockFix, GapReason, Lane, Notice, Record, WireError, decode_block,
+    decode_header, encode_block, json,
 };
 use proptest::prelude::*;
 
@@ -109,6 +109,18 @@ fn alarms() -> Vec<Record> {
     ]
 }
 
+fn clocks() -> Vec<Record> {
+    let fix = ClockFix {
+        boot: BootId([7; 16]),
+        offset_us: 1_767_322_922_221_211,
+        uncertainty_us: 1500,
+        unset_offset_us: None,
+    };
+    let inferred =
+        ClockFix { boot: BootId([6; 16]), uncertainty_us: u64::MAX, unset_offset_us: Some(-3), ..fix };
+    vec![Record::Clock(inferred), Record::Clock(fix)]
+}
+
 fn digests() -> Vec<Record> {
     let event = EventFact {
         channel: channel("pump1.bearing_temp"),
@@ -167,6 +179,7 @@ fn examples() -> Vec<(&'static str, BlockHeader, Vec<Record>)> {
         ("alarm", header(Lane::Alarm, 2), alarms()),
         ("digest", header(Lane::Digest, 1), digests()),
         ("gap", gap(GapReason::Quota), Vec::new()),
+        ("clock", header(Lane::Alarm, 2), clocks()),
     ]
 }
 

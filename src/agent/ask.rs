@@ -135,9 +135,7 @@ impl Recalled {
         infos: &mut BTreeMap<ChannelId, ChannelInfo>,
         outages: &mut BTreeMap<Wall, Outage>,
     ) {
-        let sealed = &block.header.sealed;
-        // By today's clock where that can be told: somebody may have set it since.
-        let at = if sealed.boot == now.boot { now.wall_of(sealed.mono) } else { sealed.wall };
+        let at = shared.time_of(&block.header.sealed, now);
         let BlockId { lane, first, .. } = block.header.id();
         for (record, seq) in block.records.iter().zip(first..) {
             let cite = Citation { lane, first: seq, last: seq };

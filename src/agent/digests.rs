@@ -113,14 +113,17 @@ async fn outage_facts(shared: &Shared, over: OutageOver) -> Result<Facts, AgentE
     let lasted = over.to.mono.since(over.from.mono);
     let records_kept = spool.ledger.iter().map(|lane| lane.pending).sum();
     let records_lost = evicted(&spool).saturating_sub(over.evicted_before);
-    let (from, to) = (over.from.wall, Some(over.from.wall + lasted));
+    // By the clock of now: it may have been set when the line came back.
+    let from = clock::stamp().wall_of(over.from.mono);
+    let to = Some(from + lasted);
     shared.keep_outage(ask::Outage { from, to, records_kept, records_lost });
     facts.outage = Some(Outage { start: from, duration_s: lasted.as_secs(), records_kept, records_lost });
     Ok(facts)
 }
 
 /// Words the facts and commits the digest; returns where it lies.
-async fn word(shared: &Shared, facts: Facts) -> Result<BlockId, AgentError> {
+async fn word(shared: &Shared, mut facts: Facts) -> Result<BlockId, AgentError> {
+    shared.set_right(&mut facts);
     let id = shared.next_digest_id();
     let digest = shared.glm.word(facts, shared.options.lang, id).await;
     shared.keep_brief(&digest);

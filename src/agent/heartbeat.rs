@@ -1,32 +1,41 @@
 //! The heartbeat: the newest one is the only one that matters, so it is sent at QoS 0 and never spooled.
+//!
+//! It is signed with the key that the agent shows to the broker. The key is read anew every time, so that a renewed one
+//! is used at once; where it can't be read the heartbeat goes out unsigned, and the aggregator says so.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use smol::channel::Sender;
 
+use super::serial::Serials;
 use super::shared::{evicted, oldest_age_s};
 use super::{AgentError, Shared};
 use crate::clock;
-use crate::link::{Command, Publish, Qos};
-use crate::observe::metrics;
+use crate::limits;
+use crate::link::{Command, Publish, Qos, TlsFiles};
+use crate::observe::{self, agent as events, metrics};
 use crate::spool::SpoolStatus;
 use crate::time::ClockState;
-use crate::wire::heartbeat::{Health, Heartbeat, LaneBeat};
+use crate::wire::heartbeat::{Health, Heartbeat, LaneBeat, signed_message};
 
 /// Sends one as soon as the line is up and then one every [`super::AgentOptions::heartbeat_every`].
 pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result<(), AgentError> {
     let mut next = clock::mono();
+    let epoch = shared.store.status().await?.epoch;
+    let mut serials = Serials::open(&shared.options.spool_dir, epoch);
     loop {
         smol::Timer::after(LOOK_EVERY).await;
         if !shared.line.borrow().up {
             next = clock::mono();
         } else if clock::mono() >= next {
             next = clock::mono() + shared.options.heartbeat_every;
+            let payload;
+            (serials, payload) = self::payload(&shared, serials).await?;
             let publish = Publish {
                 token: None,
                 topic: shared.topic("hb"),
-                payload: heartbeat(&shared).await?.encode(),
+                payload,
                 qos: Qos::AtMostOnce,
                 retain: false,
                 historical: false,
@@ -42,6 +51,38 @@ pub(super) async fn run(shared: Rc<Shared>, commands: Sender<Command>) -> Result
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+async fn payload(shared: &Shared, serials: Serials) -> Result<(Serials, Vec<u8>), AgentError> {
+    let beat = heartbeat(shared).await?;
+    let (device, tls) = (shared.options.device.clone(), shared.options.link.tls.clone());
+    // A sync of the disk, two small files and a signature: readings go on meanwhile.
+    Ok(smol::unblock(move || number_and_sign(beat, serials, &device, tls.as_ref())).await)
+}
+
+fn number_and_sign(
+    mut beat: Heartbeat,
+    mut serials: Serials,
+    device: &str,
+    tls: Option<&TlsFiles>,
+) -> (Serials, Vec<u8>) {
+    let (serial, written) = serials.next();
+    beat.serial = serial;
+    if let Err(reason) = written {
+        observe::emit(&events::HeartbeatBare { what: "uncounted", reason: &reason });
+        beat.health = beat.health.with(Health::SPOOL_FAILING);
+    }
+    let payload = beat.encode_signed(|state| match tls.map(|tls| tls.sign(&signed_message(device, state))) {
+        None => Vec::new(),
+        Some(Ok(signature)) => {
+            signature.filter(|s| s.len() <= limits::SIGNATURE_BYTES_MAX).unwrap_or_default()
+        }
+        Some(Err(reason)) => {
+            observe::emit(&events::HeartbeatBare { what: "unsigned", reason: &reason });
+            Vec::new()
+        }
+    });
+    (serials, payload)
+}
+
 async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {
     let spool = shared.store.status().await?;
     let at = clock::stamp();
@@ -51,8 +92,10 @@ async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {
         acknowledged: spool.ledger[lane].acknowledged,
         pending: spool.ledger[lane].pending,
         evicted: spool.ledger[lane].evicted_total(),
+        by_reason: spool.ledger[lane].evicted,
     };
     Ok(Heartbeat {
+        serial: 0,
         at,
         uptime_s: u32::try_from(shared.uptime().as_secs()).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").into(),

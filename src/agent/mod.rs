@@ -12,6 +12,7 @@
 
 mod ask;
 pub mod assemble;
+pub mod boots;
 mod chat;
 mod clocks;
 mod digests;
@@ -21,9 +22,11 @@ mod line;
 mod page;
 mod relay;
 pub mod replay;
+mod serial;
 mod shared;
 pub mod status;
 mod tally;
+mod timekeeper;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -166,6 +169,7 @@ async fn seat(
     let line = executor.spawn(line::run(shared.clone(), uplink, ends));
     let digests = executor.spawn(digests::run(shared.clone(), asked, first));
     let heartbeat = executor.spawn(heartbeat::run(shared.clone(), commands.clone()));
+    let mut timekeeper = executor.spawn(timekeeper::run(shared.clone(), opened.epoch));
     observe::emit(&events::AgentStarted {
         device: &shared.options.device,
         http: &http,
@@ -178,13 +182,14 @@ async fn seat(
         Ok(())
     };
     let (mut line, mut digests, mut heartbeat) = (line, digests, heartbeat);
-    let result = asked_to_stop.or(&mut line).or(&mut digests).or(&mut heartbeat).await;
+    let result = asked_to_stop.or(&mut line).or(&mut digests).or(&mut heartbeat).or(&mut timekeeper).await;
 
     // Sources first: what they left is judged and admitted.
     drop(stopper);
     let judged = intake.await;
     digests.cancel().await;
     heartbeat.cancel().await;
+    timekeeper.cancel().await;
     smol::unblock(move || glm.stop()).await;
     // Then the line drains for as long as it is worth waiting.
     let drained = drain(&shared, &store).or(patience(DRAIN_PATIENCE)).await;

@@ -123,6 +123,9 @@ fn ledger(out: &mut String, status: &Status) {
             "<tr><th>{}<td>{}<td>{}<td>{}<td>{}",
             row.lane, row.admitted, row.acknowledged, row.pending, row.evicted
         );
+        for (reason, n) in &row.evicted_by_reason {
+            let _ = write!(out, " ({}: {n})", Esc(reason.replace('_', " ")));
+        }
     }
     out.push_str("</table>");
     if let Some(error) = &status.spool.error {

@@ -142,7 +142,7 @@ impl Replay<'_> {
                     (self.tell)(Told::Episode(&step));
                 }
                 Record::Window(_) => self.summary.windows += 1,
-                Record::Reading(_) | Record::Digest(_) | Record::Notice(_) => {}
+                Record::Reading(_) | Record::Digest(_) | Record::Notice(_) | Record::Clock(_) => {}
             }
         }
     }

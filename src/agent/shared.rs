@@ -11,12 +11,13 @@ use super::{AgentError, AgentOptions};
 use crate::ask::Outage;
 use crate::clock;
 use crate::digest::{Digest, Engine};
+use crate::facts::Facts;
 use crate::glm::{Glm, GlmHandle};
 use crate::limits;
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
-use crate::time::Mono;
-use crate::wire::{Lane, PerLane, epoch_text};
+use crate::time::{Mono, Stamp, Wall};
+use crate::wire::{ClockFix, Lane, PerLane};
 
 pub(super) struct Shared {
     pub options: AgentOptions,
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub blocks_refused: Cell<bool>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
+    /// Where boots stand in time, as far as that is known.
+    pub boots: RefCell<Vec<ClockFix>>,
 }
 
 /// The language model as its latest digest shows it.
@@ -89,6 +92,7 @@ impl Shared {
             sources: RefCell::new(Vec::new()),
             blocks_refused: Cell::new(false),
             salvaged,
+            boots: RefCell::default(),
             options,
         })
     }
@@ -104,6 +108,25 @@ impl Shared {
 
     pub fn uptime(&self) -> Duration {
         clock::mono().since(self.started)
+    }
+
+    /// What the time really was at `stamp`, as far as it is known `now`: by today's clock in this boot, by the place of an
+    /// earlier one; else what its clock showed.
+    pub fn time_of(&self, stamp: &Stamp, now: &Stamp) -> Wall {
+        if stamp.boot == now.boot {
+            return now.wall_of(stamp.mono);
+        }
+        let boots = self.boots.borrow();
+        let placed = boots.iter().find(|fix| fix.boot == stamp.boot);
+        placed.map_or(stamp.wall, |fix| Wall(fix.offset_us.saturating_add_unsigned(stamp.mono.0)))
+    }
+
+    /// Sets right what this boot stamped before its clock was set, once it is known where it stands in time.
+    pub fn set_right(&self, facts: &mut Facts) {
+        let boots = self.boots.borrow();
+        if let Some(fix) = boots.iter().find(|fix| fix.boot == clock::boot_id()) {
+            facts.map_times(|at| fix.truly(at));
+        }
     }
 
     pub fn next_digest_id(&self) -> u64 {
@@ -204,19 +227,15 @@ pub(super) fn evicted(spool: &SpoolStatus) -> u64 {
     spool.ledger.iter().map(|lane| lane.evicted_total()).sum()
 }
 
-/// Age of the oldest pending block in seconds; 0 for one sealed in the future by a clock that was set back.
-pub(super) fn oldest_age_s(spool: &SpoolStatus, now: crate::time::Wall) -> Option<u64> {
-    spool.oldest.map(|sealed| u64::try_from(now.micros_since(sealed) / 1_000_000).unwrap_or(0))
+/// Age of the oldest pending block in seconds; 0 for one sealed in the future by a clock that was set back, and for one
+/// sealed in 1970 once the time is known: nobody takes a gateway to be half a century behind.
+pub(super) fn oldest_age_s(spool: &SpoolStatus, now: Wall) -> Option<u64> {
+    let same_clock =
+        |sealed: Wall| (sealed < limits::WALL_PLAUSIBLE_MIN) == (now < limits::WALL_PLAUSIBLE_MIN);
+    let age = |sealed: Wall| if same_clock(sealed) { now.micros_since(sealed) / 1_000_000 } else { 0 };
+    spool.oldest.map(|sealed| u64::try_from(age(sealed)).unwrap_or(0))
 }
 
 fn ledger(spool: &SpoolStatus) -> Vec<LedgerRow> {
-    let rows = Lane::ALL.iter().zip(&spool.ledger).map(|(lane, books)| LedgerRow {
-        lane: *lane,
-        epoch: epoch_text(books.epoch),
-        admitted: books.admitted,
-        acknowledged: books.acknowledged,
-        pending: books.pending,
-        evicted: books.evicted_total(),
-    });
-    rows.collect()
+    Lane::ALL.iter().zip(&spool.ledger).map(|(lane, books)| LedgerRow::of(*lane, books)).collect()
 }

@@ -1,10 +1,13 @@
 //! What the agent tells of itself at `/api/status`: the shape is part of the interface, fields are only added.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Engine;
 use crate::reading::Severity;
-use crate::wire::Lane;
+use crate::spool::LaneLedger;
+use crate::wire::{GapReason, Lane, epoch_text};
 
 /// The agent at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,9 +102,26 @@ pub struct LedgerRow {
     pub pending: u64,
     /// Records given up, each in a declared gap.
     pub evicted: u64,
+    /// The same by reason; reasons that gave up nothing are left out.
+    #[serde(default)]
+    pub evicted_by_reason: BTreeMap<String, u64>,
 }
 
 impl LedgerRow {
+    /// The row of `lane` out of its books.
+    pub fn of(lane: Lane, books: &LaneLedger) -> Self {
+        let by_reason = GapReason::ALL.iter().zip(books.evicted).filter(|(_, n)| *n > 0);
+        LedgerRow {
+            lane,
+            epoch: epoch_text(books.epoch),
+            admitted: books.admitted,
+            acknowledged: books.acknowledged,
+            pending: books.pending,
+            evicted: books.evicted_total(),
+            evicted_by_reason: by_reason.map(|(why, n)| (why.name().to_owned(), n)).collect(),
+        }
+    }
+
     /// Whether nothing is missing.
     pub fn balances(&self) -> bool {
         self.admitted == self.acknowledged + self.pending + self.evicted
@@ -142,7 +162,15 @@ pub(super) mod tests {
     }
 
     fn row() -> LedgerRow {
-        LedgerRow { lane: Lane::Raw, epoch: "0".into(), admitted: 6, acknowledged: 3, pending: 2, evicted: 1 }
+        LedgerRow {
+            lane: Lane::Raw,
+            epoch: "0".into(),
+            admitted: 6,
+            acknowledged: 3,
+            pending: 2,
+            evicted: 1,
+            evicted_by_reason: BTreeMap::new(),
+        }
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! commit has returned. A failed commit answers nobody: the devices send again, which the intake and the store bear.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 
-use super::store::{Content, Delivery, Outcome, Signs, Store, StoreError};
+use super::store::{Content, Delivery, Outcome, Signs, Store, StoreError, Trust};
 use super::topic::{self, Subject};
 use crate::clock;
 use crate::limits;
+use crate::link::tls;
 use crate::observe::aggregator::{
     BatchCommitted, BlockCommitted, BlockRefused, CommitFailed, MessageMalformed,
 };
@@ -21,7 +23,7 @@ use crate::sync::ranges::RangeSet;
 use crate::time::{Mono, Wall};
 use crate::wire::ack::AckMessage;
 use crate::wire::block::{Body, decode_block};
-use crate::wire::heartbeat::Heartbeat;
+use crate::wire::heartbeat::{Heartbeat, signed_message, signed_parts};
 use crate::wire::{BlockId, Lane};
 
 /// Work for the desk.
@@ -52,13 +54,15 @@ pub struct Desk {
     store: Store,
     intake: Intake,
     prefix: String,
+    /// Folder of the devices' certificates.
+    certificates: Option<PathBuf>,
     malformed: Sampler,
     refused: Sampler,
 }
 
 impl Desk {
-    /// Rebuilds from `store` what was settled before.
-    pub fn new(store: Store, prefix: &str) -> Result<Self, StoreError> {
+    /// Rebuilds from `store` what was settled before. A device whose certificate lies in `certificates` must sign.
+    pub fn new(store: Store, prefix: &str, certificates: Option<PathBuf>) -> Result<Self, StoreError> {
         let mut lanes: BTreeMap<(String, Lane, u64), (RangeSet, RangeSet)> = BTreeMap::new();
         store.settled(|s| {
             lanes.entry((s.device, s.lane, s.epoch)).or_default().0.insert(s.first, s.last);
@@ -80,6 +84,7 @@ impl Desk {
             store,
             intake,
             prefix: prefix.to_owned(),
+            certificates,
             malformed: Sampler::default(),
             refused: Sampler::default(),
         })
@@ -154,7 +159,13 @@ impl Desk {
                 Err(reason) => self.misread(topic, &reason),
             },
             Subject::Heartbeat => match Heartbeat::decode(&payload) {
-                Ok(_) => batch.signs_of(device).heartbeat = Some(payload),
+                Ok(_) => match self.trust(device, &payload) {
+                    Ok(trust) => batch.signs_of(device).heartbeat = Some((payload, trust)),
+                    Err(reason) => {
+                        self.misread(topic, &reason);
+                        batch.signs_of(device).forged = Some(reason);
+                    }
+                },
                 Err(reason) => self.misread(topic, &reason),
             },
             Subject::State => match std::str::from_utf8(&payload) {
@@ -165,6 +176,33 @@ impl Desk {
                 Ok("") => {}
                 _ => self.misread(topic, &"no such state"),
             },
+        }
+    }
+
+    /// How far a heartbeat can be trusted, or why it must not be taken.
+    fn trust(&self, device: &str, payload: &[u8]) -> Result<Trust, String> {
+        let signed = signed_parts(payload).filter(|(_, signature)| !signature.is_empty());
+        let known =
+            self.certificates.as_ref().map(|dir| dir.join(format!("{device}.pem"))).filter(|f| f.exists());
+        match (known, signed) {
+            (None, None) => Ok(Trust::Unsigned),
+            (None, Some(_)) => Ok(Trust::Unchecked),
+            (Some(file), None) => Err(format!(
+                "A heartbeat came without a signature, although {} is here: look for another sender in its name, or for a \
+                 device without its key.",
+                file.display()
+            )),
+            (Some(file), Some((state, signature))) => {
+                match tls::is_signed_by(&file, &signed_message(device, &state), &signature) {
+                    Ok(true) => Ok(Trust::Verified),
+                    Ok(false) => Err(format!(
+                        "A heartbeat came whose signature was not made with the key of {}: look for another sender in its \
+                         name, or put the device's new certificate there.",
+                        file.display()
+                    )),
+                    Err(reason) => Err(format!("A heartbeat could not be checked: {reason}.")),
+                }
+            }
         }
     }
 
@@ -289,7 +327,7 @@ fn read_block(device: &str, lane: Lane, payload: Vec<u8>) -> Result<Delivery, St
         epoch: header.epoch,
         first: header.first,
         last: header.last(),
-        sealed: header.sealed.wall,
+        sealed: header.sealed,
         content,
     })
 }

@@ -10,11 +10,13 @@
 //! broker's own window does the rest. What a broker drops meanwhile was never acknowledged: the device sends it again.
 
 mod desk;
+pub mod ledger;
 mod pages;
 mod silence;
 pub mod store;
 mod topic;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use crate::http::{self, HttpError, HttpOptions, Request, Response, Server};
 use crate::limits;
 use crate::link::{self, Command, Link, LinkEvent, LinkOptions, Publish, Qos};
 use crate::observe;
-use crate::observe::aggregator::AggregatorReady;
+use crate::observe::aggregator::{AggregatorReady, LedgerWrong, LedgersRead};
 use desk::{Answer, Desk, Job};
 use pages::Pages;
 use silence::Silence;
@@ -52,6 +54,10 @@ pub struct AggregatorOptions {
     pub retention: Retention,
     /// A device is silent after so long without a heartbeat; three heartbeats are a good measure.
     pub silent_after: Duration,
+    /// What a device owes is missing after so long.
+    pub undeclared_after: Duration,
+    /// Folder with the devices' certificates, `<device>.pem` each; heartbeats of those devices must be signed.
+    pub certificates: Option<PathBuf>,
 }
 
 /// Why the seat could not start; the configuration's or the machine's fault. Once it runs, it runs.
@@ -72,8 +78,12 @@ pub enum AggregatorError {
 pub fn run(options: AggregatorOptions, stop: Receiver<()>) -> Result<(), AggregatorError> {
     let server = smol::block_on(Server::bind(options.http.clone()))?;
     let store = Store::open(&options.database, options.retention)?;
-    let pages = Arc::new(Pages::new(Reader::open(&options.database)?, options.silent_after));
-    let desk = Desk::new(store, &options.prefix)?;
+    let pages = Arc::new(Pages::new(
+        Reader::open(&options.database)?,
+        options.silent_after,
+        options.undeclared_after,
+    ));
+    let desk = Desk::new(store, &options.prefix, options.certificates.clone())?;
     let ready =
         AggregatorReady { pages: server.addr(), database: &options.database, devices: desk.devices() };
     observe::emit(&ready);
@@ -108,6 +118,7 @@ async fn seat<'a>(
     answers: Receiver<Answer>,
     stop: &Receiver<()>,
 ) {
+    let audit_task = executor.spawn(audit(pages.clone()));
     let page_task = executor.spawn(serve(server, pages, link));
     let answer_task = executor.spawn(answer(&options.prefix, answers, &link.commands));
     let sweep_task = executor.spawn(sweep(jobs.clone()));
@@ -131,6 +142,7 @@ async fn seat<'a>(
     };
     goodbye.or(patience).await;
     page_task.cancel().await;
+    audit_task.cancel().await;
 }
 
 /// Messages to the desk, in order.
@@ -180,6 +192,24 @@ async fn sweep(jobs: Sender<Job>) {
     // A full queue means that there is more urgent work; the next round will do.
     while !matches!(jobs.try_send(Job::Retain), Err(smol::channel::TrySendError::Closed(_))) {
         Timer::after(Duration::from_secs(60)).await;
+    }
+}
+
+/// Looks at every ledger now and then: what is wrong is counted, and told once.
+async fn audit(pages: Arc<Pages>) {
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let asked = pages.clone();
+        // A database that is busy or full is the desk's to tell.
+        if let Ok(wrong) = smol::unblock(move || asked.survey()).await {
+            let undeclared = wrong.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
+            observe::emit(&LedgersRead { wrong: wrong.len() as u64, undeclared });
+            for (device, undeclared) in wrong.iter().filter(|(device, _)| !told.contains(*device)) {
+                observe::emit(&LedgerWrong { device, undeclared: *undeclared });
+            }
+            told = wrong.into_keys().collect();
+        }
+        Timer::after(Duration::from_secs(30)).await;
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) fn main(args: &AggregateArgs) -> Result<ExitCode, Failure> {
         database: config.store.path,
         retention: Retention { raw: config.store.retention, ..Retention::default() },
         silent_after: config.silent_after,
+        undeclared_after: config.undeclared_after,
+        certificates: config.certificates,
     };
     aggregator::run(options, stop).map_err(|e| Failure::Failed(e.into()))?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! What was typed into what is meant; reads neither files nor the environment.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub enum Command {
     Model(ModelArgs),
     /// The cloud seat.
     Aggregate(AggregateArgs),
+    /// Whether every record is accounted for.
+    Ledger(LedgerArgs),
     /// A stopped agent's spool.
     Spool(SpoolArgs),
     /// The front page, or the page of one command.
@@ -153,6 +156,32 @@ pub struct SpoolArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Arguments of `outpost ledger`.
+#[derive(Debug, PartialEq)]
+pub struct LedgerArgs {
+    /// Whose.
+    pub of: LedgerOf,
+    /// The file; none: the usual places.
+    pub config: Option<PathBuf>,
+    /// This device of the fleet alone.
+    pub device: Option<String>,
+    /// What is owed for longer is missing; none: as configured.
+    pub grace: Option<Duration>,
+}
+
+/// Whose ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerOf {
+    /// The configured agent's or aggregator's.
+    Seat(Seat),
+    /// A stopped agent's, by the folder of its spool.
+    Spool(PathBuf),
+    /// A running agent's, by the address of its page.
+    Page(SocketAddr),
+    /// An aggregator's, by its database.
+    Store(PathBuf),
+}
+
 /// A command line that cannot be understood; the message ends with what to type.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("{0}")]
@@ -170,6 +199,7 @@ impl Command {
             Command::Check(_) => "check",
             Command::Run(_) => "run",
             Command::Ask(_) => "ask",
+            Command::Ledger(_) => "ledger",
             Command::Model(_) => "model",
             Command::Aggregate(_) => "aggregate",
             Command::Spool(_) => "spool",
@@ -253,6 +283,7 @@ impl LowArgs {
             "ask" => Command::Ask(self.ask()?),
             name if name.starts_with("model") => Command::Model(ModelArgs::from_low(&self)?),
             "aggregate" => Command::Aggregate(AggregateArgs { config: self.path("config") }),
+            "ledger" => Command::Ledger(self.ledger()?),
             "spool" => Command::Spool(self.spool()?),
             "version" => Command::Version,
             _ => Command::Help(self.topic()?),
@@ -329,6 +360,24 @@ impl LowArgs {
         Ok(SpoolArgs { action, dir: self.path("dir"), config: self.path("config") })
     }
 
+    fn ledger(&self) -> Result<LedgerArgs, UsageError> {
+        let seat = self.word("seat", Seat::from_name, "agent or aggregator")?.map(LedgerOf::Seat);
+        let page = self.word("url", page_address, "the address of a page, such as http://127.0.0.1:9750")?;
+        let named = [
+            seat,
+            self.path("spool").map(LedgerOf::Spool),
+            page.map(LedgerOf::Page),
+            self.path("store").map(LedgerOf::Store),
+        ];
+        let mut named = named.into_iter().flatten();
+        let of = named.next().unwrap_or(LedgerOf::Seat(Seat::Agent));
+        if named.next().is_some() {
+            return Err(usage(self.spec, "give one of --seat, --spool, --url and --store"));
+        }
+        let device = self.word("device", |name| Some(name.to_owned()), "the name of a device")?;
+        Ok(LedgerArgs { of, config: self.path("config"), device, grace: self.time("grace")? })
+    }
+
     fn lang(&self) -> Result<Option<Lang>, UsageError> {
         self.word("lang", Lang::from_name, "en or zh")
     }
@@ -373,6 +422,11 @@ impl LowArgs {
             }
         }
     }
+}
+
+/// `http://127.0.0.1:9750/`, or the address alone.
+fn page_address(url: &str) -> Option<SocketAddr> {
+    url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').parse().ok()
 }
 
 fn help_spec() -> &'static CommandSpec {
@@ -475,6 +529,7 @@ mod tests {
                     "X" => "0.5",
                     "FORMAT" => "q8_0",
                     "KIND" => "int8",
+                    "URL" => "http://127.0.0.1:1/",
                     _ => "x",
                 };
                 let operand = match command.name {
@@ -507,6 +562,16 @@ mod tests {
         let Command::Check(check) = meant("check --seat aggregator --offline") else { panic!() };
         assert_eq!((check.what, check.offline), (CheckWhat::Machine(Some(Seat::Aggregator)), true));
         assert!(said("version --json").is_ok_and(|i| i.json));
+        let ledger = LedgerArgs {
+            of: LedgerOf::Page(([127, 0, 0, 1], 9750).into()),
+            config: None,
+            device: Some("gw-1".into()),
+            grace: Some(Duration::from_secs(60)),
+        };
+        assert_eq!(
+            meant("ledger --url http://127.0.0.1:9750/ --device gw-1 --grace 60s"),
+            Command::Ledger(ledger)
+        );
         let ask = AskArgs { question: "what happened today".into(), config: None };
         assert_eq!(meant("ask what happened today"), Command::Ask(ask));
         assert!(
@@ -540,6 +605,8 @@ mod tests {
             ("check --example cloud", "agent or aggregator"),
             ("spool", "stat, ls or export"),
             ("help me", "no command `me`"),
+            ("ledger --url there", "the address of a page"),
+            ("ledger --spool x --store y", "one of"),
             ("ask", "say what to ask"),
             ("model", "say what to do"),
             ("model import", "say which"),

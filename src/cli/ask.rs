@@ -1,6 +1,6 @@
 //! `outpost ask`: a question to the agent on this machine.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use smol_hyper::rt::FuturesIo;
 
 use super::args::AskArgs;
 use super::exit::Failure;
-use super::{print, sources};
+use super::{print, reachable, sources};
 use crate::limits;
 
 /// Asks and prints the answer.
@@ -81,17 +81,6 @@ async fn exchange(addr: SocketAddr, question: &str) -> anyhow::Result<Value> {
         smol::future::pending().await
     };
     answer.or(drive).await
-}
-
-/// A page that listens on every address is reached on loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        ip if ip.is_unspecified() && ip.is_ipv4() => {
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port())
-        }
-        ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, listen.port())),
-        _ => listen,
-    }
 }
 
 const BODY_BYTES_MAX: usize = 1 << 20;

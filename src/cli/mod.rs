@@ -16,6 +16,7 @@ pub mod check;
 mod demo;
 pub mod exit;
 mod help;
+mod ledger;
 mod link;
 #[cfg(feature = "gateway")]
 mod model;
@@ -36,6 +37,8 @@ pub use sources::{agent_config, aggregator_config};
 pub use style::Style;
 
 use std::io::Write as _;
+#[cfg(feature = "gateway")]
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use args::{Command, Invocation};
@@ -69,6 +72,7 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::main(args, invocation.json),
         #[cfg(feature = "gateway")]
         Command::Ask(args) => ask::main(args, invocation.json),
+        Command::Ledger(args) => ledger::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Model(args) => model::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
@@ -79,6 +83,16 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Spool(args) => spool::main(args, invocation.json),
         #[allow(unreachable_patterns, reason = "with every feature each command has an arm of its own")]
         command => Err(Failure::NotBuilt(command.name())),
+    }
+}
+
+/// A page that listens on every address is reached on loopback.
+#[cfg(feature = "gateway")]
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())),
+        ip if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, listen.port())),
+        _ => listen,
     }
 }
 

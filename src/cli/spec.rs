@@ -38,6 +38,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     RUN,
     ASK,
     AGGREGATE,
+    LEDGER,
     SPOOL,
     MODEL,
     MODEL_IMPORT,
@@ -229,6 +230,43 @@ SIGTERM or Ctrl-C. Fleet and device pages on http://127.0.0.1:9751/ unless confi
     examples: &[
         ("outpost aggregate -c aggregator.toml", "in the foreground; a service manager keeps it running"),
         ("outpost check --example aggregator > aggregator.toml", "a file to begin with"),
+    ],
+};
+
+const LEDGER: CommandSpec = CommandSpec {
+    name: "ledger",
+    operands: "",
+    summary: "say whether every record is accounted for, on either side",
+    purpose: "\
+Per lane: admitted = acknowledged + pending + evicted. On a gateway the running agent is asked on its page; a
+stopped one's spool is read, and its blocks are counted and checked. On an aggregator every device's account,
+as its latest heartbeat gives and signs it, is held against what the database holds: what was promised must be
+here, declared lost with a reason, or still wait on the device. What is none of these for longer than the grace
+period is a gap that nobody declared. An account that goes back shows that an older image of a spool is in use.
+Exit codes: 0 all is accounted for, 1 it does not balance or something is missing undeclared.",
+    options: &[
+        option(
+            "config",
+            Some('c'),
+            "FILE",
+            "Configuration file of that seat. Default: as for `run` and `aggregate`.",
+        ),
+        option("seat", None, "SEAT", "agent or aggregator. Default: agent."),
+        option("spool", None, "DIR", "A stopped agent's spool. Default: as configured."),
+        option("url", None, "URL", "A running agent's page, by its address. Default: as configured."),
+        option("store", None, "FILE", "An aggregator's database. Default: as configured."),
+        option("device", None, "NAME", "This device of the fleet alone. Default: every device."),
+        option(
+            "grace",
+            None,
+            "TIME",
+            "What is owed for longer is missing. Default: undeclared_after as configured, else 5 min.",
+        ),
+    ],
+    examples: &[
+        ("outpost ledger -c outpost.toml", "the gateway's side, whether the agent runs or not"),
+        ("outpost ledger --seat aggregator", "the cloud's side, for every device"),
+        ("outpost ledger --store fleet.sqlite --device gw-17 --json", "for a watchdog: one object, and the exit code"),
     ],
 };
 

@@ -15,6 +15,10 @@ pub struct AggregatorConfig {
     pub shared_group: Option<String>,
     /// A device is silent after so long without a heartbeat.
     pub silent_after: Duration,
+    /// What a device owes is a gap after so long.
+    pub undeclared_after: Duration,
+    /// Folder with certificates of devices.
+    pub certificates: Option<PathBuf>,
     /// The database.
     pub store: StoreConfig,
     /// The pages.
@@ -34,7 +38,7 @@ pub struct StoreConfig {
 
 impl AggregatorConfig {
     pub(super) fn from_raw(raw: &mut Raw, base: &Path) -> Self {
-        let silent_after = raw.take_one("").time("silent_after");
+        let fleet = raw.take_one("");
         let line = raw.take_one("mqtt");
         let client_id = format!("outpost-aggregator-{}", common::hostname_device());
         let group = line.text("group");
@@ -42,7 +46,9 @@ impl AggregatorConfig {
         Self {
             mqtt: common::mqtt(raw, &line, base, client_id),
             shared_group: line.flag("shared").then_some(group),
-            silent_after,
+            silent_after: fleet.time("silent_after"),
+            undeclared_after: fleet.time("undeclared_after"),
+            certificates: fleet.opt_text("certificates").map(|dir| base.join(dir)),
             store: StoreConfig { path: base.join(store.text("path")), retention: store.time("retention") },
             http: common::http(raw),
             log: common::log(raw),

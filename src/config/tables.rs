@@ -102,12 +102,26 @@ const TOP: &[Key] = &[
     Key::new("language", OneOf(&["en", "zh"]), "\"en\"", "Language of digests."),
 ];
 
-const FLEET: &[Key] = &[Key::new(
-    "silent_after",
-    Time { min_ms: 10 * S, max_ms: 7 * D },
-    "\"90 s\"",
-    "A device without a heartbeat for so long is shown as silent; three heartbeats are a good measure.",
-)];
+const FLEET: &[Key] = &[
+    Key::new(
+        "silent_after",
+        Time { min_ms: 10 * S, max_ms: 7 * D },
+        "\"90 s\"",
+        "A device without a heartbeat for so long is shown as silent; three heartbeats are a good measure.",
+    ),
+    Key::new(
+        "undeclared_after",
+        Time { min_ms: 10 * S, max_ms: 7 * D },
+        "\"5 min\"",
+        "Records that a device promised and holds no more are a gap when they have not arrived for so long.",
+    ),
+    Key::optional(
+        "certificates",
+        Path,
+        "\"devices\"",
+        "Folder with certificates of devices (PEM), `<device>.pem` each: heartbeats of these devices must be signed with its key.",
+    ),
+];
 
 const HOST: Key = Key::new(
     "host",

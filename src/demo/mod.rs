@@ -4,7 +4,6 @@
 //! installation does. Broker and line live here.
 
 pub mod broker;
-pub mod fetch;
 pub mod pki;
 pub mod plant;
 pub mod proxy;
@@ -12,6 +11,8 @@ pub mod report;
 pub mod script;
 pub mod seats;
 pub mod view;
+
+pub use crate::http::fetch;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;

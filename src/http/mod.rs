@@ -8,6 +8,7 @@
 //! server (`Origin`), and the content security policy lets a page load nothing that this server did not send.
 
 mod escape;
+pub mod fetch;
 mod guard;
 mod message;
 

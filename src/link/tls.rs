@@ -135,6 +135,15 @@ impl TlsFiles {
         }
     }
 
+    /// Signs `message` with the private key of our certificate; `None` where there is none. Reads files; blocks shortly.
+    pub fn sign(&self, message: &[u8]) -> Result<Option<Vec<u8>>, TlsError> {
+        let Some((cert, key)) = &self.identity else { return Ok(None) };
+        let pair = certified(cert, key, &rustls::crypto::ring::default_provider())?;
+        let unusable = |why: String| TlsError::Unusable { path: key.clone(), why };
+        let signer = pair.key.choose_scheme(SCHEMES).ok_or_else(|| unusable("it can't sign".into()))?;
+        signer.sign(message).map(Some).map_err(|e| unusable(e.to_string()))
+    }
+
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
         let mut roots = RootCertStore::empty();
         let unusable = |why: String| TlsError::Unusable { path: self.ca.clone(), why };
@@ -148,6 +157,39 @@ impl TlsFiles {
         Ok(Arc::new(Named { inner, name }))
     }
 }
+
+/// Whether `signature` over `message` was made with the key of the certificate in the PEM file `cert`. Reads the file;
+/// blocks shortly.
+pub fn is_signed_by(cert: &Path, message: &[u8], signature: &[u8]) -> Result<bool, TlsError> {
+    let chain = certificates(cert)?;
+    let unusable = |why: &str| TlsError::Unusable { path: cert.to_owned(), why: why.into() };
+    let der = chain.first().ok_or_else(|| empty(cert, CERTIFICATE))?;
+    let (_, parsed) = X509Certificate::from_der(der).map_err(|e| unusable(&e.to_string()))?;
+    let spki = parsed.public_key();
+    let kind = key_kind(spki.raw).ok_or_else(|| unusable("its key has no kind"))?;
+    let known = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let fitting =
+        known.mapping.iter().filter(|(scheme, _)| SCHEMES.contains(scheme)).flat_map(|(_, all)| *all);
+    let mut fitting = fitting.filter(|algorithm| algorithm.public_key_alg_id().as_ref() == kind);
+    Ok(fitting.any(|algorithm| {
+        algorithm.verify_signature(&spki.subject_public_key.data, message, signature).is_ok()
+    }))
+}
+
+/// What stands for the kind of key in the DER of a public key: the content of its first field.
+fn key_kind(spki: &[u8]) -> Option<&[u8]> {
+    let outer = if *spki.get(1)? < 0x80 { 2 } else { 2 + usize::from(spki[1] & 0x7f) };
+    let (tag, length) = (*spki.get(outer)?, usize::from(*spki.get(outer + 1)?));
+    (tag == 0x30 && length < 0x80).then(|| spki.get(outer + 2..outer + 2 + length))?
+}
+
+/// One signature per kind of key, none longer than [`crate::limits::SIGNATURE_BYTES_MAX`] for keys that are in use.
+const SCHEMES: &[SignatureScheme] = &[
+    SignatureScheme::ED25519,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::RSA_PKCS1_SHA256,
+];
 
 fn certified(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(cert)?;
@@ -288,6 +330,43 @@ mod tests {
         assert!(said(&no_cert).contains("holds no PEM certificate"));
         let bad_name = TlsFiles { server_name: Some("not a name".into()), ..good.clone() };
         assert!(said(&bad_name).contains("neither a DNS name nor an address"));
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_message_and_its_certificate_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let signature = files.sign(b"the account").unwrap().unwrap();
+        assert!(signature.len() <= crate::limits::SIGNATURE_BYTES_MAX);
+        let (own, other) = (dir.path().join("a.pem"), dir.path().join("b.pem"));
+        assert!(is_signed_by(&own, b"the account", &signature).unwrap());
+        assert!(!is_signed_by(&own, b"The account", &signature).unwrap());
+        assert!(!is_signed_by(&own, b"the account", b"").unwrap());
+        assert!(!is_signed_by(&other, b"the account", &signature).unwrap());
+        assert!(is_signed_by(&dir.path().join("none.pem"), b"", b"").is_err());
+        assert_eq!(TlsFiles { identity: None, ..files }.sign(b"x").unwrap(), None);
+    }
+
+    #[test]
+    fn keys_of_every_kind_sign() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = files(dir.path()).ca;
+        for (name, kind) in [
+            ("p256", &rcgen::PKCS_ECDSA_P256_SHA256),
+            ("p384", &rcgen::PKCS_ECDSA_P384_SHA384),
+            ("ed25519", &rcgen::PKCS_ED25519),
+        ] {
+            let pair = rcgen::KeyPair::generate_for(kind).unwrap();
+            let cert = rcgen::CertificateParams::new(vec![name.into()]).unwrap().self_signed(&pair).unwrap();
+            let at = |end: &str| dir.path().join(format!("{name}.{end}"));
+            std::fs::write(at("crt"), cert.pem()).unwrap();
+            std::fs::write(at("key"), pair.serialize_pem()).unwrap();
+            let files =
+                TlsFiles { ca: ca.clone(), identity: Some((at("crt"), at("key"))), server_name: None };
+            let signature = files.sign(b"m").unwrap().unwrap();
+            assert!(is_signed_by(&at("crt"), b"m", &signature).unwrap(), "{name}");
+            assert!(!is_signed_by(&at("crt"), b"n", &signature).unwrap(), "{name}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::metrics;
 use super::{Event, Fields, Level};
 use crate::episode::{EpisodeUpdate, Phase};
-use crate::wire::{BlockId, Lane};
+use crate::time::{Wall, humane};
+use crate::wire::{BlockId, ClockFix, Lane};
 
 /// The agent is ready to take readings.
 pub struct AgentStarted<'a> {
@@ -157,5 +158,51 @@ impl Event for QuestionAnswered {
     }
     fn count(&self) {
         metrics::QUESTIONS.inc();
+    }
+}
+
+/// A heartbeat goes out without what should be on it.
+pub struct HeartbeatBare<'a> {
+    /// `unsigned` or `uncounted`.
+    pub what: &'static str,
+    /// Why.
+    pub reason: &'a dyn Display,
+}
+
+impl Event for HeartbeatBare<'_> {
+    const NAME: &'static str = "heartbeat_bare";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("what", self.what).put("reason", self.reason);
+    }
+}
+
+/// It is known now where a boot stands in time.
+pub struct BootPlaced<'a> {
+    /// Where.
+    pub fix: &'a ClockFix,
+}
+
+impl Event for BootPlaced<'_> {
+    const NAME: &'static str = "boot_placed";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let sure = self.fix.known_uncertainty_us().map(|us| humane(Duration::from_micros(us)));
+        fields.put("boot", self.fix.boot).put("began", Wall(self.fix.offset_us).rfc3339());
+        fields.put("give_or_take", sure.as_deref().unwrap_or("nobody knows"));
+    }
+}
+
+/// The book of boots could not be written; it is tried again.
+pub struct BootsNotKept<'a> {
+    /// Why.
+    pub reason: &'a dyn Display,
+}
+
+impl Event for BootsNotKept<'_> {
+    const NAME: &'static str = "boots_not_kept";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("reason", self.reason);
     }
 }

@@ -157,3 +157,43 @@ impl Event for DeviceHeard<'_> {
         fields.put("device", self.device);
     }
 }
+
+/// Every ledger was looked at.
+pub struct LedgersRead {
+    /// Devices whose ledger is not good.
+    pub wrong: u64,
+    /// Records that are missing and not declared, of all devices.
+    pub undeclared: u64,
+}
+
+impl Event for LedgersRead {
+    const NAME: &'static str = "ledgers_read";
+    const LEVEL: Level = Level::Debug;
+
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("wrong", self.wrong).put("undeclared_records", self.undeclared);
+    }
+
+    fn count(&self) {
+        metrics::LEDGERS_WRONG.set(self.wrong);
+        metrics::LEDGER_UNDECLARED.set(self.undeclared);
+    }
+}
+
+/// The ledger of a device has become wrong; its page says what it is.
+pub struct LedgerWrong<'a> {
+    /// Its name.
+    pub device: &'a str,
+    /// Records that are missing and not declared.
+    pub undeclared: u64,
+}
+
+impl Event for LedgerWrong<'_> {
+    const NAME: &'static str = "ledger_wrong";
+    const LEVEL: Level = Level::Error;
+
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("device", self.device).put("undeclared_records", self.undeclared);
+        fields.put("next", "outpost ledger");
+    }
+}

@@ -153,6 +153,10 @@ metrics! {
     Counter INTAKE_RECORDS = "outpost_intake_records_total";
     /// Blocks that the aggregator already had.
     Counter INTAKE_DUPLICATES = "outpost_intake_duplicate_blocks_total";
+    /// Devices whose ledger is not good.
+    Gauge LEDGERS_WRONG = "outpost_ledger_wrong_devices";
+    /// Records that devices promised and that are neither here, nor declared lost, nor held by them any more.
+    Gauge LEDGER_UNDECLARED = "outpost_ledger_undeclared_records";
     /// Blocks that the aggregator could not read.
     Counter INTAKE_REFUSED = "outpost_intake_refused_blocks_total";
 }

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::time::Stamp;
 
 use super::columns::{Cursor, put_varint};
-use super::{BlockId, GapReason, Lane, Notice, Record, metric, raw};
+use super::{BlockId, ClockFix, GapReason, Lane, Notice, Record, metric, raw};
 
 /// Everything about a block but its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +230,7 @@ pub fn estimate_bytes(record: &Record) -> usize {
         Record::Window(_) => 48,
         Record::Episode(e) => 96 + e.reason.len(),
         Record::Notice(n) => 16 + n.code.len() + n.text.len(),
+        Record::Clock(_) => 46,
         Record::Digest(d) => 128 + d.text.len() + 96 * d.facts.events.len(),
     }
 }
@@ -268,6 +269,7 @@ fn encode_body(lane: Lane, records: &[Record], out: &mut Vec<u8>) -> Result<(), 
         Lane::Alarm => put_rows(out, records, |r| match r {
             Record::Episode(episode) => Some(AlarmRef::Episode(episode)),
             Record::Notice(notice) => Some(AlarmRef::Notice(notice)),
+            Record::Clock(fix) => Some(AlarmRef::Clock(fix)),
             _ => None,
         }),
         Lane::Digest => put_rows(out, records, |r| match r {
@@ -284,6 +286,7 @@ fn decode_body(lane: Lane, body: &[u8], count: usize) -> Result<Vec<Record>, Wir
         Lane::Alarm => rows(body, count, |alarm| match alarm {
             Alarm::Episode(episode) => Record::Episode(episode),
             Alarm::Notice(notice) => Record::Notice(notice),
+            Alarm::Clock(fix) => Record::Clock(fix),
         }),
         Lane::Digest => rows::<Digest>(body, count, Record::Digest),
     }
@@ -294,6 +297,7 @@ fn decode_body(lane: Lane, body: &[u8], count: usize) -> Result<Vec<Record>, Wir
 enum Alarm {
     Episode(EpisodeUpdate),
     Notice(Notice),
+    Clock(ClockFix),
 }
 
 /// Lane `alarm` as written.
@@ -301,6 +305,7 @@ enum Alarm {
 enum AlarmRef<'a> {
     Episode(&'a EpisodeUpdate),
     Notice(&'a Notice),
+    Clock(&'a ClockFix),
 }
 
 fn put_rows<'a, T: Serialize>(

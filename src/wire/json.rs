@@ -83,6 +83,16 @@ impl Serialize for Row<'_> {
             Record::Digest(digest) => digest.serialize(serializer),
             Record::Episode(episode) => Tagged { kind: "episode", of: episode }.serialize(serializer),
             Record::Notice(notice) => Tagged { kind: "notice", of: notice }.serialize(serializer),
+            Record::Clock(fix) => {
+                let mut map = serializer.serialize_map(Some(5))?;
+                map.serialize_entry("type", "clock")?;
+                map.serialize_entry("boot", &fix.boot.to_string())?;
+                map.serialize_entry("offset_us", &fix.offset_us)?;
+                // Beyond 2^53 a number of JSON is not what it looks like.
+                map.serialize_entry("uncertainty_us", &fix.known_uncertainty_us())?;
+                map.serialize_entry("unset_offset_us", &fix.unset_offset_us)?;
+                map.end()
+            }
         }
     }
 }

@@ -7,8 +7,10 @@
 
 mod ask;
 mod chat;
+mod clock;
 mod delivery;
 mod hostile;
+mod ledger;
 mod seat;
 mod site;
 

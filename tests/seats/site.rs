@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use outpost::aggregator::store::Reader;
+use outpost::aggregator::store::{RawBlock, Reader};
 use outpost::demo::proxy::Line;
 use outpost::link::{self, Link, LinkOptions};
 use outpost::reading::Reading;
@@ -48,8 +48,13 @@ impl Site {
     }
 
     pub fn aggregator(&self) -> Seat {
+        self.aggregator_with("")
+    }
+
+    /// The same with more at the top of its file.
+    pub fn aggregator_with(&self, more: &str) -> Seat {
         let toml = format!(
-            "{mqtt}[store]\npath = {db:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
+            "{more}{mqtt}[store]\npath = {db:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
             mqtt = self.mqtt("aggregator", self.broker.addr, ""),
             db = self.database(),
         );
@@ -109,7 +114,9 @@ impl Site {
             let far = row(&ledger, *lane, own.epoch);
             let count = |key: &str| far[key].as_u64().unwrap_or(0);
             assert_eq!(count("held") + count("gaps"), own.admitted, "{lane}: {own:?} and {far}");
-            assert_eq!(count("gaps"), own.evicted_total(), "{lane}: {own:?} and {far}");
+            // A block that was on its way when it was given up may arrive all the same.
+            assert!(count("gaps") <= own.evicted_total(), "{lane}: {own:?} and {far}");
+            assert!(far["ok"].as_bool().unwrap_or(own.admitted == 0), "{lane}: {far}");
             assert_eq!(count("holes"), 0, "{lane}: {far}");
         }
         assert!(aggregator.stop().success(), "the aggregator's end");
@@ -122,7 +129,7 @@ impl Site {
         let device = reader.device(DEVICE).unwrap().expect("a device that has delivered");
         let blocks = reader.raw(device.key, Wall(i64::MIN), Wall(i64::MAX), 1 << 20).unwrap();
         let mut numbered = Vec::new();
-        for (first, last, payload) in blocks {
+        for RawBlock { first, last, payload, .. } in blocks {
             let block = decode_block(&payload).unwrap();
             assert!(block.header.first <= first && last <= block.header.last());
             for (seq, record) in (block.header.first..).zip(block.records) {
@@ -137,7 +144,7 @@ impl Site {
         numbered.into_iter().map(|(_, reading)| reading).collect()
     }
 
-    fn database(&self) -> PathBuf {
+    pub fn database(&self) -> PathBuf {
         self.dir.path().join("fleet.sqlite")
     }
 }

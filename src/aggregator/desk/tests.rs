@@ -22,7 +22,7 @@ fn stamp() -> Stamp {
 
 fn desk(dir: &tempfile::TempDir) -> Desk {
     let store = Store::open(&dir.path().join("fleet.db"), Retention::default()).unwrap();
-    Desk::new(store, "p").unwrap()
+    Desk::new(store, "p", None).unwrap()
 }
 
 /// Readings `first..=last` of epoch 7.
@@ -130,7 +130,8 @@ fn the_newest_heartbeat_and_state_of_a_device_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut desk = desk(&dir);
     let beat = |uptime_s| Heartbeat {
-        at: stamp(),
+        serial: u64::from(uptime_s),
+        at: Stamp { mono: Mono(u64::from(uptime_s)), ..stamp() },
         uptime_s,
         version: "1".into(),
         model_hash_prefix: [0; 8],
@@ -171,4 +172,47 @@ fn the_desk_finishes_what_is_queued_before_it_ends() {
         last = Some(answer);
     }
     assert_eq!(only(&[last.unwrap()]).0, 4);
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn a_device_whose_certificate_is_here_must_sign() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = crate::demo::pki::throwaway(&dir.path().join("pki"), &["d1", "thief"]).unwrap();
+    let devices = dir.path().join("devices");
+    std::fs::create_dir(&devices).unwrap();
+    std::fs::copy(dir.path().join("pki/d1.pem"), devices.join("d1.pem")).unwrap();
+    let path = dir.path().join("fleet.db");
+    let mut desk = Desk::new(Store::open(&path, Retention::default()).unwrap(), "p", Some(devices)).unwrap();
+    let mut serial = 0;
+    let mut say = |device: &str, signer: Option<&str>| {
+        serial += 1;
+        let beat = Heartbeat {
+            serial,
+            at: Stamp { mono: Mono(serial), ..stamp() },
+            uptime_s: 1,
+            version: "1".into(),
+            model_hash_prefix: [0; 8],
+            health: Health(0),
+            lanes: [LaneBeat::default(); 4],
+            oldest_age_s: 0,
+            spool_bytes: 0,
+            episodes_open: 0,
+        };
+        let payload = beat.encode_signed(|state| match signer {
+            Some(name) => pki.tls_files(name).sign(&signed_message(device, state)).unwrap().unwrap(),
+            None => Vec::new(),
+        });
+        desk.take(NOW, vec![(format!("p/{device}/hb"), payload)]).unwrap();
+        let reader = crate::aggregator::store::Reader::open(&path).unwrap();
+        let row = reader.device(device).unwrap().unwrap();
+        let heard = row.heartbeat.map(|(_, bytes)| Heartbeat::decode(&bytes).unwrap().serial);
+        let faults: Vec<String> = reader.faults(row.key).unwrap().into_iter().map(|f| f.code).collect();
+        (heard, row.trust, faults)
+    };
+    assert_eq!(say("d1", Some("d1")), (Some(1), Trust::Verified, vec![]));
+    assert_eq!(say("d1", Some("thief")), (Some(1), Trust::Verified, vec!["forged".to_owned()]));
+    assert_eq!(say("d1", None).0, Some(1));
+    assert_eq!(say("d2", Some("thief")), (Some(4), Trust::Unchecked, vec![]));
+    assert_eq!(say("d3", None), (Some(5), Trust::Unsigned, vec![]));
 }

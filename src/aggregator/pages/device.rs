@@ -29,9 +29,10 @@ pub(super) fn page(view: &View<'_>, device: &Device, request: &Request) -> Resul
     page.timeline(&mut main, &episodes);
     page.charts(&mut main, &episodes, request)?;
     main.push_str("<section class=\"card\" id=\"ledger\"><h2>Ledger</h2>");
-    main.push_str(&ledger::table(&ledger::entries(view, device)?));
+    main.push_str(&ledger::section(view, device)?);
     main.push_str("</section>");
     page.gaps(&mut main)?;
+    page.boots(&mut main)?;
     page.notices(&mut main)?;
     let refresh_s = if period.live { 30 } else { 0 };
     Ok(html::page(&device.row.name, refresh_s, &main))
@@ -380,6 +381,37 @@ impl Page<'_> {
                 count(gap.last),
                 Esc(gap.reason.replace('_', " ")),
                 time(gap.sealed)
+            );
+        }
+        main.push_str("</tbody></table></div></section>");
+        Ok(())
+    }
+
+    /// Boots whose clock was off, and what was done about it.
+    fn boots(&self, main: &mut String) -> Result<(), StoreError> {
+        let boots = self.view.reader.boots(self.device.row.key)?;
+        let mut off = boots.iter().filter(|boot| !boot.shifts_us.is_empty()).peekable();
+        if off.peek().is_none() {
+            return Ok(());
+        }
+        main.push_str(
+            "<section class=\"card\" id=\"boots\"><h2>Clocks set right</h2><div class=\"scroll\"><table><thead><tr>\
+             <th>Boot</th><th>Began</th><th>Give or take</th><th>Its times were moved by</th></tr></thead><tbody>",
+        );
+        let length = |us: u64| humane(Duration::from_micros(us));
+        for boot in off {
+            let moved: Vec<String> = boot
+                .shifts_us
+                .iter()
+                .map(|us| format!("{}{}", if *us < 0 { "−" } else { "+" }, length(us.unsigned_abs())))
+                .collect();
+            let _ = write!(
+                main,
+                "<tr><td class=\"muted\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                &boot.boot.to_string()[..8],
+                time(boot.began),
+                boot.uncertainty_us.map_or("nobody knows".into(), length),
+                moved.join(", ")
             );
         }
         main.push_str("</tbody></table></div></section>");

@@ -33,7 +33,7 @@ fn table(view: &View<'_>) -> Result<String, StoreError> {
     main.push_str(
         "<div class=\"card scroll\"><table class=\"fleet\"><thead><tr><th>Device</th><th>Heartbeat</th><th>Open alarms</th>\
          <th class=\"num\">In spool</th><th class=\"num\">Oldest</th><th>Clock</th><th class=\"num\">Lost</th>\
-         <th class=\"num\">Missing</th></tr></thead><tbody>",
+         <th class=\"num\">Missing</th><th>Ledger</th></tr></thead><tbody>",
     );
     for device in devices.iter().take(limits::PAGE_ROWS_MAX) {
         row(&mut main, view, device);
@@ -46,7 +46,7 @@ fn table(view: &View<'_>) -> Result<String, StoreError> {
     }
     main.push_str(
         "<p class=\"muted small\">Lost: records that a device gave up and declared. Missing: records that are neither here nor \
-         declared, on their way or lost.</p>",
+         declared, on their way or lost. Ledger: whether what a device says it promised and what is here agree.</p>",
     );
     Ok(main)
 }
@@ -109,12 +109,22 @@ fn row(main: &mut String, view: &View<'_>, device: &Device) {
     let (lost, holes) = (device.row.lost, device.row.holes);
     let _ = write!(
         main,
-        "<td class=\"{}\">{}</td><td class=\"{}\">{}</td></tr>",
+        "<td class=\"{}\">{}</td><td class=\"{}\">{}</td><td>{}</td></tr>",
         warn(lost),
         count(lost),
         warn(holes),
-        count(holes)
+        count(holes),
+        ledger_badge(view, name)
     );
+}
+
+fn ledger_badge(view: &View<'_>, device: &str) -> String {
+    let text = match view.wrong.get(device) {
+        None => return "<span class=\"good\">✓</span>".into(),
+        Some(0) => "contradicts itself".into(),
+        Some(n) => format!("{} undeclared", count(*n)),
+    };
+    format!("<a class=\"bad\" href=\"/device/{}#ledger\">✗ {text}</a>", Esc(device))
 }
 
 /// The dot and the word.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::ledger::{self, Finding};
 use super::{Device, View};
-use crate::aggregator::store::{LaneHolding, StoreError};
+use crate::aggregator::ledger::Ledger;
+use crate::aggregator::store::StoreError;
 use crate::reading::Severity;
 use crate::time::Wall;
 use crate::wire::block::epoch_text;
@@ -32,6 +32,15 @@ pub(super) fn device(view: &View<'_>, device: &Device) -> Result<Value, StoreErr
         .notices(device.row.key)?
         .iter()
         .map(|n| json!({ "at": n.at.rfc3339(), "code": n.code, "text": n.text }))
+        .collect();
+    value["boots"] = view
+        .reader
+        .boots(device.row.key)?
+        .iter()
+        .map(|b| {
+            json!({ "boot": b.boot.to_string(), "began": b.began.rfc3339(), "uncertainty_us": b.uncertainty_us,
+                    "set_right_by_us": b.shifts_us })
+        })
         .collect();
     value["gaps"] = view
         .reader
@@ -74,41 +83,15 @@ fn overview(view: &View<'_>, device: &Device) -> Value {
         "open_episodes": open,
         "lost_records": row.lost,
         "missing_records": row.holes,
+        "ledger_ok": !view.wrong.contains_key(&row.name),
+        "undeclared_records": view.wrong.get(&row.name).copied().unwrap_or(0),
         "heartbeat": heartbeat,
     })
 }
 
 /// `/api/device/<name>/ledger`.
 pub(super) fn ledger(view: &View<'_>, device: &Device) -> Result<Value, StoreError> {
-    let entries = ledger::entries(view, device)?;
-    let lanes = entries.iter().map(|entry| {
-        let beat = entry.beat.as_ref();
-        let held = entry.held.as_ref();
-        let finding = entry.finding();
-        json!({
-            "lane": entry.lane,
-            "epoch": epoch_text(entry.epoch),
-            "current": beat.is_some(),
-            "admitted": beat.map(|b| b.admitted),
-            "acknowledged": beat.map(|b| b.acknowledged),
-            "pending": beat.map(|b| b.pending),
-            "evicted": beat.map(|b| b.evicted),
-            "held": held.map_or(0, LaneHolding::records),
-            "gaps": held.map_or(0, LaneHolding::declared),
-            "gaps_by_reason": held.map(|h| h.lost.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()),
-            "holes": held.map_or(0, LaneHolding::missing),
-            "hole_ranges": held.map(|h| h.holes.clone()),
-            "through": held.map_or(0, |h| h.through),
-            "highest": held.map_or(0, |h| h.highest),
-            "ok": !matches!(finding, Finding::Wrong(_)),
-            "finding": match finding {
-                Finding::Complete => "complete".to_owned(),
-                Finding::Waiting(n) => format!("{n} records on their way"),
-                Finding::Wrong(why) => why,
-            },
-        })
-    });
-    Ok(json!({ "device": device.row.name, "lanes": lanes.collect::<Vec<_>>() }))
+    Ok(Ledger::read(view.reader, &device.row)?.json(&device.row, view.grace))
 }
 
 /// `/api/device/<name>/digests`: the latest, newest first.

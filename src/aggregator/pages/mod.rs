@@ -10,9 +10,13 @@ mod json;
 mod ledger;
 mod readings;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub(super) use html::count;
+
+use super::ledger::Ledger;
 use super::store::{DeviceRow, Reader, StoreError};
 use super::topic;
 use crate::http::{Request, Response};
@@ -24,12 +28,33 @@ pub struct Pages {
     /// One query at a time: the pages are for people, the machine's cores are for the desk.
     reader: Mutex<Reader>,
     silent_after: Duration,
+    grace: Duration,
+    /// What the latest [`Pages::survey`] found.
+    wrong: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Pages {
-    /// Pages over `reader`; a device is shown as silent `silent_after` its latest heartbeat.
-    pub fn new(reader: Reader, silent_after: Duration) -> Self {
-        Self { reader: Mutex::new(reader), silent_after }
+    /// Pages over `reader`; a device is shown as silent `silent_after` its latest heartbeat, and what it owes as missing
+    /// after `grace`.
+    pub fn new(reader: Reader, silent_after: Duration, grace: Duration) -> Self {
+        Self { reader: Mutex::new(reader), silent_after, grace, wrong: Mutex::default() }
+    }
+
+    /// Devices whose ledger is not good, with the records that each has not declared; the fleet's page shows them from now
+    /// on. Blocks on the database.
+    pub fn survey(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let reader = || self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = BTreeMap::new();
+        let fleet = reader().fleet()?;
+        for device in fleet {
+            // One device at a time: pages that people wait for come in between.
+            let ledger = Ledger::read(&reader(), &device)?;
+            if !ledger.is_good(self.grace) {
+                wrong.insert(device.name, ledger.undeclared(self.grace));
+            }
+        }
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&wrong);
+        Ok(wrong)
     }
 
     /// Answers `request`. Blocks on the database.
@@ -43,7 +68,8 @@ impl Pages {
         }
         // A panic in another request left the connection as it was: it only reads.
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = View { reader: &reader, now, silent_after: self.silent_after };
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let view = View { reader: &reader, now, silent_after: self.silent_after, grace: self.grace, wrong };
         match view.respond(request) {
             Ok(response) => response.unwrap_or_else(|| html::not_found(&request.path)),
             Err(reason) => Response::text(503, format!("{reason}\n")),
@@ -56,6 +82,9 @@ struct View<'a> {
     reader: &'a Reader,
     now: Wall,
     silent_after: Duration,
+    grace: Duration,
+    /// Devices whose ledger was not good when it was looked at last, with the records that each has not declared.
+    wrong: BTreeMap<String, u64>,
 }
 
 impl View<'_> {

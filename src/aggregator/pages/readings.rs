@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::aggregator::store::{Bucket, Reader, StoreError};
+use crate::aggregator::store::{Bucket, RawBlock, Reader, StoreError, is_near};
 use crate::limits;
 use crate::reading::{Reading, Value};
 use crate::time::Wall;
@@ -24,18 +24,20 @@ pub(super) fn series(
     }
     let mut points: BTreeMap<(String, i64), Bucket> = BTreeMap::new();
     let width = (to.micros_since(from) / limits::CHART_POINTS_MAX as i64).max(1);
-    for (first, last, payload) in blocks {
+    for RawBlock { first, last, payload, shift_us } in blocks {
         // It was whole when it was stored; a block that a disk has spoiled since is only missing from the picture.
         let Ok(block) = decode_block(&payload) else { continue };
-        for (seq, record) in (block.header.first..).zip(&block.records) {
-            if let Record::Reading(reading) = record
+        let sealed = block.header.sealed.wall;
+        for (seq, record) in (block.header.first..).zip(block.records) {
+            if let Record::Reading(mut reading) = record
                 && (first..=last).contains(&seq)
+                && let () = set_right(&mut reading, sealed, shift_us)
                 && (from..to).contains(&reading.at)
                 && channels.contains(&reading.channel.as_str())
             {
                 let slot = reading.at.micros_since(from) / width;
                 let key = (reading.channel.as_str().to_owned(), slot);
-                points.entry(key).and_modify(|point| add(point, reading)).or_insert_with(|| alone(reading));
+                points.entry(key).and_modify(|point| add(point, &reading)).or_insert_with(|| alone(&reading));
             }
         }
     }
@@ -44,6 +46,13 @@ pub(super) fn series(
         series.entry(channel).or_default().push(point);
     }
     Ok(Some(series))
+}
+
+/// The clock that sealed the block was off by `shift_us`, and so is what it stamped.
+fn set_right(reading: &mut Reading, sealed: Wall, shift_us: i64) {
+    if is_near(sealed, reading.at) {
+        reading.at = Wall(reading.at.0.saturating_add(shift_us));
+    }
 }
 
 fn alone(reading: &Reading) -> Bucket {

@@ -1,7 +1,7 @@
 //! The pages over a seeded database.
 
 use super::*;
-use crate::aggregator::store::{Content, Delivery, Retention, Signs, Store};
+use crate::aggregator::store::{Content, Delivery, Retention, Signs, Store, Trust};
 use crate::digest::{Digest, DigestTiming, Engine, Lang};
 use crate::episode::{EpisodeUpdate, Phase};
 use crate::facts::{Citation, EventFact, Facts, Outage};
@@ -22,7 +22,9 @@ fn before(s: u64) -> Wall {
 fn deliver(device: &str, lane: Lane, first: u64, records: Vec<Record>) -> Delivery {
     let last = first + records.len() as u64 - 1;
     let content = Content::Records { records, payload: Vec::new() };
-    Delivery { device: device.into(), lane, epoch: EPOCH, first, last, sealed: NOW, content }
+    let sealed =
+        Stamp { wall: NOW, mono: Mono(1), boot: BootId([7; 16]), uncertainty_us: 0, state: ClockState::Free };
+    Delivery { device: device.into(), lane, epoch: EPOCH, first, last, sealed, content }
 }
 
 /// A day of one-minute windows with a fault four hours ago and a hole in the night.
@@ -121,6 +123,7 @@ fn beat(lanes: [LaneBeat; 4], health: Health) -> Vec<u8> {
     };
     let model_hash_prefix = [0x3f, 0xa9, 0x4c, 0x10, 0xd2, 0xbe, 0x77, 0x81];
     Heartbeat {
+        serial: 1,
         at,
         uptime_s: 312_000,
         version: "0.1.0".into(),
@@ -135,7 +138,18 @@ fn beat(lanes: [LaneBeat; 4], health: Health) -> Vec<u8> {
 }
 
 fn lane(admitted: u64, acknowledged: u64, pending: u64, evicted: u64) -> LaneBeat {
-    LaneBeat { epoch: EPOCH.to_be_bytes(), admitted, acknowledged, pending, evicted }
+    LaneBeat {
+        epoch: EPOCH.to_be_bytes(),
+        admitted,
+        acknowledged,
+        pending,
+        evicted,
+        by_reason: [evicted, 0, 0, 0, 0],
+    }
+}
+
+fn said(heartbeat: Vec<u8>, state: Option<String>) -> Signs {
+    Signs { heartbeat: Some((heartbeat, Trust::Unsigned)), state, ..Signs::default() }
 }
 
 /// Three devices: one with a rich day, one silent with a hole, one that sleeps.
@@ -189,19 +203,16 @@ fn seed(dir: &std::path::Path) -> Pages {
         [lane(4, 4, 0, 0), lane(2, 2, 0, 0), lane(metrics + 30, metrics, 30, 0), lane(1536, 0, 1024, 512)];
     let online = Some("online".to_owned());
     let signs = [
-        ("gw-press-hall", Signs { heartbeat: Some(beat(lanes, Health(0))), state: online.clone() }),
-        (
-            "gw-boiler-2",
-            Signs { heartbeat: Some(beat([lane(1420, 1380, 0, 40); 4], Health::SPOOL_FULL)), state: online },
-        ),
-        ("gw-barn", Signs { heartbeat: None, state: Some("sleeping".into()) }),
+        ("gw-press-hall", said(beat(lanes, Health(0)), online.clone())),
+        ("gw-boiler-2", said(beat([lane(1420, 1380, 0, 40); 4], Health::SPOOL_FULL), online)),
+        ("gw-barn", Signs { state: Some("sleeping".into()), ..Signs::default() }),
     ];
     let (late, fresh): (Vec<_>, Vec<_>) =
         signs.into_iter().map(|(name, s)| (name.to_owned(), s)).partition(|(name, _)| name == "gw-boiler-2");
     store.write(before(4000), &deliveries, &late.into_iter().collect()).unwrap();
     store.write(before(8), &[], &fresh.into_iter().collect()).unwrap();
     drop(store);
-    Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90))
+    Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90), Duration::from_secs(300))
 }
 
 fn get(pages: &Pages, path: &str) -> (u16, String) {
@@ -267,6 +278,23 @@ fn the_ledger_says_what_is_complete_and_what_is_missing() {
 }
 
 #[test]
+fn the_fleet_says_whose_ledger_is_wrong_once_it_was_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = seed(dir.path());
+    let wrong = pages.survey().unwrap();
+    assert_eq!(wrong.keys().collect::<Vec<_>>(), ["gw-boiler-2"]);
+    let page = get(&pages, "/").1;
+    assert!(page.contains("href=\"/device/gw-boiler-2#ledger\">✗ "), "{page}");
+    assert!(!page.contains("/device/gw-barn#ledger"));
+    let fleet = json(&pages, "/api/fleet");
+    let of = |name: &str| {
+        fleet["devices"].as_array().unwrap().iter().find(|d| d["device"] == name).cloned().unwrap()
+    };
+    assert_eq!(of("gw-boiler-2")["undeclared_records"].as_u64(), Some(wrong["gw-boiler-2"]));
+    assert_eq!((&of("gw-boiler-2")["ledger_ok"], &of("gw-barn")["ledger_ok"]), (&false.into(), &true.into()));
+}
+
+#[test]
 fn a_hostile_device_cannot_put_markup_on_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fleet.db");
@@ -290,7 +318,7 @@ fn a_hostile_device_cannot_put_markup_on_a_page() {
         deliver(evil, Lane::Metric, 1, windows("c", "Cel", 1.0, 0.0)),
     ];
     store.commit(NOW, &deliveries).unwrap();
-    let pages = Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90));
+    let pages = Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90), Duration::from_secs(300));
     let query = "?span=1h&channel=%3Cscript%3E&end=%22%3E%3Cscript%3E";
     for path in
         ["/", "/device/d", &format!("/device/d{query}"), "/device/%3Cscript%3E", "/%3Cscript%3Ealert(1)"]
@@ -363,7 +391,7 @@ fn the_shortest_period_shows_single_readings_where_they_are_kept() {
     };
     let raw = Delivery { last: 4, ..raw };
     store.commit(NOW, &[raw, deliver("d", Lane::Metric, 1, windows("c", "Cel", 1.0, 0.0))]).unwrap();
-    let pages = Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90));
+    let pages = Pages::new(Reader::open(&path).unwrap(), Duration::from_secs(90), Duration::from_secs(300));
     let hour = get(&pages, "/device/d?span=1h").1;
     assert!(hour.contains("mean 4 °C, 3 to 5, 1 without value (2 readings)"), "{hour}");
     assert!(!get(&pages, "/device/d?span=6h").1.contains("mean 4 °C"));

@@ -6,13 +6,18 @@
 //!   delivery adds what is not. The same block twice, or an overlapping one, changes nothing that was there.
 //! - Bounded: see [`Retention`]. What retention deletes stays settled, so it is never asked for again.
 
+mod accounts;
+mod clocks;
 mod ranges;
 mod reader;
 mod records;
 mod retention;
 
+pub use accounts::{Account, Fault, on_their_way};
+pub(super) use clocks::is_near;
 pub use reader::{
-    Bucket, Channel, DeviceRow, DigestRow, EpisodeRow, GapRow, LaneHolding, NoticeRow, Reader, StepRow,
+    BootRow, Bucket, Channel, DeviceRow, DigestRow, EpisodeRow, GapRow, LaneHolding, NoticeRow, RawBlock,
+    Reader, StepRow,
 };
 pub use retention::Retention;
 
@@ -23,7 +28,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::limits;
-use crate::time::Wall;
+use crate::reading::named_enum;
+use crate::time::{Stamp, Wall};
+use crate::wire::heartbeat::Heartbeat;
 use crate::wire::{GapReason, Lane, Record};
 
 /// Why the store could not do it; the disk's or the operator's fault, never the device's.
@@ -48,6 +55,17 @@ pub enum StoreError {
         /// The version found in it.
         found: i64,
     },
+    /// The file was written by an earlier program, and a reader changes nothing.
+    #[error(
+        "the database {} has schema version {found}, this program reads {SCHEMA_VERSION}: start `outpost aggregate` on it \
+         once, which brings it up", path.display()
+    )]
+    Older {
+        /// Its file.
+        path: PathBuf,
+        /// The version found in it.
+        found: i64,
+    },
     /// A statement failed; most often the disk is full.
     #[error("the database refused: {0}; check free space and permissions, nothing was acknowledged")]
     Sql(#[from] rusqlite::Error),
@@ -66,8 +84,8 @@ pub struct Delivery {
     pub first: u64,
     /// Sequence number of the last record, inclusive, at most `i64::MAX`.
     pub last: u64,
-    /// When the device sealed it, by the device's clock.
-    pub sealed: Wall,
+    /// When the device sealed it, by the device's clocks.
+    pub sealed: Stamp,
     /// What it holds.
     pub content: Content,
 }
@@ -115,19 +133,35 @@ pub struct Settled {
 /// What a device said of itself since the last commit; the newest counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// Its heartbeat, as received.
-    pub heartbeat: Option<Vec<u8>>,
+    /// Its heartbeat, as received, and how far it can be trusted.
+    pub heartbeat: Option<(Vec<u8>, Trust)>,
+    /// Why a heartbeat in its name was not taken.
+    pub forged: Option<String>,
     /// Its retained state: `online`, `offline` or `sleeping`.
     pub state: Option<String>,
+}
+
+named_enum! {
+    /// How far the word of a device can be trusted.
+    Trust {
+        /// It has no key, or is of a version that does not sign.
+        Unsigned = "unsigned",
+        /// Signed, and there is no certificate here to check it with.
+        Unchecked = "unchecked",
+        /// Signed with the key of the certificate that is here.
+        Verified = "verified",
+    }
 }
 
 impl Signs {
     fn keep(&self, connection: &Connection, now: Wall, device: &str) -> rusqlite::Result<()> {
         // One device too many: its blocks are refused with a reason, its signs are of no use without them.
         let Some(device) = device_id(connection, now, device)? else { return Ok(()) };
-        if let Some(heartbeat) = &self.heartbeat {
-            let sql = "UPDATE devices SET heartbeat = ?2, heartbeat_at = ?3 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute(params![device, heartbeat, now.0])?;
+        if let Some((heartbeat, trust)) = &self.heartbeat {
+            hear(connection, now, device, heartbeat, *trust)?;
+        }
+        if let Some(why) = &self.forged {
+            accounts::fault(connection, now, device, 0, "forged", why)?;
         }
         if let Some(state) = &self.state {
             let sql = "UPDATE devices SET state = ?2 WHERE id = ?1";
@@ -137,14 +171,38 @@ impl Signs {
     }
 }
 
+/// Keeps a heartbeat, and the account in it, unless a later one is here.
+fn hear(
+    connection: &Connection,
+    now: Wall,
+    device: i64,
+    heartbeat: &[u8],
+    trust: Trust,
+) -> rusqlite::Result<()> {
+    let before: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT heartbeat FROM devices WHERE id = ?1")?
+        .query_row([device], |row| row.get(0))?;
+    let before = before.and_then(|bytes| Heartbeat::decode(&bytes).ok());
+    // The desk reads it before it lets it in.
+    let Ok(beat) = Heartbeat::decode(heartbeat) else { return Ok(()) };
+    if accounts::keep(connection, now, device, &beat, before.as_ref())? {
+        let sql = "UPDATE devices SET heartbeat = ?2, heartbeat_at = ?3, trust = ?4 WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute(params![device, heartbeat, now.0, trust.name()])?;
+    }
+    Ok(())
+}
+
 /// The writing side. Blocks on disk; belongs on its own thread.
 pub struct Store {
     connection: Connection,
     retention: Retention,
 }
 
-/// Version of `schema.sql`, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+/// One step per version; a database of an earlier version is brought up by the steps that it lacks.
+const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
+
+/// Kept in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
 
 impl Store {
     /// Opens or creates the database at `path`.
@@ -153,10 +211,9 @@ impl Store {
         let connection = Connection::open(path).map_err(open)?;
         prepare(&connection).map_err(open)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
-        match found {
-            SCHEMA_VERSION => {}
-            0 => create(&connection).map_err(open)?,
-            _ => return Err(StoreError::Newer { path: path.to_owned(), found }),
+        match usize::try_from(found).ok().and_then(|found| SCHEMA.get(found..)) {
+            Some(steps) => migrate(&connection, steps).map_err(open)?,
+            None => return Err(StoreError::Newer { path: path.to_owned(), found }),
         }
         Ok(Self { connection, retention })
     }
@@ -238,9 +295,13 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let schema = include_str!("schema.sql");
-    connection.execute_batch(&format!("BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"))
+/// All steps or none.
+fn migrate(connection: &Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let steps = steps.join("\n");
+    connection.execute_batch(&format!("BEGIN;\n{steps}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"))
 }
 
 /// The row of `name`, made if there is room for one more device.
@@ -273,8 +334,9 @@ fn settle(connection: &Connection, now: Wall, delivery: &Delivery) -> rusqlite::
         Err(bound) => return Ok(Outcome::Refused(bound)),
     };
     unseen.extend(revived);
+    let clock = clocks::BlockClock::of(connection, device, &delivery.sealed)?;
     for &(first, last) in &unseen {
-        records::insert(connection, now, lane, delivery, first, last)?;
+        records::insert(connection, now, lane, &clock, delivery, first, last)?;
     }
     Ok(match unseen.iter().map(|(first, last)| last - first + 1).sum() {
         0 => Outcome::Known,

@@ -81,17 +81,17 @@ pub(super) fn revive(
 ) -> rusqlite::Result<Vec<(u64, u64)>> {
     let (Ok(low), Ok(high)) = (i64::try_from(first), i64::try_from(last)) else { return Ok(Vec::new()) };
     let lane = (key.device, key.lane_number(), key.epoch_bits());
-    let gaps: Vec<(i64, i64, String, i64)> = connection
+    let gaps: Vec<(i64, i64, String, i64, Option<i64>)> = connection
         .prepare_cached(
-            "SELECT first, last, reason, sealed FROM gaps WHERE device = ?1 AND lane = ?2 AND epoch = ?3
+            "SELECT first, last, reason, sealed, clock FROM gaps WHERE device = ?1 AND lane = ?2 AND epoch = ?3
              AND first <= ?5 AND last >= ?4",
         )?
         .query_map(params![lane.0, lane.1, lane.2, low, high], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })?
         .collect::<Result<_, _>>()?;
     let mut revived = Vec::with_capacity(gaps.len());
-    for (a, b, reason, sealed) in gaps {
+    for (a, b, reason, sealed, clock) in gaps {
         connection
             .prepare_cached("DELETE FROM gaps WHERE device = ?1 AND lane = ?2 AND epoch = ?3 AND first = ?4")?
             .execute(params![lane.0, lane.1, lane.2, a])?;
@@ -99,15 +99,31 @@ pub(super) fn revive(
             if from <= to {
                 connection
                     .prepare_cached(
-                        "INSERT INTO gaps (device, lane, epoch, first, last, reason, sealed)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                        "INSERT INTO gaps (device, lane, epoch, first, last, reason, sealed, clock)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     )?
-                    .execute(params![lane.0, lane.1, lane.2, from, to, reason, sealed])?;
+                    .execute(params![lane.0, lane.1, lane.2, from, to, reason, sealed, clock])?;
             }
         }
         revived.push((a.max(low).cast_unsigned(), b.min(high).cast_unsigned()));
     }
     Ok(revived)
+}
+
+/// How many numbers up to `through` lie in the ranges of `table`, which is `ranges` or `gaps`.
+pub(super) fn count_through(
+    connection: &Connection,
+    table: &'static str,
+    key: LaneKey,
+    through: u64,
+) -> rusqlite::Result<u64> {
+    let through = i64::try_from(through).unwrap_or(i64::MAX);
+    let sql = format!(
+        "SELECT coalesce(sum(min(last, ?4) - first + 1), 0) FROM {table}
+         WHERE device = ?1 AND lane = ?2 AND epoch = ?3 AND first <= ?4"
+    );
+    let given = params![key.device, key.lane_number(), key.epoch_bits(), through];
+    Ok(connection.prepare_cached(&sql)?.query_row(given, |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 
 /// Replaces `neighbours` by their union with `low..=high`.

@@ -2,16 +2,18 @@
 //!
 //! Every list is bounded by [`limits::PAGE_ROWS_MAX`], every series by [`limits::CHART_POINTS_MAX`].
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
-use super::{StoreError, ranges};
+use super::accounts::{self, Account, Fault};
+use super::{SCHEMA_VERSION, StoreError, Trust, ranges};
 use crate::digest::Digest;
 use crate::limits;
 use crate::reading::Severity;
-use crate::time::Wall;
+use crate::time::{BootId, Wall};
 use crate::wire::Lane;
 
 /// A read-only view of the database. Blocks on disk.
@@ -34,6 +36,8 @@ pub struct DeviceRow {
     pub last_seen: Wall,
     /// The latest heartbeat as received, and when.
     pub heartbeat: Option<(Wall, Vec<u8>)>,
+    /// How far that heartbeat can be trusted.
+    pub trust: Trust,
     /// Open episodes by [`Severity`].
     pub open: [u64; 3],
     /// Records given up, each in a declared gap.
@@ -68,6 +72,32 @@ pub struct Bucket {
     pub count: u64,
     /// Readings without one.
     pub missing: u64,
+}
+
+/// A block of readings as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawBlock {
+    /// Only its records from this number on count.
+    pub first: u64,
+    /// To this one, inclusive.
+    pub last: u64,
+    /// The block.
+    pub payload: Vec<u8>,
+    /// How far the clock that sealed it was off, to be added to the times that it stamped.
+    pub shift_us: i64,
+}
+
+/// What is known of a boot of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootRow {
+    /// The boot.
+    pub boot: BootId,
+    /// When it began.
+    pub began: Wall,
+    /// How far that may be off, in microseconds; none: nobody knows.
+    pub uncertainty_us: Option<u64>,
+    /// By how much its clocks were off, in microseconds, where they were.
+    pub shifts_us: Vec<i64>,
 }
 
 /// The latest known state of an episode.
@@ -201,6 +231,12 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(open)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(open)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
+        match found.cmp(&SCHEMA_VERSION) {
+            Ordering::Less => return Err(StoreError::Older { path: path.to_owned(), found }),
+            Ordering::Greater => return Err(StoreError::Newer { path: path.to_owned(), found }),
+            Ordering::Equal => {}
+        }
         connection.pragma_update(None, "cache_size", -8 * 1024).map_err(open)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection })
@@ -230,7 +266,8 @@ impl Reader {
                     (SELECT CAST(total(g.last - g.first + 1) AS INTEGER) FROM gaps g WHERE g.device = d.id),
                     (SELECT CAST(total(h) AS INTEGER) FROM
                         (SELECT max(r.last) - sum(r.last - r.first + 1) AS h FROM ranges r
-                         WHERE r.device = d.id GROUP BY r.lane, r.epoch))
+                         WHERE r.device = d.id GROUP BY r.lane, r.epoch)),
+                    d.trust
              FROM devices d {filter} ORDER BY d.name",
             open(0),
             open(1),
@@ -249,6 +286,7 @@ impl Reader {
                 open: [natural(row, 7)?, natural(row, 8)?, natural(row, 9)?],
                 lost: natural(row, 10)?,
                 holes: natural(row, 11)?,
+                trust: Trust::from_name(&row.get::<_, String>(12)?).unwrap_or(Trust::Unsigned),
             }))
         })
     }
@@ -290,18 +328,23 @@ impl Reader {
         })
     }
 
-    /// Newest raw blocks with readings in `from..to` as (first, last, payload); at most `count_max`.
+    /// Newest raw blocks with readings in `from..to`; at most `count_max`.
     pub fn raw(
         &self,
         device: i64,
         from: Wall,
         to: Wall,
         count_max: usize,
-    ) -> Result<Vec<(u64, u64, Vec<u8>)>, StoreError> {
-        let sql = "SELECT first, last, payload FROM raw WHERE device = ?1 AND to_at >= ?2 AND from_at < ?3
-                   ORDER BY to_at DESC LIMIT ?4";
+    ) -> Result<Vec<RawBlock>, StoreError> {
+        let sql = "SELECT first, last, payload, (SELECT shift FROM clocks c WHERE c.id = raw.clock) FROM raw
+                   WHERE device = ?1 AND to_at >= ?2 AND from_at < ?3 ORDER BY to_at DESC LIMIT ?4";
         self.collect(sql, params![device, from.0, to.0, bound(count_max)], |row| {
-            Ok(Some((natural(row, 0)?, natural(row, 1)?, row.get(2)?)))
+            Ok(Some(RawBlock {
+                first: natural(row, 0)?,
+                last: natural(row, 1)?,
+                payload: row.get(2)?,
+                shift_us: row.get::<_, Option<i64>>(3)?.unwrap_or(0),
+            }))
         })
     }
 
@@ -360,12 +403,19 @@ impl Reader {
 
     /// Digests whose period touches `from..=to`, the latest first.
     pub fn digests(&self, device: i64, from: Wall, to: Wall) -> Result<Vec<DigestRow>, StoreError> {
-        let sql = "SELECT key, epoch, body FROM digests WHERE device = ?1 AND to_at >= ?2 AND from_at <= ?3
+        let sql =
+            "SELECT key, epoch, body, to_at FROM digests WHERE device = ?1 AND to_at >= ?2 AND from_at <= ?3
                    ORDER BY to_at DESC, seq DESC LIMIT ?4";
         self.collect(sql, params![device, from.0, to.0, bound(limits::PAGE_ROWS_MAX)], |row| {
             let (key, epoch): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let digest = serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).ok();
-            Ok(digest.map(|digest| DigestRow { key, epoch: epoch.cast_unsigned(), digest }))
+            let digest: Option<Digest> =
+                serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).ok();
+            let to = Wall(row.get(3)?);
+            Ok(digest.map(|mut digest| {
+                let by = to.micros_since(digest.facts.to);
+                digest.facts.map_times(|at| Wall(at.0.saturating_add(by)));
+                DigestRow { key, epoch: epoch.cast_unsigned(), digest }
+            }))
         })
     }
 
@@ -435,6 +485,57 @@ impl Reader {
                    GROUP BY reason ORDER BY reason";
         self.collect(sql, params![device, held.lane as i64, held.epoch.cast_signed()], |row| {
             Ok(Some((row.get(0)?, natural(row, 1)?)))
+        })
+    }
+
+    /// The boots of a device whose place in time is known, the latest first.
+    pub fn boots(&self, device: i64) -> Result<Vec<BootRow>, StoreError> {
+        let sql = "SELECT boot, offset, uncertainty,
+                          (SELECT group_concat(c.shift) FROM clocks c
+                           WHERE c.device = b.device AND c.boot = b.boot AND c.shift <> 0)
+                   FROM boots b WHERE device = ?1 ORDER BY offset DESC LIMIT ?2";
+        self.collect(sql, params![device, bound(limits::PAGE_ROWS_MAX)], |row| {
+            let Ok(boot) = row.get_ref(0)?.as_blob().unwrap_or_default().try_into() else { return Ok(None) };
+            let shifts: Option<String> = row.get(3)?;
+            Ok(Some(BootRow {
+                boot: BootId(boot),
+                began: Wall(row.get(1)?),
+                uncertainty_us: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
+                shifts_us: shifts.iter().flat_map(|s| s.split(',')).filter_map(|n| n.parse().ok()).collect(),
+            }))
+        })
+    }
+
+    /// What a device said of its spools.
+    pub fn accounts(&self, device: i64) -> Result<Vec<Account>, StoreError> {
+        let sql = "SELECT lane, epoch, admitted, pending, evicted, heard_at, short_since FROM accounts WHERE device = ?1
+                   ORDER BY heard_at DESC, epoch, lane";
+        self.collect(sql, params![device], |row| {
+            let Some(lane) = ranges::lane_from(row.get(0)?) else { return Ok(None) };
+            Ok(Some(Account {
+                lane,
+                epoch: row.get::<_, i64>(1)?.cast_unsigned(),
+                admitted: natural(row, 2)?,
+                pending: natural(row, 3)?,
+                evicted: accounts::reasons(row.get_ref(4)?.as_str().unwrap_or_default()),
+                heard_at: Wall(row.get(5)?),
+                short_since: row.get::<_, Option<i64>>(6)?.map(Wall),
+            }))
+        })
+    }
+
+    /// What a device said that can't be true, the latest first.
+    pub fn faults(&self, device: i64) -> Result<Vec<Fault>, StoreError> {
+        let sql = "SELECT epoch, code, text, first_at, last_at FROM faults WHERE device = ?1
+                   ORDER BY last_at DESC LIMIT ?2";
+        self.collect(sql, params![device, bound(limits::PAGE_ROWS_MAX)], |row| {
+            Ok(Some(Fault {
+                epoch: row.get::<_, i64>(0)?.cast_unsigned(),
+                code: row.get(1)?,
+                text: row.get(2)?,
+                first_at: Wall(row.get(3)?),
+                last_at: Wall(row.get(4)?),
+            }))
         })
     }
 

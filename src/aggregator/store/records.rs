@@ -3,8 +3,11 @@
 //! Rows are replaced where they exist: a constraint that fails would fail the transaction of every device, again at each
 //! repetition.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::clocks::{self, BlockClock, Placed};
 use super::ranges::LaneKey;
 use super::{Content, Delivery};
 use crate::digest::Digest;
@@ -18,12 +21,15 @@ pub(super) fn insert(
     connection: &Connection,
     now: Wall,
     key: LaneKey,
+    clock: &BlockClock,
     delivery: &Delivery,
     first: u64,
     last: u64,
 ) -> rusqlite::Result<()> {
     match &delivery.content {
-        Content::Gap(reason) => insert_gap(connection, key, *reason, delivery.sealed, first, last),
+        Content::Gap(reason) => {
+            insert_gap(connection, key, *reason, clock.place(delivery.sealed.wall), first, last)
+        }
         Content::Records { records, payload } => {
             let from = usize::try_from(first - delivery.first).unwrap_or(usize::MAX);
             let count = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
@@ -31,19 +37,20 @@ pub(super) fn insert(
                 connection,
                 now,
                 key,
+                clock,
                 records.iter().skip(from).take(count),
                 payload,
-                first,
-                last,
+                (first, last),
             )?;
             for (seq, record) in (first..=last).zip(records.iter().skip(from)) {
                 match record {
                     // Kept together, above.
                     Record::Reading(_) => {}
-                    Record::Window(window) => insert_window(connection, key.device, window)?,
-                    Record::Episode(update) => insert_episode(connection, key, seq, update)?,
-                    Record::Digest(digest) => insert_digest(connection, key, seq, digest)?,
-                    Record::Notice(notice) => insert_notice(connection, key, seq, notice)?,
+                    Record::Window(window) => insert_window(connection, key.device, clock, window)?,
+                    Record::Episode(update) => insert_episode(connection, key, clock, seq, update)?,
+                    Record::Digest(digest) => insert_digest(connection, key, clock, seq, digest)?,
+                    Record::Notice(notice) => insert_notice(connection, key, clock, seq, notice)?,
+                    Record::Clock(fix) => clocks::fix(connection, key.device, key.epoch, seq, fix)?,
                 }
             }
             Ok(())
@@ -55,7 +62,7 @@ fn insert_gap(
     connection: &Connection,
     key: LaneKey,
     reason: GapReason,
-    sealed: Wall,
+    sealed: Placed,
     first: u64,
     last: u64,
 ) -> rusqlite::Result<()> {
@@ -77,7 +84,8 @@ fn insert_gap(
     }
     connection
         .prepare_cached(
-            "INSERT INTO gaps (device, lane, epoch, first, last, reason, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO gaps (device, lane, epoch, first, last, reason, sealed, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             key.device,
@@ -86,7 +94,8 @@ fn insert_gap(
             first.cast_signed(),
             last.cast_signed(),
             reason.name(),
-            sealed.0
+            sealed.at.0,
+            sealed.clock
         ])?;
     Ok(())
 }
@@ -96,50 +105,60 @@ fn insert_readings<'a>(
     connection: &Connection,
     now: Wall,
     key: LaneKey,
+    clock: &BlockClock,
     records: impl Iterator<Item = &'a Record>,
     payload: &[u8],
-    first: u64,
-    last: u64,
+    (first, last): (u64, u64),
 ) -> rusqlite::Result<()> {
     let span = records
         .filter_map(|record| match record {
-            Record::Reading(reading) => Some(reading.at.0),
+            Record::Reading(reading) => Some(clock.place(reading.at)),
             _ => None,
         })
-        .fold(None, |span: Option<(i64, i64)>, at| {
-            Some(span.map_or((at, at), |(from, to)| (from.min(at), to.max(at))))
+        .fold(None, |span: Option<(Wall, Wall, Option<i64>)>, Placed { at, clock }| {
+            Some(
+                span.map_or((at, at, clock), |(from, to, known)| (from.min(at), to.max(at), known.or(clock))),
+            )
         });
-    let Some((from, to)) = span else { return Ok(()) };
+    let Some((from, to, clock)) = span else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO raw (device, epoch, first, last, from_at, to_at, committed, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT OR REPLACE INTO raw (device, epoch, first, last, from_at, to_at, committed, payload, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             key.device,
             key.epoch_bits(),
             first.cast_signed(),
             last.cast_signed(),
-            from,
-            to,
+            from.0,
+            to.0,
             now.0,
-            payload
+            payload,
+            clock
         ])?;
     Ok(())
 }
 
-fn insert_window(connection: &Connection, device: i64, window: &WindowSummary) -> rusqlite::Result<()> {
+fn insert_window(
+    connection: &Connection,
+    device: i64,
+    clock: &BlockClock,
+    window: &WindowSummary,
+) -> rusqlite::Result<()> {
+    let end = window.start + Duration::from_millis(window.length_ms.into());
+    let start = clock.place_window(window.start, end);
     let channel = channel_id(connection, device, window.channel.as_str(), &window.unit.0)?;
     // A salvaged spool numbers old windows anew: the same window again says the same.
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO windows
-             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             channel,
-            window.start.0,
+            start.at.0,
             window.length_ms,
             window.count,
             window.missing,
@@ -148,7 +167,8 @@ fn insert_window(connection: &Connection, device: i64, window: &WindowSummary) -
             finite(window.mean),
             finite(window.std),
             finite(window.last),
-            finite(window.slope_per_h)
+            finite(window.slope_per_h),
+            start.clock
         ])?;
     Ok(())
 }
@@ -179,11 +199,13 @@ fn channel_id(connection: &Connection, device: i64, name: &str, unit: &str) -> r
 fn insert_episode(
     connection: &Connection,
     key: LaneKey,
+    clock: &BlockClock,
     seq: u64,
     update: &EpisodeUpdate,
 ) -> rusqlite::Result<()> {
-    let episode = episode_row(connection, key.device, update)?;
-    advance(connection, episode, update)?;
+    let at = clock.place(update.at);
+    let episode = episode_row(connection, key.device, clock.place(update.start), at, update)?;
+    advance(connection, episode, at, update)?;
     // Steps from before a restart may come after the word of it.
     connection
         .prepare_cached(
@@ -193,37 +215,44 @@ fn insert_episode(
         .execute(params![episode, key.device, key.epoch_bits(), seq.cast_signed(), Notice::AGENT_STARTED])?;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT OR REPLACE INTO episode_steps (device, epoch, seq, episode, at, phase, severity, last, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             key.device,
             key.epoch_bits(),
             seq.cast_signed(),
             episode,
-            update.at.0,
+            at.at.0,
             update.phase.name(),
             update.severity as i64,
-            update.last
+            update.last,
+            at.clock
         ])?;
     Ok(())
 }
 
 /// The row of the episode, made from this step if it is the first that arrives; returns its key.
-fn episode_row(connection: &Connection, device: i64, update: &EpisodeUpdate) -> rusqlite::Result<i64> {
+fn episode_row(
+    connection: &Connection,
+    device: i64,
+    start: Placed,
+    at: Placed,
+    update: &EpisodeUpdate,
+) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
             "INSERT INTO episodes (device, id, start, at, phase, channel, pattern, severity,
-                                   baseline, peak, last, bound, count, unit, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                                   baseline, peak, last, bound, count, unit, reason, start_clock, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (device, id, start) DO UPDATE SET severity = max(severity, ?8) RETURNING key",
         )?
         .query_row(
             params![
                 device,
                 update.id.cast_signed(),
-                update.start.0,
-                update.at.0,
+                start.at.0,
+                at.at.0,
                 update.phase.name(),
                 update.channel.as_str(),
                 update.pattern.name(),
@@ -234,30 +263,38 @@ fn episode_row(connection: &Connection, device: i64, update: &EpisodeUpdate) -> 
                 update.limit,
                 update.count,
                 update.unit.0,
-                update.reason
+                update.reason,
+                start.clock,
+                at.clock
             ],
             |row| row.get(0),
         )
 }
 
 /// Brings the row up to this step, unless a later one has done so already.
-fn advance(connection: &Connection, episode: i64, update: &EpisodeUpdate) -> rusqlite::Result<()> {
+fn advance(
+    connection: &Connection,
+    episode: i64,
+    at: Placed,
+    update: &EpisodeUpdate,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE episodes SET at = ?2, phase = ?3, baseline = ?4, peak = ?5, last = ?6, bound = ?7, count = ?8,
-                    reason = ?9
+                    reason = ?9, clock = ?10
              WHERE key = ?1 AND (at < ?2 OR (at = ?2 AND count <= ?8)) AND (phase <> 'closed' OR ?3 = 'closed')",
         )?
         .execute(params![
             episode,
-            update.at.0,
+            at.at.0,
             update.phase.name(),
             update.baseline,
             update.peak,
             update.last,
             update.limit,
             update.count,
-            update.reason
+            update.reason,
+            at.clock
         ])?;
     if update.phase == Phase::Closed {
         connection
@@ -267,36 +304,56 @@ fn advance(connection: &Connection, episode: i64, update: &EpisodeUpdate) -> rus
     Ok(())
 }
 
-fn insert_digest(connection: &Connection, key: LaneKey, seq: u64, digest: &Digest) -> rusqlite::Result<()> {
+fn insert_digest(
+    connection: &Connection,
+    key: LaneKey,
+    clock: &BlockClock,
+    seq: u64,
+    digest: &Digest,
+) -> rusqlite::Result<()> {
+    // The period ends when the digest is made; its begin moves along.
+    let to = clock.place(digest.facts.to);
+    let by = to.at.micros_since(digest.facts.to);
     // Plain fields, no map with odd keys: it always serialises.
     let body = serde_json::to_string(digest).unwrap_or_else(|_| "{}".into());
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO digests (device, epoch, seq, from_at, to_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO digests (device, epoch, seq, from_at, to_at, body, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             key.device,
             key.epoch_bits(),
             seq.cast_signed(),
-            digest.facts.from.0,
-            digest.facts.to.0,
-            body
+            digest.facts.from.0.saturating_add(by),
+            to.at.0,
+            body,
+            to.clock
         ])?;
     Ok(())
 }
 
-fn insert_notice(connection: &Connection, key: LaneKey, seq: u64, notice: &Notice) -> rusqlite::Result<()> {
+fn insert_notice(
+    connection: &Connection,
+    key: LaneKey,
+    clock: &BlockClock,
+    seq: u64,
+    notice: &Notice,
+) -> rusqlite::Result<()> {
+    let at = clock.place(notice.at);
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO notices (device, epoch, seq, at, code, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO notices (device, epoch, seq, at, code, text, clock)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             key.device,
             key.epoch_bits(),
             seq.cast_signed(),
-            notice.at.0,
+            at.at.0,
             notice.code,
-            notice.text
+            notice.text,
+            at.clock
         ])?;
     if notice.code == Notice::AGENT_STARTED {
         interrupt_episodes(connection, key, seq)?;

@@ -1,10 +1,13 @@
 //! The store against real files.
 
 use super::*;
+use crate::aggregator::ledger::Ledger;
 use crate::episode::{EpisodeUpdate, Phase};
 use crate::reading::{ChannelId, Pattern, Reading, Severity, Unit};
+use crate::time::{BootId, ClockState, Mono, Stamp};
 use crate::window::WindowSummary;
 use crate::wire::Notice;
+use crate::wire::heartbeat::{Health, LaneBeat};
 
 const NOW: Wall = Wall::from_secs(1_780_000_000);
 
@@ -36,6 +39,16 @@ fn window(n: u64) -> Record {
     })
 }
 
+fn sealed() -> Stamp {
+    Stamp {
+        wall: NOW,
+        mono: Mono(1),
+        boot: BootId([9; 16]),
+        uncertainty_us: u32::MAX,
+        state: ClockState::Free,
+    }
+}
+
 /// Windows `first..=last` of epoch 7.
 fn block(first: u64, last: u64) -> Delivery {
     Delivery {
@@ -44,7 +57,7 @@ fn block(first: u64, last: u64) -> Delivery {
         epoch: 7,
         first,
         last,
-        sealed: NOW,
+        sealed: sealed(),
         content: Content::Records { records: (first..=last).map(window).collect(), payload: Vec::new() },
     }
 }
@@ -266,7 +279,10 @@ fn readings_are_found_again_by_the_time_they_cover() {
     let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
     let device = reader.device("d1").unwrap().unwrap().key;
     let at = |s| NOW + Duration::from_secs(s);
-    assert_eq!(reader.raw(device, at(4), at(9), 9).unwrap(), [(1, 2, b"as published".to_vec())]);
+    assert_eq!(
+        reader.raw(device, at(4), at(9), 9).unwrap(),
+        [RawBlock { first: 1, last: 2, payload: b"as published".to_vec(), shift_us: 0 }]
+    );
     assert_eq!(reader.raw(device, at(6), at(9), 9).unwrap(), []);
 }
 
@@ -329,4 +345,149 @@ fn a_database_of_a_later_program_is_left_alone() {
     drop(store);
     let refused = Store::open(&dir.path().join("fleet.db"), Retention::default());
     assert!(matches!(refused, Err(StoreError::Newer { found: 99, .. })));
+}
+
+/// Heartbeat `serial` of epoch 7: lane metric has promised `admitted` records, given up `evicted`, and holds `pending`.
+fn beat(serial: u64, admitted: u64, pending: u64, evicted: u64) -> Heartbeat {
+    let metric = LaneBeat {
+        epoch: 7u64.to_be_bytes(),
+        admitted,
+        acknowledged: admitted - pending - evicted,
+        pending,
+        evicted,
+        by_reason: [evicted, 0, 0, 0, 0],
+    };
+    let mut lanes = [LaneBeat { epoch: 7u64.to_be_bytes(), ..LaneBeat::default() }; 4];
+    lanes[Lane::Metric.index()] = metric;
+    Heartbeat {
+        serial,
+        at: Stamp {
+            wall: NOW,
+            mono: Mono(serial),
+            boot: BootId([1; 16]),
+            uncertainty_us: u32::MAX,
+            state: ClockState::Free,
+        },
+        uptime_s: 1,
+        version: "1".into(),
+        model_hash_prefix: [0; 8],
+        health: Health(0),
+        lanes,
+        oldest_age_s: 0,
+        spool_bytes: 0,
+        episodes_open: 0,
+    }
+}
+
+/// The device says `beat` at `s` seconds.
+fn say(store: &mut Store, s: u64, beat: &Heartbeat) {
+    let signs = Signs { heartbeat: Some((beat.encode(), Trust::Unsigned)), ..Signs::default() };
+    let signs = BTreeMap::from([("d1".to_owned(), signs)]);
+    store.write(NOW + Duration::from_secs(s), &[], &signs).unwrap();
+}
+
+fn faults(dir: &tempfile::TempDir) -> Vec<String> {
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    reader.faults(device.key).unwrap().into_iter().map(|f| f.code).collect()
+}
+
+fn ledger(dir: &tempfile::TempDir) -> Ledger {
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    Ledger::read(&reader, &reader.device("d1").unwrap().unwrap()).unwrap()
+}
+
+#[test]
+fn an_account_that_grows_is_without_fault_and_survives_a_kill_of_either_side() {
+    let (dir, mut store) = open();
+    say(&mut store, 0, &beat(1, 10, 10, 0));
+    store.commit(NOW, &[block(1, 10)]).unwrap();
+    say(&mut store, 30, &beat(2, 20, 5, 5));
+    // What was acknowledged and not yet committed is waiting again after a cut; another boot counts from zero.
+    let mut rebooted = beat(3, 20, 15, 5);
+    (rebooted.at.boot, rebooted.at.mono) = (BootId([2; 16]), Mono(1));
+    say(&mut store, 60, &rebooted);
+    assert_eq!(faults(&dir), [""; 0]);
+}
+
+#[test]
+fn an_older_image_of_the_spool_is_noticed_by_its_account() {
+    let (dir, mut store) = open();
+    say(&mut store, 0, &beat(5, 100, 0, 10));
+    say(&mut store, 30, &Heartbeat { serial: 6, ..beat(6, 60, 0, 4) });
+    let mut found = faults(&dir);
+    found.sort();
+    assert_eq!(found, ["account_back", "evicted_back"]);
+    assert!(!ledger(&dir).is_good(Duration::from_secs(300)));
+}
+
+#[test]
+fn an_older_image_that_has_admitted_more_since_is_noticed_by_its_serial_number() {
+    let (dir, mut store) = open();
+    say(&mut store, 0, &beat(5, 100, 0, 0));
+    let mut grown = beat(3, 900, 0, 0);
+    grown.at.mono = Mono(99);
+    say(&mut store, 30, &grown);
+    assert_eq!(faults(&dir), ["serial_back"]);
+    // It stays, however long things go well since.
+    say(&mut store, 60, &Heartbeat { serial: 6, ..beat(100, 901, 0, 0) });
+    assert_eq!(faults(&dir), ["serial_back"]);
+}
+
+#[test]
+fn a_heartbeat_that_is_heard_twice_or_late_tells_nothing() {
+    let (dir, mut store) = open();
+    for serial in [5, 5, 4, 5] {
+        say(&mut store, serial, &beat(serial, 10 * serial, 0, 0));
+    }
+    assert_eq!(faults(&dir), [""; 0]);
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let (at, bytes) = reader.device("d1").unwrap().unwrap().heartbeat.unwrap();
+    assert_eq!((at, Heartbeat::decode(&bytes).unwrap().serial), (NOW + Duration::from_secs(5), 5));
+}
+
+#[test]
+fn what_is_owed_becomes_a_gap_after_the_grace_period_and_ends_when_it_arrives() {
+    let (dir, mut store) = open();
+    let grace = Duration::from_secs(300);
+    store.commit(NOW, &[block(1, 4), block(8, 10)]).unwrap();
+    for (serial, s, owed) in [(1, 0, 0), (2, 299, 0), (3, 300, 3)] {
+        say(&mut store, s, &beat(serial, 10, 0, 3));
+        assert_eq!(ledger(&dir).undeclared(grace), owed, "after {s} s");
+    }
+    store.commit(NOW, &[Delivery { content: Content::Gap(GapReason::Quota), ..block(5, 7) }]).unwrap();
+    assert!(ledger(&dir).is_good(grace) && ledger(&dir).undeclared(grace) == 0);
+    // The same again later begins anew.
+    say(&mut store, 330, &beat(4, 10, 0, 3));
+    say(&mut store, 900, &beat(5, 13, 0, 6));
+    assert_eq!(ledger(&dir).undeclared(grace), 0);
+}
+
+#[test]
+fn a_wiped_disk_shows_what_it_took_along() {
+    let (dir, mut store) = open();
+    store.commit(NOW, &[block(1, 10)]).unwrap();
+    say(&mut store, 0, &beat(1, 25, 15, 0));
+    let mut fresh = beat(2, 0, 0, 0);
+    fresh.lanes.iter_mut().for_each(|lane| lane.epoch = 8u64.to_be_bytes());
+    say(&mut store, 30, &fresh);
+    assert_eq!(ledger(&dir).undeclared(Duration::from_secs(300)), 15);
+}
+
+/// The first program's database, as it made it.
+#[test]
+fn a_database_of_the_first_version_is_brought_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fleet.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(&format!("{}\nPRAGMA user_version = 1;", SCHEMA[0])).unwrap();
+    old.execute_batch("INSERT INTO devices (name, first_seen, last_seen) VALUES ('d1', 1, 1)").unwrap();
+    drop(old);
+    let early = Reader::open(&path).err().expect("a file that a reader must not touch").to_string();
+    assert!(early.contains("outpost aggregate"), "{early}");
+    let mut store = Store::open(&path, Retention::default()).unwrap();
+    say(&mut store, 0, &beat(1, 10, 10, 0));
+    assert_eq!(Reader::open(&path).unwrap().device("d1").unwrap().unwrap().trust, Trust::Unsigned);
+    drop(store);
+    Store::open(&path, Retention::default()).unwrap();
 }
