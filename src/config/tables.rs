@@ -121,6 +121,18 @@ const PORT: Key = Key::new(
     "8883",
     "Port of the broker: 8883 with TLS, 1883 without.",
 );
+const PROTOCOL: Key = Key::new(
+    "protocol",
+    OneOf(&["5", "3.1.1"]),
+    "\"5\"",
+    "Version of MQTT; 3.1.1 is for brokers that know nothing newer, and tells less when something is refused.",
+);
+const WEBSOCKET: Key = Key::optional(
+    "websocket",
+    Text { min: 1, max: 253 },
+    "\"/mqtt\"",
+    "Path of the broker's WebSocket, for lines that let only the web through; when absent, MQTT runs on TLS itself.",
+);
 const PREFIX: Key = Key::new(
     "prefix",
     Topic,
@@ -170,6 +182,8 @@ const KEY: Key = Key::new("key", Path, "\"tls/device.key\"", "Private key of `ce
 const AGENT_MQTT: &[Key] = &[
     HOST,
     PORT,
+    PROTOCOL,
+    WEBSOCKET,
     Key::optional(
         "client_id",
         Name,
@@ -203,6 +217,8 @@ const AGENT_MQTT: &[Key] = &[
 const AGGREGATOR_MQTT: &[Key] = &[
     HOST,
     PORT,
+    PROTOCOL,
+    WEBSOCKET,
     Key::optional(
         "client_id",
         Name,

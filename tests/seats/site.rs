@@ -79,7 +79,8 @@ impl Site {
         let (cert, key) = files.identity.unwrap();
         format!(
             "[mqtt]\nhost = {host:?}\nport = {port}\nclient_id = \"{name}-{id}\"\nprefix = \"{prefix}\"\nca = {ca:?}\n\
-             cert = {cert:?}\nkey = {key:?}\nbackoff_min = \"100 ms\"\nbackoff_max = \"1 s\"\n{more}",
+             cert = {cert:?}\nkey = {key:?}\nbackoff_min = \"100 ms\"\nbackoff_max = \"1 s\"\nprotocol = \"{protocol}\"\n{more}",
+            protocol = self.broker.protocol,
             host = self.broker.options(name).host,
             port = addr.port(),
             id = self.prefix.replace('/', "-"),
