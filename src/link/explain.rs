@@ -67,7 +67,7 @@ fn other(error: &(dyn Error + 'static), options: &LinkOptions, at: &str) -> Stri
         return tls_error(tls, options);
     }
     if let Some(e) = find::<io::Error>(error) {
-        return io_error(e, at);
+        return io_error(e, at, options.tls.is_some());
     }
     match &options.websocket {
         Some(path) => format!("{at} opens no WebSocket on {path}: {error}; check port and path"),
@@ -75,12 +75,18 @@ fn other(error: &(dyn Error + 'static), options: &LinkOptions, at: &str) -> Stri
     }
 }
 
-fn io_error(error: &io::Error, at: &str) -> String {
+fn io_error(error: &io::Error, at: &str, tls: bool) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("{at} refuses connections; is the broker running?"),
         io::ErrorKind::TimedOut => format!("{at} does not answer; check host, port and firewall"),
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
-            format!("{at} closed the connection ({error}); if this repeats, check whether the port wants TLS")
+            // Not every broker says so in TLS when it does not like a certificate.
+            let next = if tls {
+                "the broker may not trust this device's certificate: look into its log"
+            } else {
+                "check whether the port wants TLS"
+            };
+            format!("{at} closed the connection ({error}); if this repeats, {next}")
         }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => format!("no route to {at}"),
         _ => format!("{at}: {error}"),
@@ -158,6 +164,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 #[cfg(test)]
 mod tests {
+    use super::super::TlsFiles;
     use super::*;
 
     fn options() -> LinkOptions {
@@ -181,6 +188,15 @@ mod tests {
     fn a_refused_connection_names_the_address_and_the_next_step() {
         let refused = Lost::Other(io::Error::from(io::ErrorKind::ConnectionRefused).into());
         assert_eq!(text(&refused), "broker.example:8883 refuses connections; is the broker running?");
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_without_a_word_leaves_the_next_step_that_fits_the_line() {
+        let gone = || Lost::Other(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        assert!(text(&gone()).contains("port wants TLS"));
+        let tls = TlsFiles { ca: "ca.pem".into(), identity: None, server_name: None };
+        let secured = LinkOptions { tls: Some(tls), ..options() };
+        assert!(super::lost(&gone(), &secured).reason.contains("may not trust this device's certificate"));
     }
 
     #[test]

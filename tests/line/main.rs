@@ -135,12 +135,14 @@ fn wrong_certificates_are_explained_with_the_next_step() {
     let good = broker.options("gateway");
     let files = good.tls.clone().unwrap();
     let with = |tls| LinkOptions { tls: Some(tls), ..good.clone() };
+    // aedes hangs up without an alert.
+    let distrusted = match broker.protocol {
+        Protocol::V5 => "have it issued by an authority that the broker knows",
+        Protocol::V311 => "the broker may not trust this device's certificate",
+    };
     let cases = [
         (with(link::TlsFiles { ca: foreign.ca(), ..files.clone() }), "name the authority that issued it"),
-        (
-            with(link::TlsFiles { identity: Some(foreign.pem("gateway")), ..files.clone() }),
-            "have it issued by an authority that the broker knows",
-        ),
+        (with(link::TlsFiles { identity: Some(foreign.pem("gateway")), ..files.clone() }), distrusted),
         (
             with(link::TlsFiles { server_name: Some("other.example".into()), ..files.clone() }),
             "connect by one that it carries",

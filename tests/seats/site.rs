@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use outpost::aggregator::store::Reader;
 use outpost::demo::proxy::Line;
-use outpost::link::{self, Link, LinkOptions};
+use outpost::link::{self, Link, LinkOptions, Protocol};
 use outpost::reading::Reading;
 use outpost::spool::{self, SpoolStat};
 use outpost::time::Wall;
@@ -50,7 +50,7 @@ impl Site {
     pub fn aggregator(&self) -> Seat {
         let toml = format!(
             "{mqtt}[store]\npath = {db:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
-            mqtt = self.mqtt("aggregator", self.broker.addr, ""),
+            mqtt = self.mqtt("aggregator", self.broker.addr, self.shared()),
             db = self.database(),
         );
         Seat::start("aggregate", self.dir.path(), &toml)
@@ -72,6 +72,12 @@ impl Site {
             mqtt = self.mqtt("gateway", broker, &format!("heartbeat_every = \"5 s\"\n{more}")),
         );
         Seat::start("run", self.dir.path(), &toml)
+    }
+
+    /// Brokers that know no MQTT 5 need not know shared subscriptions: aedes takes one for a topic like any other, grants
+    /// it, and never sends anything.
+    fn shared(&self) -> &'static str {
+        if self.broker.protocol == Protocol::V311 { "shared = false\n" } else { "" }
     }
 
     fn mqtt(&self, name: &str, addr: SocketAddr, more: &str) -> String {
