@@ -11,6 +11,7 @@ mod delivery;
 mod hostile;
 mod seat;
 mod site;
+mod weather;
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared by the tests of the line; each uses its part")]
