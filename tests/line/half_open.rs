@@ -1,5 +1,6 @@
 //! A firewall that forgets a connection: nothing arrives any more, nothing is refused either.
 
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -51,6 +52,27 @@ fn a_silent_line_is_given_up_before_a_second_ping() {
 #[test]
 fn a_line_that_takes_everything_and_says_nothing_is_given_up_as_soon() {
     freeze(&support::broker(), true);
+}
+
+/// The same by the kernel's own firewall, in both directions, in a namespace that `.ci/run network` makes.
+#[test]
+fn packets_that_the_kernel_drops_are_noticed_as_soon() {
+    if std::env::var_os("OUTPOST_TEST_WEATHER").is_none() {
+        return support::skip("no network namespace of its own; `.ci/run network` makes one");
+    }
+    let broker = support::broker();
+    smol::block_on(async {
+        let options = LinkOptions { keep_alive: Duration::from_secs(5), ..broker.options("gateway") };
+        let link = link::spawn(options).unwrap();
+        up(&link).await;
+        for port in ["--dport", "--sport"] {
+            let drop = ["-A", "INPUT", "-p", "tcp", port, &broker.addr.port().to_string(), "-j", "DROP"];
+            assert!(Command::new("iptables").args(drop).status().unwrap().success());
+        }
+        let reason = down(&link).await;
+        assert!(reason.contains("half-open connection"), "{reason}");
+        stop(link).await;
+    });
 }
 
 fn freeze(broker: &TestBroker, busy: bool) {
