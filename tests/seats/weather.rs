@@ -5,7 +5,7 @@
 //! same tests run in network namespaces, in the kernel's own weather (`OUTPOST_TEST_WEATHER=kernel`).
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use smol::net::{TcpListener, TcpStream as Stream};
 
 use super::eventually;
 use super::site::{CHANNEL, Cable, Site, lines_of, promised, send};
+use super::support;
 
 /// What happens to what passes, in each direction.
 #[derive(Clone, Copy)]
@@ -61,8 +62,17 @@ fn over_a_line_that_comes_and_goes_every_five_seconds_everything_arrives_once_an
         }
         cable
     });
-    deliver(&site, addr);
+    deliver(&site, addr, "");
     flapping.join().unwrap();
+}
+
+#[test]
+fn over_a_websocket_inside_tls_everything_arrives_once_and_in_order() {
+    let Ok(place) = std::env::var("OUTPOST_TEST_WEBSOCKET") else {
+        return support::skip("no broker with a WebSocket; `.ci/run broker` brings some");
+    };
+    let addr = place.to_socket_addrs().unwrap().find(SocketAddr::is_ipv4).unwrap();
+    deliver(&Site::new(), addr, "websocket = \"/mqtt\"\n");
 }
 
 fn deliver_through(weather: Weather) {
@@ -71,15 +81,16 @@ fn deliver_through(weather: Weather) {
         Ok(_) => site.broker.addr,
         Err(_) => relay(weather, site.broker.addr),
     };
-    deliver(&site, addr);
+    deliver(&site, addr, "");
 }
 
 const READINGS: u64 = 10_000;
 
-/// Feeds an agent behind `addr` for ten seconds and holds what the aggregator keeps against what was fed.
-fn deliver(site: &Site, addr: SocketAddr) {
+/// Feeds an agent that finds the broker at `addr` for ten seconds and holds what the aggregator keeps against what was
+/// fed. `more` follows the table `mqtt` of its file.
+fn deliver(site: &Site, addr: SocketAddr, more: &str) {
     let mut aggregator = site.aggregator();
-    let mut agent = site.agent(addr, "");
+    let mut agent = site.agent(addr, more);
     let mut lines = lines_of(&agent);
     for part in 0..20 {
         let first = part * (READINGS / 20) + 1;

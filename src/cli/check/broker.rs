@@ -163,7 +163,11 @@ fn broken(e: &io::Error, link: &LinkOptions) -> Told {
     let (what, next) = if timed_out(e) {
         ("connected, but no answer", "look at mqtt.port, and whether this port wants TLS")
     } else if e.kind() == io::ErrorKind::InvalidData {
-        ("what answers does not speak MQTT", "look at mqtt.port")
+        let next = match link.websocket {
+            Some(_) => "look at mqtt.port and mqtt.websocket",
+            None => "look at mqtt.port",
+        };
+        ("what answers does not speak MQTT", next)
     } else if link.tls.is_some() {
         ("the line was closed", "the broker may not trust this device's certificate: look into its log")
     } else {
@@ -190,9 +194,12 @@ mod tests {
         let port = listener.local_addr().expect("address").port();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("accept");
-            let mut hello = [0; 64];
-            let got = stream.read(&mut hello).expect("read");
-            assert!(got > 14 && hello[..got].ends_with(b"gw-check"), "{:?}", &hello[..got]);
+            let mut hello = Vec::new();
+            while !(hello.ends_with(b"gw-check") || hello.ends_with(b"\r\n\r\n")) {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a hello to its end");
+                hello.extend(byte);
+            }
             stream.write_all(answer).expect("write");
         });
         MqttConfig {
@@ -227,6 +234,15 @@ mod tests {
     fn a_refusal_is_told_in_words() {
         let finding = knock(&broker(&[0x20, 3, 0, 0x87, 0]));
         assert!(finding.mark == Mark::Error && finding.what.contains("not authorised"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_websocket_is_knocked_at_and_a_wrong_path_is_told() {
+        let web = |answer| MqttConfig { websocket: Some("/mqtt".into()), ..broker(answer) };
+        assert_eq!(knock(&web(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")).mark, Mark::Ok);
+        let finding = knock(&web(b"HTTP/1.1 404 Not Found\r\n\r\n"));
+        assert!(finding.what.contains("no WebSocket on /mqtt: HTTP/1.1 404"), "{finding:?}");
+        assert!(finding.next.contains("mqtt.websocket"), "{finding:?}");
     }
 
     #[test]
