@@ -53,7 +53,17 @@ pub(super) fn lost(lost: &Lost, options: &LinkOptions) -> Fault {
         Lost::NotMqtt => {
             Fault::line(format!("{at} does not speak {}; check the port", options.protocol.in_words()))
         }
-        Lost::Other(error) => Fault::line(other(&**error, options, &at)),
+        Lost::Other(error) => Fault { cause: hung_up(&**error), reason: other(&**error, options, &at) },
+    }
+}
+
+/// A broker that is killed takes leave of nobody: its sockets are closed all the same, inside TLS without a word.
+fn hung_up(error: &(dyn Error + 'static)) -> Cause {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    match kind {
+        Some(ConnectionReset | ConnectionAborted | UnexpectedEof) => Cause::BrokerClosed,
+        _ => Cause::Line,
     }
 }
 
@@ -210,6 +220,9 @@ mod tests {
         assert!(taken.reason.contains("(bye)") && taken.reason.contains("client_id of its own"), "{taken:?}");
         assert_eq!(taken.cause, Cause::HoldOff);
         assert_eq!(super::lost(&Lost::Closed, &options()).cause, Cause::BrokerClosed);
+        let by = |kind| super::lost(&Lost::Other(io::Error::from(kind).into()), &options()).cause;
+        assert_eq!(by(io::ErrorKind::UnexpectedEof), Cause::BrokerClosed);
+        assert_eq!(by(io::ErrorKind::ConnectionRefused), Cause::Line);
         assert_eq!(super::lost(&Lost::NoPong, &options()).cause, Cause::Line);
     }
 }

@@ -154,7 +154,8 @@ impl<'a> Session<'a> {
     pub(super) async fn live(&mut self) -> End {
         let (client, mut eventloop) = match connect::client(self.options) {
             Ok(pair) => pair,
-            Err(reason) => return End::Failed(Fault::lasting(reason)),
+            // Files are looked at again soon: that costs nobody but this machine.
+            Err(reason) => return End::Failed(Fault::line(reason)),
         };
         let end = self.turn(&client, &mut eventloop).await;
         metrics::LINK_UP.set(0);

@@ -18,6 +18,7 @@ use outpost::demo::broker::{self, BrokerOptions};
 use outpost::demo::pki;
 use outpost::demo::proxy::Line;
 use outpost::link::{self, Announcement, Command, LinkEvent, LinkOptions, Protocol, Publish, Qos, Will};
+use outpost::sync::backoff::BackoffOptions;
 use smol::LocalExecutor;
 use support::{TestBroker, down, message, next, publish, stop, up};
 
@@ -125,6 +126,29 @@ fn publish_through_cuts(broker: &TestBroker) {
         stop(source).await;
         stop(sink).await;
     }));
+}
+
+/// Inside TLS a broker that was killed closes its connections without a word. The first wait after a line that broke
+/// would be a microsecond here.
+#[test]
+fn a_broker_that_goes_without_a_word_is_come_back_to_over_some_time() {
+    for broker in support::brokers() {
+        let executor = Rc::new(LocalExecutor::new());
+        smol::block_on(executor.clone().run(async {
+            let line = Line::open(&executor, broker.addr).await.unwrap();
+            let base = Duration::from_micros(1);
+            let backoff = BackoffOptions { base, ..BackoffOptions::default() };
+            let options = LinkOptions { port: line.addr().port(), backoff, ..broker.options("gateway") };
+            let link = link::spawn(options).unwrap();
+            up(&link).await;
+            line.cut();
+            match next(&link).await {
+                LinkEvent::Down { retry_in, reason } => assert!(retry_in > base, "{reason}"),
+                other => panic!("{other:?}"),
+            }
+            stop(link).await;
+        }));
+    }
 }
 
 #[test]
