@@ -155,13 +155,13 @@ const BACKOFF_MIN: Key = Key::new(
     "backoff_min",
     Time { min_ms: 100, max_ms: MIN },
     "\"500 ms\"",
-    "First wait before connecting again; waits double, with full jitter.",
+    "First wait before connecting again; waits double, with full jitter. Where the broker closed the line, waits are spread over 10 s at least.",
 );
 const BACKOFF_MAX: Key = Key::new(
     "backoff_max",
     Time { min_ms: S, max_ms: H },
     "\"1 min\"",
-    "Longest wait before connecting again.",
+    "Longest wait before connecting again; half of it at least after the broker's no.",
 );
 const TLS: Key = Key::new(
     "tls",
@@ -175,7 +175,7 @@ const CERT: Key = Key::new(
     "cert",
     Path,
     "\"tls/device.crt\"",
-    "Own certificate (PEM); empty together with `key` for none. Read anew at every connection.",
+    "Own certificate (PEM); empty together with `key` for none. When the file changes, it is in use within a minute.",
 );
 const KEY: Key = Key::new("key", Path, "\"tls/device.key\"", "Private key of `cert` (PEM, mode 0600).");
 
