@@ -62,7 +62,7 @@ impl Site {
         let base = std::env::var_os("OUTPOST_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
         let dir = TempDir::new_in(base).expect("the directory takes a folder");
         let pki = pki::throwaway(dir.path(), &["gateway", "aggregator"]).expect("certificates");
-        let options = BrokerOptions { port: 0, pki: Some(pki.clone()) };
+        let options = BrokerOptions { pki: Some(pki.clone()), ..BrokerOptions::default() };
         let broker = broker::start(&options).expect("the broker starts").addr;
         Self { dir, pki, broker }
     }

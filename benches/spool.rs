@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use outpost::clock;
 use outpost::reading::{ChannelId, Reading};
-use outpost::spool::{Options, SledJournal, Spool, open_dir};
+use outpost::spool::{DiskSpool, Options, open_dir};
 use outpost::time::Wall;
 use outpost::wire::{BlockEncoder, BlockHeader, Body, Lane, Notice, Record, decode_block};
 
@@ -97,7 +97,7 @@ fn durable(what: &str, records: &[Record], per_commit: usize) {
 }
 
 /// Fetches and releases everything as the uplink does, with a durable commit every 64 blocks.
-fn drain(spool: &mut Spool<SledJournal>, lane: Lane) -> u64 {
+fn drain(spool: &mut DiskSpool, lane: Lane) -> u64 {
     let (mut from, mut blocks) = (1, 0);
     while let Some(block) = spool.fetch(lane, from, clock::stamp()).unwrap() {
         from = block.id.last + 1;

@@ -12,6 +12,8 @@ pub(super) fn options(mqtt: &MqttConfig) -> LinkOptions {
         server_name: None,
     });
     LinkOptions {
+        protocol: mqtt.protocol,
+        websocket: mqtt.websocket.clone(),
         tls,
         keep_alive: mqtt.keep_alive,
         backoff: BackoffOptions {

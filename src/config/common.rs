@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::document::{Entry, Raw};
 use super::kind;
 use crate::limits;
+use crate::link::Protocol;
 use crate::observe::Format;
 use crate::reading::named_enum;
 
@@ -37,6 +38,10 @@ pub struct MqttConfig {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Version of MQTT.
+    pub protocol: Protocol,
+    /// Path of the WebSocket; none: MQTT on TCP or TLS itself.
+    pub websocket: Option<String>,
     /// MQTT client id.
     pub client_id: String,
     /// First levels of every topic, without a slash at the end.
@@ -99,6 +104,9 @@ pub(super) fn mqtt(raw: &mut Raw, entry: &Entry, base: &Path, client_id: String)
     MqttConfig {
         host: entry.text("host"),
         port: u16::try_from(entry.integer("port")).unwrap_or(u16::MAX),
+        // The table's words are those of `Protocol`.
+        protocol: Protocol::from_name(&entry.text("protocol")).unwrap_or(Protocol::V5),
+        websocket: websocket(raw, entry),
         client_id: entry.opt_text("client_id").unwrap_or(client_id),
         prefix: entry.text("prefix"),
         tls: tls(raw, entry, base),
@@ -107,6 +115,22 @@ pub(super) fn mqtt(raw: &mut Raw, entry: &Entry, base: &Path, client_id: String)
         backoff_min,
         backoff_max,
     }
+}
+
+fn websocket(raw: &mut Raw, entry: &Entry) -> Option<String> {
+    let path = entry.opt_text("websocket")?;
+    if !cfg!(feature = "websocket") {
+        raw.error(
+            entry,
+            "websocket",
+            "this program is built without it",
+            "use one that is built with the feature websocket",
+        );
+    }
+    if !path.starts_with('/') || path.bytes().any(|b| !b.is_ascii_graphic()) {
+        raw.error(entry, "websocket", "not a path", "begin it with a slash, as in \"/mqtt\"");
+    }
+    Some(path)
 }
 
 fn tls(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<TlsPaths> {

@@ -135,6 +135,18 @@ const PORT: Key = Key::new(
     "8883",
     "Port of the broker: 8883 with TLS, 1883 without.",
 );
+const PROTOCOL: Key = Key::new(
+    "protocol",
+    OneOf(&["5", "3.1.1"]),
+    "\"5\"",
+    "Version of MQTT; 3.1.1 is for brokers that know nothing newer, and tells less when something is refused.",
+);
+const WEBSOCKET: Key = Key::optional(
+    "websocket",
+    Text { min: 1, max: 253 },
+    "\"/mqtt\"",
+    "Path of the broker's WebSocket, for lines that let only the web through; when absent, MQTT runs on TLS itself.",
+);
 const PREFIX: Key = Key::new(
     "prefix",
     Topic,
@@ -157,13 +169,13 @@ const BACKOFF_MIN: Key = Key::new(
     "backoff_min",
     Time { min_ms: 100, max_ms: MIN },
     "\"500 ms\"",
-    "First wait before connecting again; waits double, with full jitter.",
+    "First wait before connecting again; waits double, with full jitter. Where the broker closed the line, waits are spread over 10 s at least.",
 );
 const BACKOFF_MAX: Key = Key::new(
     "backoff_max",
     Time { min_ms: S, max_ms: H },
     "\"1 min\"",
-    "Longest wait before connecting again.",
+    "Longest wait before connecting again; half of it at least after the broker's no.",
 );
 const TLS: Key = Key::new(
     "tls",
@@ -177,13 +189,15 @@ const CERT: Key = Key::new(
     "cert",
     Path,
     "\"tls/device.crt\"",
-    "Own certificate (PEM); empty together with `key` for none. Read anew at every connection.",
+    "Own certificate (PEM); empty together with `key` for none. When the file changes, it is in use within a minute.",
 );
 const KEY: Key = Key::new("key", Path, "\"tls/device.key\"", "Private key of `cert` (PEM, mode 0600).");
 
 const AGENT_MQTT: &[Key] = &[
     HOST,
     PORT,
+    PROTOCOL,
+    WEBSOCKET,
     Key::optional(
         "client_id",
         Name,
@@ -217,6 +231,8 @@ const AGENT_MQTT: &[Key] = &[
 const AGGREGATOR_MQTT: &[Key] = &[
     HOST,
     PORT,
+    PROTOCOL,
+    WEBSOCKET,
     Key::optional(
         "client_id",
         Name,

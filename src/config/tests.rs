@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::document::READS;
 use super::*;
+use crate::link::Protocol;
 use crate::reading::Quantity;
 
 const BASE: &str = "/etc/outpost";
@@ -42,6 +43,17 @@ fn an_empty_file_is_a_whole_configuration() {
     assert_eq!(config.http.listen, SocketAddr::from(([127, 0, 0, 1], 9750)));
     let identity = config.mqtt.tls.and_then(|tls| tls.identity);
     assert_eq!(identity.map(|(cert, _)| cert), Some(PathBuf::from("/etc/outpost/tls/device.crt")));
+}
+
+#[test]
+fn the_older_mqtt_and_a_websocket_are_asked_for_by_name() {
+    let line = agent("[mqtt]\nprotocol = \"3.1.1\"\nwebsocket = \"/mqtt\"\n").config.mqtt;
+    assert_eq!((line.protocol, line.websocket.as_deref()), (Protocol::V311, Some("/mqtt")));
+    let line = agent("").config.mqtt;
+    assert_eq!((line.protocol, line.websocket), (Protocol::V5, None));
+    let problems = mistakes("[mqtt]\nprotocol = \"4\"\nwebsocket = \"mqtt\"\n");
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["mqtt.protocol", "mqtt.websocket"]);
 }
 
 #[test]

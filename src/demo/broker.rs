@@ -17,12 +17,15 @@ use rumqttd::{Config, ConnectionSettings, RouterConfig, ServerSettings, TlsConfi
 use super::pki::Pki;
 use crate::clock;
 use crate::limits::BLOCK_BYTES_MAX;
+use crate::link::Protocol;
 
 /// Where to listen and with which certificates.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerOptions {
     /// Loopback port; 0 lets the system choose.
     pub port: u16,
+    /// The version of MQTT that it speaks.
+    pub protocol: Protocol,
     /// The authority whose `server` certificate is shown and whose clients are let in; `None`: plaintext.
     pub pki: Option<Pki>,
 }
@@ -63,7 +66,7 @@ pub fn start(options: &BrokerOptions) -> Result<Broker, BrokerError> {
     drop(probe);
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let tls = options.pki.as_ref().map(tls).transpose()?;
-    let mut broker = rumqttd::Broker::new(config(addr, tls));
+    let mut broker = rumqttd::Broker::new(config(addr, options.protocol, tls));
     let serve = move || {
         // Returns only when its listener fails; the caller sees that as silence.
         let _ = broker.start();
@@ -88,7 +91,7 @@ fn tls(pki: &Pki) -> Result<TlsConfig, BrokerError> {
     Ok(TlsConfig::Rustls { capath: Some(text(pki.ca())), certpath: text(cert), keypath: text(key) })
 }
 
-fn config(listen: SocketAddr, tls: Option<TlsConfig>) -> Config {
+fn config(listen: SocketAddr, protocol: Protocol, tls: Option<TlsConfig>) -> Config {
     let connections = ConnectionSettings {
         connection_timeout_ms: 10_000,
         max_payload_size: BLOCK_BYTES_MAX + 4096,
@@ -98,8 +101,14 @@ fn config(listen: SocketAddr, tls: Option<TlsConfig>) -> Config {
         // Without it a publish that nobody subscribed to ends the publisher's connection.
         dynamic_filters: true,
     };
-    let server =
-        ServerSettings { name: "broker-v5".into(), listen, tls, next_connection_delay_ms: 1, connections };
+    let server = ServerSettings {
+        name: format!("broker-{protocol}"),
+        listen,
+        tls,
+        next_connection_delay_ms: 1,
+        connections,
+    };
+    let servers = HashMap::from([(protocol.to_string(), server)]);
     Config {
         id: 0,
         router: RouterConfig {
@@ -109,7 +118,8 @@ fn config(listen: SocketAddr, tls: Option<TlsConfig>) -> Config {
             max_segment_count: SEGMENTS,
             ..RouterConfig::default()
         },
-        v5: Some(HashMap::from([("v5".to_owned(), server)])),
+        v4: (protocol == Protocol::V311).then(|| servers.clone()),
+        v5: (protocol == Protocol::V5).then_some(servers),
         ..Config::default()
     }
 }

@@ -106,7 +106,8 @@ async fn prepare(
     plant::write_recording(&mut file, SEED, start, plant_s)?;
 
     let pki = pki::throwaway(&dir.join("pki"), &[DEVICE, "aggregator"]).map_err(io::Error::other)?;
-    let options_of_broker = broker::BrokerOptions { port: 0, pki: Some(pki.clone()) };
+    let options_of_broker =
+        broker::BrokerOptions { pki: Some(pki.clone()), ..broker::BrokerOptions::default() };
     let broker = broker::start(&options_of_broker).map_err(io::Error::other)?;
     let line = Line::open(executor, broker.addr).await?;
     let site = Site {

@@ -4,52 +4,99 @@ use std::error::Error;
 use std::io;
 
 use rumqttc::tokio_rustls::rustls::{self, AlertDescription, CertificateError};
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
-use rumqttc::v5::{ConnectionError, StateError};
 
-use super::{LinkOptions, Refusal};
+use super::LinkOptions;
+use super::dialect::Lost;
+use super::reason::{self, Reason, reason};
+use crate::sync::backoff::Cause;
 
 /// Why a TLS connection ended: `None` when TLS is not what is wrong. Ends with the next step after a semicolon.
 pub fn tls_failure(error: &io::Error, options: &LinkOptions) -> Option<String> {
     Some(tls_error(find::<rustls::Error>(error)?, options))
 }
 
-/// Why there is no connection.
-pub(super) fn connection_error(error: &ConnectionError, options: &LinkOptions) -> String {
-    let at = format!("{}:{}", options.host, options.port);
-    // The state's error does not name its cause as `source`.
-    let cause: &(dyn Error + 'static) = match error {
-        ConnectionError::MqttState(StateError::Deserialization(inner)) => inner,
-        other => other,
-    };
-    if let Some(tls) = find::<rustls::Error>(cause) {
-        return tls_error(tls, options);
+/// Why a session is over, and how soon another may be tried.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub cause: Cause,
+    /// In plain words, with the next step where there is one.
+    pub reason: String,
+}
+
+impl Fault {
+    /// The line's own fault.
+    pub(super) fn line(reason: impl Into<String>) -> Self {
+        Self { cause: Cause::Line, reason: reason.into() }
     }
-    match error {
-        ConnectionError::ConnectionRefused(code) => refused_connection(*code),
-        ConnectionError::Timeout(_) => format!("{at} does not answer in time; check host, port and firewall"),
-        ConnectionError::MqttState(StateError::AwaitPingResp) => "broker no longer answers pings".to_owned(),
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
-            let said = reason_string.as_deref().unwrap_or("no text");
-            format!("broker ended the session: {reason_code:?} ({said}); is the client id used twice?")
-        }
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            "broker closed the connection".to_owned()
-        }
-        ConnectionError::NotConnAck(_) => format!("{at} does not speak MQTT 5; check the port"),
-        other => match find::<io::Error>(cause) {
-            Some(e) => io_error(e, &at),
-            None => other.to_string(),
-        },
+
+    /// Nothing but a person mends this.
+    pub(super) fn lasting(reason: impl Into<String>) -> Self {
+        Self { cause: Cause::HoldOff, reason: reason.into() }
     }
 }
 
-fn io_error(error: &io::Error, at: &str) -> String {
+/// Why there is no connection, or no longer.
+pub(super) fn lost(lost: &Lost, options: &LinkOptions) -> Fault {
+    let at = format!("{}:{}", options.host, options.port);
+    match lost {
+        Lost::Refused(code) => Fault::lasting(format!("broker refuses the connection: {}", in_words(*code))),
+        Lost::Ended { code, text } => {
+            let said = text.as_deref().map_or(String::new(), |text| format!(" ({text})"));
+            let reason = format!("broker ended the session{said}: {}", in_words(*code));
+            Fault { cause: reason::cause(*code), reason }
+        }
+        Lost::Closed => {
+            Fault { cause: Cause::BrokerClosed, reason: "broker closed the connection".to_owned() }
+        }
+        Lost::Late => Fault::line(format!("{at} does not answer in time; check host, port and firewall")),
+        Lost::NoPong => Fault::line("broker no longer answers pings"),
+        Lost::NotMqtt => {
+            Fault::line(format!("{at} does not speak {}; check the port", options.protocol.in_words()))
+        }
+        Lost::Other(error) => Fault { cause: hung_up(&**error), reason: other(&**error, options, &at) },
+    }
+}
+
+/// A broker that is killed takes leave of nobody: its sockets are closed all the same, inside TLS without a word.
+fn hung_up(error: &(dyn Error + 'static)) -> Cause {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    match kind {
+        Some(ConnectionReset | ConnectionAborted | UnexpectedEof) => Cause::BrokerClosed,
+        _ => Cause::Line,
+    }
+}
+
+fn in_words(code: u8) -> String {
+    let Reason { what, next } = reason(code);
+    format!("{what} (reason {code:#04x}); {next}")
+}
+
+fn other(error: &(dyn Error + 'static), options: &LinkOptions, at: &str) -> String {
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return tls_error(tls, options);
+    }
+    if let Some(e) = find::<io::Error>(error) {
+        return io_error(e, at, options.tls.is_some());
+    }
+    match &options.websocket {
+        Some(path) => format!("{at} opens no WebSocket on {path}: {error}; check port and path"),
+        None => error.to_string(),
+    }
+}
+
+fn io_error(error: &io::Error, at: &str, tls: bool) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("{at} refuses connections; is the broker running?"),
         io::ErrorKind::TimedOut => format!("{at} does not answer; check host, port and firewall"),
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
-            format!("{at} closed the connection ({error}); if this repeats, check whether the port wants TLS")
+            // Not every broker says so in TLS when it does not like a certificate.
+            let next = if tls {
+                "the broker may not trust this device's certificate: look into its log"
+            } else {
+                "check whether the port wants TLS"
+            };
+            format!("{at} closed the connection ({error}); if this repeats, {next}")
         }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => format!("no route to {at}"),
         _ => format!("{at}: {error}"),
@@ -99,52 +146,15 @@ fn tls_error(error: &rustls::Error, options: &LinkOptions) -> String {
     }
 }
 
-fn refused_connection(code: ConnectReturnCode) -> String {
-    match code {
-        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
-            "broker does not authorise this client; check its access rules for the certificate's name"
-                .to_owned()
-        }
-        ConnectReturnCode::BadClientId | ConnectReturnCode::ClientIdentifierNotValid => {
-            "broker does not accept the client id; change the device name".to_owned()
-        }
-        ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion => {
-            "broker does not speak MQTT 5".to_owned()
-        }
-        other => format!("broker refuses the connection: {other:?}"),
-    }
-}
-
 /// Why a topic filter was not granted.
-pub(super) fn refused_subscription(filter: &str, code: SubscribeReasonCode) -> String {
-    format!("broker refuses the subscription to {filter}: {code:?}; check its access rules")
+pub(super) fn refused_subscription(filter: &str, code: u8) -> Fault {
+    Fault::lasting(format!("broker refuses the subscription to {filter}: {}", in_words(code)))
 }
 
-/// The outcome of a publish by its reason code (MQTT 5, section 3.4.2.1).
-pub(super) fn publish_result(reason: PubAckReason) -> Result<(), Refusal> {
-    let (code, text) = match reason {
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => return Ok(()),
-        PubAckReason::UnspecifiedError => (0x80, "unspecified error"),
-        PubAckReason::ImplementationSpecificError => (0x83, "implementation specific error"),
-        PubAckReason::NotAuthorized => {
-            (0x87, "not authorised to publish on this topic; check the access rules")
-        }
-        PubAckReason::TopicNameInvalid => (0x90, "topic not accepted; check the prefix"),
-        PubAckReason::PacketIdentifierInUse => (0x91, "packet identifier in use"),
-        PubAckReason::QuotaExceeded => (0x97, "quota exceeded"),
-        PubAckReason::PayloadFormatInvalid => (0x99, "payload not accepted"),
-    };
-    Err(Refusal { code, text })
+/// A broker that takes QoS 0 alone: nothing would ever be released.
+pub(super) fn no_acknowledgements() -> Fault {
+    Fault::lasting(format!("broker is of no use: {}", in_words(0x9B)))
 }
-
-/// A packet that the broker said it would not take.
-pub(super) const PACKET_TOO_LARGE: Refusal = Refusal {
-    code: 0x95,
-    text: "larger than the broker's maximum packet size; raise that, or use smaller blocks",
-};
-/// A topic with wildcards or of impossible length.
-pub(super) const TOPIC_NAME_INVALID: Refusal =
-    Refusal { code: 0x90, text: "not a topic to publish on; check the prefix" };
 
 /// The first error of type `T` among `error` and its causes. An `io::Error` hides what it wraps from `source`.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
@@ -164,30 +174,55 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 #[cfg(test)]
 mod tests {
+    use super::super::TlsFiles;
     use super::*;
 
     fn options() -> LinkOptions {
         LinkOptions::new("broker.example", 8883, "pump")
     }
 
+    fn text(lost: &Lost) -> String {
+        super::lost(lost, &options()).reason
+    }
+
     #[test]
     fn a_tls_error_is_found_however_deep_it_is_wrapped() {
         let tls = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, tls);
-        let text = connection_error(&ConnectionError::Io(wrapped), &options());
+        let deeper = rumqttc::v5::ConnectionError::Io(wrapped);
+        let text = text(&Lost::Other(deeper.into()));
         assert!(text.contains("has expired; renew it"), "{text}");
     }
 
     #[test]
     fn a_refused_connection_names_the_address_and_the_next_step() {
-        let refused = ConnectionError::Io(io::ErrorKind::ConnectionRefused.into());
-        let text = connection_error(&refused, &options());
-        assert_eq!(text, "broker.example:8883 refuses connections; is the broker running?");
+        let refused = Lost::Other(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        assert_eq!(text(&refused), "broker.example:8883 refuses connections; is the broker running?");
     }
 
     #[test]
-    fn nobody_listening_is_no_reason_to_keep_a_block() {
-        assert_eq!(publish_result(PubAckReason::NoMatchingSubscribers), Ok(()));
-        assert_eq!(publish_result(PubAckReason::QuotaExceeded).unwrap_err().code, 0x97);
+    fn a_broker_that_hangs_up_without_a_word_leaves_the_next_step_that_fits_the_line() {
+        let gone = || Lost::Other(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        assert!(text(&gone()).contains("port wants TLS"));
+        let tls = TlsFiles { ca: "ca.pem".into(), identity: None, server_name: None };
+        let secured = LinkOptions { tls: Some(tls), ..options() };
+        assert!(super::lost(&gone(), &secured).reason.contains("may not trust this device's certificate"));
+    }
+
+    #[test]
+    fn a_refusal_and_a_farewell_are_told_with_code_and_next_step() {
+        let busy = text(&Lost::Refused(0x89));
+        assert_eq!(
+            busy,
+            "broker refuses the connection: it is busy (reason 0x89); nothing to do here, it is tried again"
+        );
+        let taken = super::lost(&Lost::Ended { code: 0x8E, text: Some("bye".into()) }, &options());
+        assert!(taken.reason.contains("(bye)") && taken.reason.contains("client_id of its own"), "{taken:?}");
+        assert_eq!(taken.cause, Cause::HoldOff);
+        assert_eq!(super::lost(&Lost::Closed, &options()).cause, Cause::BrokerClosed);
+        let by = |kind| super::lost(&Lost::Other(io::Error::from(kind).into()), &options()).cause;
+        assert_eq!(by(io::ErrorKind::UnexpectedEof), Cause::BrokerClosed);
+        assert_eq!(by(io::ErrorKind::ConnectionRefused), Cause::Line);
+        assert_eq!(super::lost(&Lost::NoPong, &options()).cause, Cause::Line);
     }
 }

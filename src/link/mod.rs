@@ -1,8 +1,8 @@
 //! rumqttc on its own thread between two bounded channels.
 //!
-//! The thread `mqtt` owns a private tokio runtime and one MQTT 5 session at a time. The session is disposable: it
-//! starts clean, hands the broker never more than the window, and on any error (or when nothing moves for one and a half
-//! keep-alives) client and event loop are thrown away and built anew, TLS files read again, after a wait with full
+//! The thread `mqtt` owns a private tokio runtime and one MQTT session at a time. The session is disposable: it
+//! starts clean, hands the broker never more than the window, and on any error (or when nothing is heard for one and a
+//! half keep-alives) client and event loop are thrown away and built anew, TLS files read again, after a wait with full
 //! jitter. Nothing is kept across sessions: what had no [`LinkEvent::Done`] before [`LinkEvent::Down`] is unknown and
 //! the seat sends it again.
 //!
@@ -12,11 +12,14 @@
 //! socket unread once [`crate::limits::LINK_MESSAGES_MAX`] wait. Only a seat that takes nothing for half a keep-alive loses messages.
 
 mod connect;
+mod dialect;
 mod explain;
+mod reason;
 mod session;
 pub mod tls;
 
 pub use explain::tls_failure;
+pub use reason::{Reason, Refusal, from_3_1_1, reason};
 pub use tls::{CertInfo, TlsError, TlsFiles, TlsReport};
 
 use std::io;
@@ -29,8 +32,28 @@ use smol::future::FutureExt as _;
 use crate::clock;
 use crate::limits::{BLOCK_BYTES_MAX, LINK_CHANNEL_MAX};
 use crate::observe::{self, link::LineDown};
+use crate::reading::named_enum;
 use crate::sync::backoff::{Backoff, BackoffOptions};
+use explain::Fault;
 use session::{End, Session};
+
+named_enum! {
+    /// The version of MQTT that is spoken.
+    #[derive(Default)]
+    Protocol {
+        /// MQTT 5.
+        #[default]
+        V5 = "5",
+        /// MQTT 3.1.1, for brokers that know nothing newer. It carries no reason codes and no mark `historical`.
+        V311 = "3.1.1",
+    }
+}
+
+impl Protocol {
+    fn in_words(self) -> String {
+        format!("MQTT {}", self.name())
+    }
+}
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
@@ -39,10 +62,17 @@ pub struct LinkOptions {
     pub host: String,
     /// Port; by custom 8883 with TLS, 1883 without.
     pub port: u16,
+    /// Version of MQTT; default 5.
+    pub protocol: Protocol,
+    /// Path of the broker's WebSocket, such as `/mqtt`; `None`: MQTT on TCP or TLS itself. Needs the feature `websocket`.
+    pub websocket: Option<String>,
     /// MQTT client identifier; two connections with the same one throw each other out.
     pub client_id: String,
     /// Certificates; `None` means plaintext.
     pub tls: Option<TlsFiles>,
+    /// How often a session looks whether the files in `tls` have changed; with new ones that are in order it ends
+    /// politely and connects again. Default 1 min.
+    pub certificates_every: Duration,
     /// Longest silence, 5 to 65 535 s; default 30 s. The broker may shorten it.
     pub keep_alive: Duration,
     /// What the broker says when we vanish.
@@ -67,8 +97,11 @@ impl LinkOptions {
         Self {
             host: host.into(),
             port,
+            protocol: Protocol::default(),
+            websocket: None,
             client_id: client_id.into(),
             tls: None,
+            certificates_every: Duration::from_secs(60),
             keep_alive: Duration::from_secs(30),
             will: None,
             on_up: None,
@@ -174,15 +207,6 @@ pub enum LinkEvent {
     },
 }
 
-/// The broker's no to one publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// MQTT 5 reason code.
-    pub code: u8,
-    /// In words.
-    pub text: &'static str,
-}
-
 /// A running link.
 #[derive(Debug)]
 pub struct Link {
@@ -213,19 +237,20 @@ async fn run(mut options: LinkOptions, commands: Receiver<Command>, events: Send
         let end = session.live().await;
         let was_up = session.was_up();
         drop(session);
-        let reason = match end {
+        let Fault { cause, reason } = match end {
             End::Stopped => return,
             End::Reconfigured(new) => {
                 options = *new;
                 backoff = Backoff::new(options.backoff);
-                "new configuration".to_owned()
+                Fault::line("new configuration")
             }
-            End::Failed(reason) => reason,
+            End::Renewed => Fault::line("new certificates"),
+            End::Failed(fault) => fault,
         };
         if was_up {
             backoff.lived(clock::mono().since(begun));
         }
-        let retry_in = backoff.failed(&mut rng);
+        let retry_in = backoff.failed(cause, &mut rng);
         observe::emit(&LineDown { reason: &reason, retry_in, was_up });
         if events.send(LinkEvent::Down { reason, retry_in }).await.is_err() {
             return;

@@ -9,19 +9,17 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, Filter, Packet, Publish as Incoming, PublishProperties, SubAck, SubscribeReasonCode,
-};
-use rumqttc::v5::{AsyncClient, ClientError, ConnectionError, Event, EventLoop};
 use smol::channel::{Receiver, Send, Sender};
 use smol::future::FutureExt as _;
 
-use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, connect, explain};
+use super::dialect::{Arrival, Client, EventLoop, Heard, Lost, Receipt, Unsent, Welcome};
+use super::explain::Fault;
+use super::reason::{self, Refusal};
+use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, TlsFiles, connect, explain};
 use crate::clock;
 use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
-use crate::observe::{self, link::LineUp, metrics};
+use crate::observe::link::{CertificatesUnusable, LineUp};
+use crate::observe::{self, metrics};
 use crate::time::Mono;
 
 /// Why a session is over.
@@ -30,8 +28,10 @@ pub(super) enum End {
     Stopped,
     /// Go on with these options.
     Reconfigured(Box<LinkOptions>),
-    /// In plain words.
-    Failed(String),
+    /// Connect again with the certificates as they are now.
+    Renewed,
+    /// The line is lost.
+    Failed(Fault),
 }
 
 /// One connection and what is under way on it.
@@ -43,6 +43,10 @@ pub(super) struct Session<'a> {
     /// Publishes at QoS 1 that may be handed over and unanswered.
     window: usize,
     packet_bytes_max: u32,
+    /// The broker's, where it has one.
+    keep_alive: Duration,
+    /// Whether the broker takes retained messages.
+    retains: bool,
     /// Taken from the seat and not handed to rumqttc.
     queue: VecDeque<Publish>,
     /// Handed to rumqttc and not announced by it, in order.
@@ -51,12 +55,31 @@ pub(super) struct Session<'a> {
     /// Announced and not answered, by packet id.
     inflight: HashMap<u16, Option<u64>>,
     /// Told to the seat as soon as it takes it; a message is acknowledged then.
-    outbox: VecDeque<(LinkEvent, Option<Incoming>)>,
+    outbox: VecDeque<(LinkEvent, Option<Receipt>)>,
     messages: usize,
     /// The seat did not take a message for too long; what comes is dropped until it does.
     overrun: bool,
-    last_progress: Mono,
+    /// The broker was last heard.
+    last_heard: Mono,
     last_answer: Mono,
+    /// When stalls and deadlines are looked at next, however much happens until then.
+    look_at: Mono,
+    certificates: Certificates,
+    /// What follows an orderly end.
+    renewing: bool,
+}
+
+/// The files that the session began with.
+struct Certificates {
+    version: Vec<Option<u32>>,
+    looked_at: Mono,
+}
+
+impl Certificates {
+    fn now(options: &LinkOptions) -> Self {
+        let version = options.tls.as_ref().map(TlsFiles::version).unwrap_or_default();
+        Self { version, looked_at: clock::mono() }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -82,7 +105,7 @@ enum Stage {
 
 /// What happened while `poll` was pending.
 enum Wake {
-    Polled(Box<Result<Event, ConnectionError>>),
+    Polled(Box<Result<Heard, Lost>>),
     Command(Option<Command>),
     /// The seat took an event; `false` when it is gone.
     Told(bool),
@@ -90,7 +113,7 @@ enum Wake {
 }
 
 /// An event on its way to the seat, and the message to acknowledge when it is there.
-type Telling<'a> = (Pin<Box<Send<'a, LinkEvent>>>, Option<Incoming>);
+type Telling<'a> = (Pin<Box<Send<'a, LinkEvent>>>, Option<Receipt>);
 
 impl<'a> Session<'a> {
     pub(super) fn new(
@@ -105,6 +128,8 @@ impl<'a> Session<'a> {
             stage: Stage::Connecting,
             window: 1,
             packet_bytes_max: u32::MAX,
+            keep_alive: options.keep_alive,
+            retains: true,
             queue: VecDeque::new(),
             handed: VecDeque::new(),
             handed_qos1: 0,
@@ -112,8 +137,11 @@ impl<'a> Session<'a> {
             outbox: VecDeque::new(),
             messages: 0,
             overrun: false,
-            last_progress: clock::mono(),
+            last_heard: clock::mono(),
             last_answer: clock::mono(),
+            look_at: clock::mono() + TIMER,
+            certificates: Certificates::now(options),
+            renewing: false,
         }
     }
 
@@ -126,7 +154,8 @@ impl<'a> Session<'a> {
     pub(super) async fn live(&mut self) -> End {
         let (client, mut eventloop) = match connect::client(self.options) {
             Ok(pair) => pair,
-            Err(reason) => return End::Failed(reason),
+            // Files are looked at again soon: that costs nobody but this machine.
+            Err(reason) => return End::Failed(Fault::line(reason)),
         };
         let end = self.turn(&client, &mut eventloop).await;
         metrics::LINK_UP.set(0);
@@ -141,7 +170,7 @@ impl<'a> Session<'a> {
         end
     }
 
-    async fn turn(&mut self, client: &AsyncClient, eventloop: &mut EventLoop) -> End {
+    async fn turn(&mut self, client: &Client, eventloop: &mut EventLoop) -> End {
         let events = self.events;
         let mut telling: Option<Telling<'a>> = None;
         loop {
@@ -173,20 +202,21 @@ impl<'a> Session<'a> {
                     Wake::Told(false) => return End::Stopped,
                     Wake::Told(true) => self.told(client, telling.take()),
                     Wake::Timer => {
+                        self.look_at = clock::mono() + TIMER;
                         if let Some(reason) = self.stalled() {
-                            return End::Failed(reason);
+                            return End::Failed(Fault::line(reason));
                         }
+                        self.look_at_certificates();
                     }
                 }
                 if let Err(end) = self.advance(client) {
                     return end;
                 }
             };
-            self.last_progress = clock::mono();
             let handled = match polled {
-                Ok(event) => self.handle(client, event),
-                Err(_) if matches!(self.stage, Stage::Leaving { .. }) => return End::Stopped,
-                Err(e) => return End::Failed(explain::connection_error(&e, self.options)),
+                Ok(heard) => self.handle(client, heard),
+                Err(_) if matches!(self.stage, Stage::Leaving { .. }) => return self.left(),
+                Err(e) => return End::Failed(explain::lost(&e, self.options)),
             };
             if let Err(end) = handled.and_then(|()| self.advance(client)) {
                 return end;
@@ -196,15 +226,11 @@ impl<'a> Session<'a> {
 
     /// Reads nothing from the broker until the seat has taken a message, so that TCP slows it down: not every broker
     /// heeds our receive maximum. Half a keep-alive at most, since pings rest meanwhile; then messages are dropped.
-    async fn wait_for_seat(
-        &mut self,
-        client: &AsyncClient,
-        telling: &mut Option<Telling<'a>>,
-    ) -> Result<(), End> {
+    async fn wait_for_seat(&mut self, client: &Client, telling: &mut Option<Telling<'a>>) -> Result<(), End> {
         let begun = clock::mono();
         let events = self.events;
         while self.messages >= LINK_MESSAGES_MAX {
-            let left = (self.options.keep_alive / 2).saturating_sub(clock::mono().since(begun));
+            let left = (self.keep_alive / 2).saturating_sub(clock::mono().since(begun));
             let first = || self.outbox.pop_front().map(|(event, ack)| (Box::pin(events.send(event)), ack));
             let Some((mut send, ack)) = telling.take().or_else(first) else { break };
             let late = async {
@@ -221,24 +247,23 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        self.last_progress = clock::mono();
+        self.last_heard = clock::mono();
         Ok(())
     }
 
     /// The seat has an event; a message is acknowledged now.
-    fn told(&mut self, client: &AsyncClient, told: Option<Telling<'_>>) {
+    fn told(&mut self, client: &Client, told: Option<Telling<'_>>) {
         if let Some((_, Some(message))) = told {
             self.messages -= 1;
             self.overrun = false;
-            // Where the request channel is full the PUBACK is left out; the session's end frees the broker's slot.
-            let _ = client.try_ack(&message);
+            client.acknowledge(&message);
         }
     }
 
     /// Waits for whichever comes first. Commands wait while the queue is full, or once the end has begun.
     async fn wake(
         &self,
-        mut poll: Pin<&mut impl Future<Output = Result<Event, ConnectionError>>>,
+        mut poll: Pin<&mut impl Future<Output = Result<Heard, Lost>>>,
         telling: Option<Pin<&mut Send<'_, LinkEvent>>>,
     ) -> Wake {
         let polled = async { Wake::Polled(Box::new(poll_fn(|cx| poll.as_mut().poll(cx)).await)) };
@@ -256,64 +281,69 @@ impl<'a> Session<'a> {
             }
         };
         let timer = async {
-            tokio::time::sleep(TIMER).await;
+            tokio::time::sleep(self.look_at.since(clock::mono())).await;
             Wake::Timer
         };
-        polled.or(told).or(command).or(timer).await
+        timer.or(polled).or(told).or(command).await
     }
 
-    fn handle(&mut self, client: &AsyncClient, event: Event) -> Result<(), End> {
-        match event {
-            Event::Outgoing(Outgoing::Publish(pkid)) => self.announced(pkid),
-            Event::Incoming(Packet::ConnAck(connack)) => return self.connected(client, &connack),
-            Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(client, &suback),
-            Event::Incoming(Packet::PubAck(puback)) => {
+    fn handle(&mut self, client: &Client, heard: Heard) -> Result<(), End> {
+        if !matches!(heard, Heard::Written(_) | Heard::Sent) {
+            self.last_heard = clock::mono();
+        }
+        match heard {
+            Heard::Written(pkid) => self.announced(pkid),
+            Heard::Welcome(welcome) => return self.connected(client, &welcome),
+            Heard::Granted(answers) => return self.subscribed(client, &answers),
+            Heard::Answered { pkid, result } => {
                 self.last_answer = clock::mono();
-                if let Some(Some(token)) = self.inflight.remove(&puback.pkid) {
-                    self.tell(LinkEvent::Done { token, result: explain::publish_result(puback.reason) });
+                if let Some(Some(token)) = self.inflight.remove(&pkid) {
+                    self.tell(LinkEvent::Done { token, result });
                 }
             }
-            Event::Incoming(Packet::Publish(publish)) => self.message(publish),
-            _ => {}
+            Heard::Message(arrival) => self.message(*arrival),
+            Heard::Malformed => metrics::PACKETS_MALFORMED.inc(),
+            Heard::Alive | Heard::Sent => {}
         }
         Ok(())
     }
 
-    fn connected(&mut self, client: &AsyncClient, connack: &ConnAck) -> Result<(), End> {
-        let told = connack.properties.as_ref();
-        let receive_max = told.and_then(|p| p.receive_max).unwrap_or(u16::MAX).max(1);
-        self.window = usize::from(self.options.window.clamp(1, receive_max));
-        self.packet_bytes_max = told.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
+    fn connected(&mut self, client: &Client, welcome: &Welcome) -> Result<(), End> {
+        if !welcome.at_least_once {
+            return Err(End::Failed(explain::no_acknowledgements()));
+        }
+        self.window = usize::from(self.options.window.clamp(1, welcome.receive_max.max(1)));
+        self.packet_bytes_max = welcome.packet_bytes_max;
+        self.keep_alive = welcome.keep_alive.unwrap_or(self.options.keep_alive);
+        self.retains = welcome.retains;
         self.stage = Stage::Subscribing;
         self.last_answer = clock::mono();
         if self.options.subscriptions.is_empty() {
             return self.announce(client);
         }
-        let filters = self.options.subscriptions.iter().map(|filter| Filter::new(filter, QoS::AtLeastOnce));
-        client.try_subscribe_many(filters).map_err(|e| End::Failed(format!("cannot subscribe: {e}")))
+        let failed = |e| End::Failed(Fault::line(format!("cannot subscribe: {e}")));
+        client.subscribe(&self.options.subscriptions).map_err(failed)
     }
 
-    fn subscribed(&mut self, client: &AsyncClient, suback: &SubAck) -> Result<(), End> {
-        for (filter, code) in self.options.subscriptions.iter().zip(&suback.return_codes) {
-            if !matches!(code, SubscribeReasonCode::Success(_)) {
-                return Err(End::Failed(explain::refused_subscription(filter, *code)));
-            }
+    fn subscribed(&mut self, client: &Client, answers: &[Result<(), u8>]) -> Result<(), End> {
+        for (filter, answer) in self.options.subscriptions.iter().zip(answers) {
+            answer.map_err(|code| End::Failed(explain::refused_subscription(filter, code)))?;
         }
         self.announce(client)
     }
 
-    fn announce(&mut self, client: &AsyncClient) -> Result<(), End> {
+    fn announce(&mut self, client: &Client) -> Result<(), End> {
         if self.stage == Stage::Subscribing {
             self.stage = Stage::Announcing;
             if let Some(say) = self.options.on_up.clone() {
-                self.hand_over(client, retained(say))?;
+                self.hand_over(client, self.announcement(say))?;
             }
         }
         Ok(())
     }
 
     /// Does whatever has become possible.
-    fn advance(&mut self, client: &AsyncClient) -> Result<(), End> {
+    fn advance(&mut self, client: &Client) -> Result<(), End> {
         let idle = self.handed.is_empty() && self.inflight.is_empty();
         match self.stage {
             Stage::Connecting | Stage::Subscribing => {}
@@ -323,8 +353,9 @@ impl<'a> Session<'a> {
             Stage::Draining { since } => {
                 if (idle && self.queue.is_empty()) || clock::mono().since(since) >= DRAIN_MAX {
                     self.stage = Stage::SayingGoodbye { since: clock::mono() };
-                    if let Some(say) = self.options.on_stop.clone() {
-                        self.hand_over(client, retained(say))?;
+                    // Who comes back at once has not gone.
+                    if let Some(say) = self.options.on_stop.clone().filter(|_| !self.renewing) {
+                        self.hand_over(client, self.announcement(say))?;
                     }
                 } else {
                     return self.drain_queue(client);
@@ -333,16 +364,43 @@ impl<'a> Session<'a> {
             Stage::SayingGoodbye { since } => {
                 if idle || clock::mono().since(since) >= DRAIN_MAX {
                     self.stage = Stage::Leaving { since: clock::mono() };
-                    client.try_disconnect().map_err(|_| End::Stopped)?;
+                    if !client.disconnect() {
+                        return Err(self.left());
+                    }
                 }
             }
             Stage::Leaving { since } => {
                 if clock::mono().since(since) >= DRAIN_MAX {
-                    return Err(End::Stopped);
+                    return Err(self.left());
                 }
             }
         }
         Ok(())
+    }
+
+    fn left(&self) -> End {
+        if self.renewing { End::Renewed } else { End::Stopped }
+    }
+
+    /// Begins an orderly end when the certificates are others than the session's. Files that are not in order, or only
+    /// half written, are looked at again; the session lives on with what it has.
+    fn look_at_certificates(&mut self) {
+        let Some(files) = &self.options.tls else { return };
+        let due = clock::mono().since(self.certificates.looked_at) >= self.options.certificates_every;
+        if !due || self.stage != Stage::Up {
+            return;
+        }
+        self.certificates.looked_at = clock::mono();
+        if files.version() == self.certificates.version {
+            return;
+        }
+        match files.load() {
+            Ok(_) => {
+                self.renewing = true;
+                self.stage = Stage::Draining { since: clock::mono() };
+            }
+            Err(e) => observe::emit(&CertificatesUnusable { why: &e }),
+        }
     }
 
     fn go_up(&mut self) {
@@ -353,7 +411,7 @@ impl<'a> Session<'a> {
         self.tell(LinkEvent::Up { receive_max, packet_bytes_max: self.packet_bytes_max });
     }
 
-    fn drain_queue(&mut self, client: &AsyncClient) -> Result<(), End> {
+    fn drain_queue(&mut self, client: &Client) -> Result<(), End> {
         while self.handed_qos1 + self.inflight.len() < self.window && self.handed.len() < 2 * self.window {
             let Some(publish) = self.queue.pop_front() else { break };
             self.hand_over(client, publish)?;
@@ -361,37 +419,30 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn hand_over(&mut self, client: &AsyncClient, publish: Publish) -> Result<(), End> {
-        let Publish { token, topic, payload, qos, retain, historical, content_type } = publish;
-        let bytes = payload.len();
+    fn hand_over(&mut self, client: &Client, publish: Publish) -> Result<(), End> {
+        let (token, bytes) = (publish.token, publish.payload.len());
+        let at_least_once = publish.qos == Qos::AtLeastOnce;
         // rumqttc takes an oversized packet for the connection's failure.
-        if bytes + topic.len() + PACKET_OVERHEAD_BYTES > self.packet_bytes_max as usize {
-            return self.refuse(token, explain::PACKET_TOO_LARGE);
+        if bytes + publish.topic.len() + PACKET_OVERHEAD_BYTES > self.packet_bytes_max as usize {
+            return self.refuse(token, reason::refusal(reason::PACKET_TOO_LARGE));
         }
-        let properties = PublishProperties {
-            user_properties: if historical { vec![(HISTORICAL.into(), "1".into())] } else { Vec::new() },
-            content_type: content_type.map(Into::into),
-            ..PublishProperties::default()
-        };
-        let level = if qos == Qos::AtLeastOnce { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        match client.try_publish_with_properties(topic, level, retain, payload, properties) {
+        match client.publish(publish) {
             Ok(()) => {
                 if self.handed_qos1 + self.inflight.len() == 0 {
                     self.last_answer = clock::mono();
                 }
                 self.handed.push_back(token);
-                self.handed_qos1 += usize::from(qos == Qos::AtLeastOnce);
+                self.handed_qos1 += usize::from(at_least_once);
                 metrics::LINK_PUBLISHED.inc();
                 metrics::LINK_PUBLISHED_BYTES.add(bytes as u64);
                 Ok(())
             }
-            // rumqttc answers a bad topic and a full channel with the same error; the channel holds the whole window.
-            Err(ClientError::TryRequest(_)) => self.refuse(token, explain::TOPIC_NAME_INVALID),
-            Err(e) => Err(End::Failed(format!("MQTT client gave up: {e}"))),
+            Err(Unsent::Topic) => self.refuse(token, reason::refusal(reason::TOPIC_NAME_INVALID)),
+            Err(Unsent::Broken(e)) => Err(End::Failed(Fault::line(format!("MQTT client gave up: {e}")))),
         }
     }
 
-    fn refuse(&mut self, token: Option<u64>, refusal: super::Refusal) -> Result<(), End> {
+    fn refuse(&mut self, token: Option<u64>, refusal: Refusal) -> Result<(), End> {
         if let Some(token) = token {
             self.tell(LinkEvent::Done { token, result: Err(refusal) });
         }
@@ -409,61 +460,54 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn message(&mut self, publish: Incoming) {
-        let Ok(topic) = std::str::from_utf8(&publish.topic) else {
-            metrics::PACKETS_MALFORMED.inc();
-            return;
-        };
+    fn message(&mut self, arrival: Arrival) {
         if self.messages >= LINK_MESSAGES_MAX {
             metrics::LINK_MESSAGES_DROPPED.inc();
             return;
         }
-        let properties = publish.properties.as_ref();
-        let historical =
-            properties.is_some_and(|p| p.user_properties.iter().any(|(key, _)| key == HISTORICAL));
-        let event =
-            LinkEvent::Message { topic: topic.to_owned(), payload: publish.payload.to_vec(), historical };
+        let Arrival { topic, payload, historical, receipt } = arrival;
         self.messages += 1;
-        self.outbox.push_back((event, Some(publish)));
+        self.outbox.push_back((LinkEvent::Message { topic, payload, historical }, Some(receipt)));
     }
 
     fn tell(&mut self, event: LinkEvent) {
         self.outbox.push_back((event, None));
     }
 
-    /// rumqttc waits without end for a peer that stops reading, and wedges after certain collisions of packet ids.
+    /// Only what the broker says proves that the line is whole: what we write goes into the kernel's buffer, whether or
+    /// not anybody is left to receive it. Pings go out every keep-alive, so a broker that is there is heard that often.
+    /// rumqttc alone would wait for two, and without end for a peer that stops reading.
     fn stalled(&self) -> Option<String> {
         if self.stage == Stage::Connecting {
             return None;
         }
-        let silent = clock::mono().since(self.last_progress);
-        if silent >= self.options.keep_alive.mul_f32(1.5) {
-            return Some(format!("nothing moved for {} s; half-open connection", silent.as_secs()));
+        let silent = clock::mono().since(self.last_heard);
+        if silent >= self.keep_alive.mul_f32(1.5) {
+            return Some(format!("nothing heard for {} s; half-open connection", silent.as_secs()));
         }
         let unanswered = clock::mono().since(self.last_answer);
         if self.stage == Stage::Subscribing && unanswered >= SUBSCRIBE_TIMEOUT {
             return Some("broker does not answer the subscription".to_owned());
         }
         let waiting = self.handed_qos1 + self.inflight.len() > 0;
-        (waiting && unanswered >= self.options.keep_alive * 4)
+        (waiting && unanswered >= self.keep_alive * 4)
             .then(|| format!("broker acknowledges nothing for {} s", unanswered.as_secs()))
     }
-}
 
-fn retained(say: Announcement) -> Publish {
-    Publish {
-        token: None,
-        topic: say.topic,
-        payload: say.payload,
-        qos: Qos::AtLeastOnce,
-        retain: true,
-        historical: false,
-        content_type: None,
+    /// Retained, where the broker can.
+    fn announcement(&self, say: Announcement) -> Publish {
+        Publish {
+            token: None,
+            topic: say.topic,
+            payload: say.payload,
+            qos: Qos::AtLeastOnce,
+            retain: self.retains,
+            historical: false,
+            content_type: None,
+        }
     }
 }
 
-/// User property of blocks that were sealed before the line came up.
-const HISTORICAL: &str = "historical";
 /// How often stalls and the end's deadlines are looked at.
 const TIMER: Duration = Duration::from_millis(500);
 /// How long the broker may take to grant the subscriptions.

@@ -1,6 +1,7 @@
 //! TLS from files: read, check, explain. TLS 1.2 and 1.3 through rustls and ring, client certificate always.
 //!
-//! The files are read again at every connection attempt, so a renewed certificate is picked up without a restart.
+//! The files are read again at every connection attempt, and a session that runs looks whether they have changed
+//! ([`crate::link::LinkOptions::certificates_every`]), so a renewed certificate is in use soon and without a restart.
 //! Expiry is not judged when connecting (the far side does that, and our clock may be wrong); `outpost check` shows it.
 
 use std::io;
@@ -142,6 +143,14 @@ impl TlsFiles {
         let unusable = |why: String| TlsError::Unusable { path: key.clone(), why };
         let signer = pair.key.choose_scheme(SCHEMES).ok_or_else(|| unusable("it can't sign".into()))?;
         signer.sign(message).map(Some).map_err(|e| unusable(e.to_string()))
+    }
+
+    /// What tells one version of the files from another: their checksums, and `None` for a file that cannot be read.
+    /// Times would miss a file that is put back with its old one.
+    pub(super) fn version(&self) -> Vec<Option<u32>> {
+        let (cert, key) = self.identity.as_ref().map_or((None, None), |(c, k)| (Some(c), Some(k)));
+        let paths = [Some(&self.ca), cert, key].into_iter().flatten();
+        paths.map(|path| read(path).ok().map(|pem| crc32fast::hash(&pem))).collect()
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {

@@ -1,5 +1,6 @@
 //! Events of the `link` room.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::{Event, Fields, Level, metrics};
@@ -46,5 +47,20 @@ impl Event for LineDown<'_> {
         if self.was_up {
             metrics::LINK_DOWNS.inc();
         }
+    }
+}
+
+/// The certificate files have changed and cannot be used; the session goes on with those it has.
+pub struct CertificatesUnusable<'a> {
+    /// What is wrong with them, and the next step.
+    pub why: &'a dyn Display,
+}
+
+impl Event for CertificatesUnusable<'_> {
+    const NAME: &'static str = "certificates_unusable";
+    const LEVEL: Level = Level::Warn;
+
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("why", self.why);
     }
 }

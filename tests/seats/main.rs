@@ -13,6 +13,7 @@ mod hostile;
 mod ledger;
 mod seat;
 mod site;
+mod weather;
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared by the tests of the line; each uses its part")]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use outpost::aggregator::store::{RawBlock, Reader};
 use outpost::demo::proxy::Line;
-use outpost::link::{self, Link, LinkOptions};
+use outpost::link::{self, Link, LinkOptions, Protocol};
 use outpost::reading::Reading;
 use outpost::spool::{self, SpoolStat};
 use outpost::time::Wall;
@@ -55,7 +55,7 @@ impl Site {
     pub fn aggregator_with(&self, more: &str) -> Seat {
         let toml = format!(
             "{more}{mqtt}[store]\npath = {db:?}\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
-            mqtt = self.mqtt("aggregator", self.broker.addr, ""),
+            mqtt = self.mqtt("aggregator", self.broker.addr, self.shared()),
             db = self.database(),
         );
         Seat::start("aggregate", self.dir.path(), &toml)
@@ -79,12 +79,19 @@ impl Site {
         Seat::start("run", self.dir.path(), &toml)
     }
 
+    /// Brokers that know no MQTT 5 need not know shared subscriptions: aedes takes one for a topic like any other, grants
+    /// it, and never sends anything.
+    fn shared(&self) -> &'static str {
+        if self.broker.protocol == Protocol::V311 { "shared = false\n" } else { "" }
+    }
+
     fn mqtt(&self, name: &str, addr: SocketAddr, more: &str) -> String {
         let files = self.broker.pki.tls_files(name);
         let (cert, key) = files.identity.unwrap();
         format!(
             "[mqtt]\nhost = {host:?}\nport = {port}\nclient_id = \"{name}-{id}\"\nprefix = \"{prefix}\"\nca = {ca:?}\n\
-             cert = {cert:?}\nkey = {key:?}\nbackoff_min = \"100 ms\"\nbackoff_max = \"1 s\"\n{more}",
+             cert = {cert:?}\nkey = {key:?}\nbackoff_min = \"100 ms\"\nbackoff_max = \"1 s\"\nprotocol = \"{protocol}\"\n{more}",
+            protocol = self.broker.protocol,
             host = self.broker.options(name).host,
             port = addr.port(),
             id = self.prefix.replace('/', "-"),

@@ -2,6 +2,8 @@
 //!
 //! `OUTPOST_TEST_BROKER=host:port` together with `OUTPOST_TEST_PKI=folder` uses a running broker instead. The folder
 //! holds `ca.pem` and, for each of the clients `gateway`, `aggregator` and `watcher`, `<name>.pem` and `<name>.key`.
+//! `OUTPOST_TEST_PROTOCOL=3.1.1` says that it speaks this version alone; without it, it speaks both.
+//! `OUTPOST_TEST_WEBSOCKET=host:port` is where it takes the same clients on a WebSocket.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use outpost::demo::broker::{self, BrokerOptions};
 use outpost::demo::pki::{self, Pki};
-use outpost::link::{Command, Link, LinkEvent, LinkOptions, Publish, Qos};
+use outpost::link::{Command, Link, LinkEvent, LinkOptions, Protocol, Publish, Qos};
 use outpost::sync::backoff::BackoffOptions;
 use smol::future::FutureExt as _;
 use tempfile::TempDir;
@@ -20,26 +22,55 @@ pub struct TestBroker {
     host: String,
     pub addr: SocketAddr,
     pub pki: Pki,
+    pub protocol: Protocol,
     /// Whether it is rumqttd, whose wills are simpler.
     pub in_process: bool,
     _dir: Option<TempDir>,
 }
 
-/// The broker of this test.
+/// The broker of this test, once for each version of MQTT that it speaks.
+pub fn brokers() -> Vec<TestBroker> {
+    match std::env::var("OUTPOST_TEST_PROTOCOL") {
+        Ok(only) => vec![speaking(Protocol::from_name(&only).unwrap())],
+        Err(_) => Protocol::ALL.iter().map(|protocol| speaking(*protocol)).collect(),
+    }
+}
+
+/// The broker of this test, in the newest version of MQTT that it speaks.
 pub fn broker() -> TestBroker {
+    match std::env::var("OUTPOST_TEST_PROTOCOL") {
+        Ok(only) => speaking(Protocol::from_name(&only).unwrap()),
+        Err(_) => speaking(Protocol::V5),
+    }
+}
+
+/// Says that a test has nothing to do here, and why.
+pub fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+fn speaking(protocol: Protocol) -> TestBroker {
     let named = std::env::var("OUTPOST_TEST_BROKER").ok().zip(std::env::var("OUTPOST_TEST_PKI").ok());
     if let Some((addr, dir)) = named {
         let host = addr.rsplit_once(':').unwrap().0.to_owned();
         let addr = addr.to_socket_addrs().unwrap().next().unwrap();
-        return TestBroker { host, addr, pki: Pki::at(Path::new(&dir)), in_process: false, _dir: None };
+        return TestBroker {
+            host,
+            addr,
+            pki: Pki::at(Path::new(&dir)),
+            protocol,
+            in_process: false,
+            _dir: None,
+        };
     }
     let dir = tempfile::tempdir().unwrap();
     let pki = pki::throwaway(dir.path(), &["gateway", "aggregator", "watcher"]).unwrap();
-    let started = broker::start(&BrokerOptions { port: 0, pki: Some(pki.clone()) }).unwrap();
+    let started = broker::start(&BrokerOptions { port: 0, protocol, pki: Some(pki.clone()) }).unwrap();
     TestBroker {
         host: started.addr.ip().to_string(),
         addr: started.addr,
         pki,
+        protocol,
         in_process: true,
         _dir: Some(dir),
     }
@@ -51,6 +82,7 @@ impl TestBroker {
     pub fn options(&self, name: &str) -> LinkOptions {
         let id = format!("{name}-{:x}", fastrand::u32(..));
         LinkOptions {
+            protocol: self.protocol,
             tls: Some(self.pki.tls_files(name)),
             backoff: BackoffOptions {
                 base: Duration::from_millis(50),

@@ -10,17 +10,17 @@ use super::Finding;
 use crate::cli::link::options;
 use crate::config::MqttConfig;
 use crate::limits;
-use crate::link::{self, LinkOptions, TlsFiles};
+use crate::link::{self, LinkOptions, Protocol, TlsFiles};
 
 const AREA: &str = "broker";
 
-/// Connects, says hello in MQTT 5, and leaves.
+/// Connects, says hello in MQTT, and leaves. On a WebSocket it goes as far as the broker's agreement to speak MQTT there.
 pub fn knock(mqtt: &MqttConfig) -> Finding {
     let place = format!("{}:{}", mqtt.host, mqtt.port);
     match reason(&options(mqtt)) {
         Ok(0) => Finding::ok(AREA, format!("{place} answers, and takes this device")),
         Ok(reason) => {
-            let (what, next) = refusal(reason);
+            let link::Reason { what, next } = link::reason(link::from_3_1_1(reason));
             Finding::error(AREA, format!("{place} refuses: {what} (reason {reason:#04x})"), next)
         }
         Err((what, next)) => Finding::error(AREA, format!("{place}: {what}"), next),
@@ -38,8 +38,8 @@ fn told(what: impl Into<String>, next: impl Into<String>) -> Told {
 fn reason(link: &LinkOptions) -> Result<u8, Told> {
     let tcp = connect(link)?;
     let greeted = match &link.tls {
-        None => greet(tcp, &link.client_id),
-        Some(files) => greet(secure(tcp, files, link)?, &link.client_id),
+        None => greet(tcp, link),
+        Some(files) => greet(secure(tcp, files, link)?, link),
     };
     greeted.map_err(|e| broken(&e, link))
 }
@@ -89,9 +89,12 @@ fn secure(
     Ok(StreamOwned::new(session, tcp))
 }
 
-/// Sends CONNECT (MQTT 5, section 3.1), reads the reason code of CONNACK, sends DISCONNECT.
-fn greet(mut stream: impl Read + Write, client_id: &str) -> io::Result<u8> {
-    stream.write_all(&hello(client_id))?;
+/// Sends CONNECT (section 3.1 of both versions), reads the code of CONNACK, sends DISCONNECT.
+fn greet(mut stream: impl Read + Write, link: &LinkOptions) -> io::Result<u8> {
+    if let Some(path) = &link.websocket {
+        return upgrade(stream, &link.host, path).map(|()| 0);
+    }
+    stream.write_all(&hello(link))?;
     stream.flush()?;
     let mut answer = [0; 4];
     stream.read_exact(&mut answer)?;
@@ -110,13 +113,36 @@ fn greet(mut stream: impl Read + Write, client_id: &str) -> io::Result<u8> {
     Ok(reason)
 }
 
-fn hello(client_id: &str) -> Vec<u8> {
+/// Asks for MQTT on a WebSocket (RFC 6455, section 4.1) with the key of that section's example; nothing is kept secret
+/// by it.
+fn upgrade(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<()> {
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    )?;
+    stream.flush()?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    if status.starts_with(b"HTTP/1.1 101") {
+        return Ok(());
+    }
+    let status = String::from_utf8_lossy(&status).into_owned();
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("no WebSocket on {path}: {status}")))
+}
+
+fn hello(link: &LinkOptions) -> Vec<u8> {
     // A client id of its own, or the broker would push a running agent off its session.
-    let id =
-        format!("{}-check", client_id.chars().take(limits::DEVICE_NAME_BYTES_MAX + 32).collect::<String>());
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, CLEAN_START, 0, 10, NO_PROPERTIES, 0];
+    let id: String = link.client_id.chars().take(limits::DEVICE_NAME_BYTES_MAX + 32).collect();
+    let id = format!("{id}-check");
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T'];
+    match link.protocol {
+        Protocol::V5 => body.extend([5, CLEAN_START, 0, 10, NO_PROPERTIES]),
+        Protocol::V311 => body.extend([4, CLEAN_START, 0, 10]),
+    }
     // Names are ASCII and bounded far below 115 bytes, so that every length fits one byte.
-    body.push(id.len() as u8);
+    body.extend([0, id.len() as u8]);
     body.extend_from_slice(id.as_bytes());
     let mut packet = vec![0x10, body.len() as u8];
     packet.extend(body);
@@ -125,17 +151,6 @@ fn hello(client_id: &str) -> Vec<u8> {
 
 const CLEAN_START: u8 = 0x02;
 const NO_PROPERTIES: u8 = 0;
-
-fn refusal(reason: u8) -> (&'static str, &'static str) {
-    match reason {
-        0x01 | 0x84 => ("it does not speak MQTT 5", "use a broker with MQTT 5"),
-        0x85 => ("it does not like the client id", "set mqtt.client_id to one that the broker allows"),
-        0x86 | 0x04 => ("bad user name or password", "let the broker accept the certificate alone"),
-        0x87 | 0x05 => ("not authorised", "allow this device's certificate at the broker"),
-        0x89 | 0x97 | 0x9F => ("it is too busy", "try again later"),
-        _ => ("it gives no reason that is known here", "look into the broker's log"),
-    }
-}
 
 /// An error of the stream in the words of who has to mend it.
 fn broken(e: &io::Error, link: &LinkOptions) -> Told {
@@ -148,7 +163,11 @@ fn broken(e: &io::Error, link: &LinkOptions) -> Told {
     let (what, next) = if timed_out(e) {
         ("connected, but no answer", "look at mqtt.port, and whether this port wants TLS")
     } else if e.kind() == io::ErrorKind::InvalidData {
-        ("what answers does not speak MQTT", "look at mqtt.port")
+        let next = match link.websocket {
+            Some(_) => "look at mqtt.port and mqtt.websocket",
+            None => "look at mqtt.port",
+        };
+        ("what answers does not speak MQTT", next)
     } else if link.tls.is_some() {
         ("the line was closed", "the broker may not trust this device's certificate: look into its log")
     } else {
@@ -175,14 +194,19 @@ mod tests {
         let port = listener.local_addr().expect("address").port();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("accept");
-            let mut hello = [0; 64];
-            let got = stream.read(&mut hello).expect("read");
-            assert!(got > 14 && hello[..got].ends_with(b"gw-check"), "{:?}", &hello[..got]);
+            let mut hello = Vec::new();
+            while !(hello.ends_with(b"gw-check") || hello.ends_with(b"\r\n\r\n")) {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a hello to its end");
+                hello.extend(byte);
+            }
             stream.write_all(answer).expect("write");
         });
         MqttConfig {
             host: "127.0.0.1".into(),
             port,
+            protocol: Protocol::V5,
+            websocket: None,
             client_id: "gw".into(),
             prefix: "p".into(),
             tls: None,
@@ -199,9 +223,26 @@ mod tests {
     }
 
     #[test]
+    fn the_older_version_is_spoken_and_its_refusals_are_told_in_the_same_words() {
+        let old = |answer| MqttConfig { protocol: Protocol::V311, ..broker(answer) };
+        assert_eq!(knock(&old(&[0x20, 2, 0, 0])).mark, Mark::Ok);
+        let finding = knock(&old(&[0x20, 2, 0, 5]));
+        assert!(finding.mark == Mark::Error && finding.what.contains("not authorised"), "{finding:?}");
+    }
+
+    #[test]
     fn a_refusal_is_told_in_words() {
         let finding = knock(&broker(&[0x20, 3, 0, 0x87, 0]));
         assert!(finding.mark == Mark::Error && finding.what.contains("not authorised"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_websocket_is_knocked_at_and_a_wrong_path_is_told() {
+        let web = |answer| MqttConfig { websocket: Some("/mqtt".into()), ..broker(answer) };
+        assert_eq!(knock(&web(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")).mark, Mark::Ok);
+        let finding = knock(&web(b"HTTP/1.1 404 Not Found\r\n\r\n"));
+        assert!(finding.what.contains("no WebSocket on /mqtt: HTTP/1.1 404"), "{finding:?}");
+        assert!(finding.next.contains("mqtt.websocket"), "{finding:?}");
     }
 
     #[test]
