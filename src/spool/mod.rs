@@ -55,6 +55,7 @@ pub use self::store::{SpoolStatus, StoreError, StoreHandle, Tail, start};
 use std::time::Duration;
 
 use crate::limits;
+use crate::reading::named_enum;
 use crate::wire::PerLane;
 
 /// How a spool behaves. The defaults fit a gateway with 1 GiB of flash to spare.
@@ -64,8 +65,8 @@ pub struct Options {
     pub bytes_max: u64,
     /// Percent of `bytes_max` that a lane keeps whatever the others need, by lane; at most 100 together.
     pub reserved_percent: PerLane<u8>,
-    /// What happens at the bound.
-    pub when_full: WhenFull,
+    /// What each lane gives up at the bound.
+    pub when_full: PerLane<WhenFull>,
     /// What a block is stored and published as.
     pub payload: Payload,
     /// How long records may wait for their commit. Losing power costs at most this much unpromised tail.
@@ -79,7 +80,7 @@ impl Default for Options {
         Self {
             bytes_max: limits::SPOOL_BYTES_DEFAULT,
             reserved_percent: [20, 10, 20, 10],
-            when_full: WhenFull::EvictOldest,
+            when_full: [WhenFull::RefuseNewest, WhenFull::DropOldest, WhenFull::Thin, WhenFull::DropOldest],
             payload: Payload::Wire,
             commit_interval: Duration::from_millis(limits::SPOOL_COMMIT_INTERVAL_MS_DEFAULT),
             disk_free_bytes_min: limits::SPOOL_DISK_FREE_BYTES_MIN_DEFAULT,
@@ -87,16 +88,21 @@ impl Default for Options {
     }
 }
 
-/// What is given up when the quota is reached. Whatever it is, a gap says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WhenFull {
-    /// The oldest blocks of the lowest lane over its reserve go first: raw, metric, digest, and alarm last. Gives up
-    /// history; what happens now is always kept.
-    #[default]
-    EvictOldest,
-    /// The newest blocks of the lowest lane over its reserve are not taken, as far as that is raw or metric. Gives up
-    /// the present detail; keeps how it began.
-    RefuseNewest,
+named_enum! {
+    /// What a lane gives up when the quota is reached. Whatever it is, a gap says so.
+    ///
+    /// Whose turn it is, is the same for every choice: raw and metric down to their reserves; new alarms, if these are
+    /// over theirs; what is left of raw and metric; digests; alarms. So a digest goes only once the lanes below are empty,
+    /// and an alarm is refused only when its own reserve is gone.
+    WhenFull {
+        /// The oldest blocks. Gives up history; what happens now is always kept.
+        DropOldest = "drop_oldest",
+        /// Every second block, the oldest first; the oldest where that has been done. Gives up resolution: a block holds
+        /// the windows that closed together.
+        Thin = "thin",
+        /// The newest blocks are not taken. Gives up the present; keeps how it began.
+        RefuseNewest = "refuse_newest",
+    }
 }
 
 /// What a block is stored and published as.

@@ -37,6 +37,8 @@ pub struct Spool<J> {
     /// The last block of a lane if that is a gap, to let the next one melt into it.
     pub(super) tail_gap: PerLane<Option<TailGap>>,
     pub(super) disk_low: bool,
+    /// Per lane: blocks before this number have been thinned, see [`super::WhenFull::Thin`].
+    pub(super) thin_from: PerLane<u64>,
     /// New raw and metric blocks are being refused, see [`super::WhenFull::RefuseNewest`].
     pub(super) refusing: bool,
 }
@@ -104,6 +106,7 @@ impl<J: Journal> Spool<J> {
             handed: [0; 4],
             tail_gap: [None; 4],
             disk_low: false,
+            thin_from: [1; 4],
             refusing: false,
         })
     }

@@ -3,6 +3,8 @@
 //! Victims become gaps in the same commit that needs their room. Adjacent gaps of one reason melt into one, so a long
 //! outage leaves one gap per lane and not millions; only a gap that was handed out already keeps its shape.
 
+use std::collections::BTreeSet;
+
 use crate::limits;
 use crate::time::Stamp;
 use crate::wire::{BlockId, GapReason, Lane, PerLane};
@@ -23,12 +25,19 @@ struct Run {
     gone: Vec<(Entry, u64)>,
 }
 
-/// How far a plan has got.
-#[derive(Default)]
-struct Progress {
+/// A commit in the making.
+struct Draft<'a> {
+    meta: &'a mut Meta,
+    sealed: &'a mut Vec<Sealed>,
+    ops: &'a mut Vec<Op>,
+    stamp: Stamp,
+    /// Why records are given up.
+    reason: GapReason,
     /// Per lane: stored blocks up to here are already victims of this plan.
     seen: PerLane<u64>,
-    /// Per lane: the last gap that this plan made of stored blocks; the next one melts into it.
+    /// Blocks that are already victims of this plan, wherever they stand.
+    thinned: BTreeSet<(Lane, u64)>,
+    /// Per lane: the last gap that this plan made of the oldest blocks; the next one melts into it.
     last_gap: PerLane<Option<TailGap>>,
     /// Per lane: nothing more to gain.
     exhausted: PerLane<bool>,
@@ -45,62 +54,81 @@ impl<J: Journal> Spool<J> {
         stamp: Stamp,
     ) -> u64 {
         let (quota, reason) = self.quota();
-        let mut progress = Progress::default();
-        self.keep_refusing(quota, reason, meta, sealed, stamp, &mut progress);
+        let mut draft = Draft {
+            meta,
+            sealed,
+            ops,
+            stamp,
+            reason,
+            seen: PerLane::default(),
+            thinned: BTreeSet::new(),
+            last_gap: PerLane::default(),
+            exhausted: PerLane::default(),
+            evicted: 0,
+        };
+        self.keep_refusing(quota, &mut draft);
         loop {
-            let excess = self.excess_bytes(quota, meta, sealed);
-            let Some(lane) = self.victim_lane(meta, sealed, &progress.exhausted).filter(|_| excess > 0)
-            else {
-                break;
-            };
-            let newest_first =
-                self.options.when_full == WhenFull::RefuseNewest && matches!(lane, Lane::Raw | Lane::Metric);
-            if newest_first && self.refuse_new(lane, reason, meta, sealed, stamp, &mut progress) {
-                continue;
-            }
-            let won = match self.evict_stored(lane, excess, reason, meta, ops, stamp, &mut progress) {
+            let excess = self.excess_bytes(quota, &draft);
+            let Some(lane) = self.victim_lane(&draft).filter(|_| excess > 0) else { break };
+            match self.give_way(lane, excess, &mut draft) {
                 // Over the quota until the damaged part is healed, which the next commit begins with.
-                Err(JournalError::Damaged(_)) => break,
+                Err(JournalError::Damaged(_) | JournalError::Medium(_)) => break,
+                Ok(true) => {}
                 // A journal that can't be read will refuse the commit as well; the books stay right either way.
-                won => won.unwrap_or(0),
-            };
-            if won == 0 && !self.refuse_new(lane, reason, meta, sealed, stamp, &mut progress) {
-                progress.exhausted[lane.index()] = true;
+                Ok(false) | Err(_) => draft.exhausted[lane.index()] = !self.refuse_new(lane, &mut draft),
             }
         }
+        let evicted = draft.evicted;
         self.melt(meta, sealed, ops, stamp);
-        progress.evicted
+        evicted
     }
 
-    fn excess_bytes(&self, quota: u64, meta: &Meta, sealed: &[Sealed]) -> u64 {
-        let cost = |s: &Sealed| cost_bytes(s.bytes.len());
-        let excess = (meta.bytes() + sealed.iter().map(cost).sum::<u64>()).saturating_sub(quota);
-        match self.options.when_full {
-            WhenFull::EvictOldest => excess,
-            // Old blocks make room for new records, not for the gaps in which newer ones ended.
+    /// Gives up what the lane's policy says, about `excess` bytes if that is stored blocks; false where there is none.
+    fn give_way(&mut self, lane: Lane, excess: u64, draft: &mut Draft<'_>) -> Result<bool, JournalError> {
+        match self.options.when_full[lane.index()] {
             WhenFull::RefuseNewest => {
-                excess.min(sealed.iter().filter(|s| s.entry.gap.is_none()).map(cost).sum::<u64>())
+                let refused = self.refuse_new(lane, draft);
+                // What was promised of alarms stays.
+                if refused || lane == Lane::Alarm {
+                    self.refusing |= refused && lane != Lane::Alarm;
+                    return Ok(refused);
+                }
             }
+            WhenFull::Thin => {
+                if self.thin_stored(lane, excess, draft)? {
+                    return Ok(true);
+                }
+            }
+            WhenFull::DropOldest => {}
+        }
+        self.evict_oldest(lane, excess, draft)
+    }
+
+    fn excess_bytes(&self, quota: u64, draft: &Draft<'_>) -> u64 {
+        let cost = |s: &Sealed| cost_bytes(s.bytes.len());
+        let excess = (draft.meta.bytes() + draft.sealed.iter().map(cost).sum::<u64>()).saturating_sub(quota);
+        let refuses = |lane: Lane| self.options.when_full[lane.index()] == WhenFull::RefuseNewest;
+        if refuses(Lane::Raw) || refuses(Lane::Metric) {
+            // Old blocks make room for new records, not for the gaps in which newer ones ended.
+            excess.min(draft.sealed.iter().filter(|s| s.entry.gap.is_none()).map(cost).sum::<u64>())
+        } else {
+            excess
         }
     }
 
     /// Once new blocks are refused, they are until an eighth is free: or every second block would fit by chance, and
     /// the history would be full of holes.
-    fn keep_refusing(
-        &mut self,
-        quota: u64,
-        reason: GapReason,
-        meta: &mut Meta,
-        sealed: &mut [Sealed],
-        stamp: Stamp,
-        progress: &mut Progress,
-    ) {
-        self.refusing &= meta.bytes() > quota / 8 * 7;
+    fn keep_refusing(&mut self, quota: u64, draft: &mut Draft<'_>) {
+        self.refusing &= draft.meta.bytes() > quota / 8 * 7;
         for lane in [Lane::Raw, Lane::Metric] {
-            let percent = u64::from(self.options.reserved_percent[lane.index()]);
-            let over = meta.lanes[lane.index()].bytes > self.options.bytes_max / 100 * percent;
-            while self.refusing && over && self.refuse_new(lane, reason, meta, sealed, stamp, progress) {}
+            let refuses = self.options.when_full[lane.index()] == WhenFull::RefuseNewest;
+            let over = draft.meta.lanes[lane.index()].bytes > self.reserve_bytes(lane);
+            while self.refusing && refuses && over && self.refuse_new(lane, draft) {}
         }
+    }
+
+    fn reserve_bytes(&self, lane: Lane) -> u64 {
+        self.options.bytes_max / 100 * u64::from(self.options.reserved_percent[lane.index()])
     }
 
     fn quota(&self) -> (u64, GapReason) {
@@ -113,66 +141,99 @@ impl<J: Journal> Spool<J> {
         }
     }
 
-    /// The lowest lane over its reserve; the lowest with anything left if none is.
-    fn victim_lane(&self, meta: &Meta, sealed: &[Sealed], exhausted: &PerLane<bool>) -> Option<Lane> {
-        let left = || Lane::ALL.iter().rev().copied().filter(|l| !exhausted[l.index()]);
-        let over = |lane: &Lane| {
-            let percent = u64::from(self.options.reserved_percent[lane.index()]);
-            let new = sealed.iter().filter(|s| s.entry.id.lane == *lane);
-            let bytes = meta.lanes[lane.index()].bytes + new.map(|s| cost_bytes(s.bytes.len())).sum::<u64>();
-            bytes > self.options.bytes_max / 100 * percent
+    /// Whose turn it is to give something up, see [`WhenFull`].
+    fn victim_lane(&self, draft: &Draft<'_>) -> Option<Lane> {
+        let new = |lane: Lane| draft.sealed.iter().filter(move |s| s.entry.id.lane == lane);
+        let over = |lane: Lane| {
+            let added: u64 = new(lane).map(|s| cost_bytes(s.bytes.len())).sum();
+            draft.meta.lanes[lane.index()].bytes + added > self.reserve_bytes(lane)
         };
-        left().find(over).or_else(|| left().next())
+        let refusable = || new(Lane::Alarm).any(|s| s.entry.gap.is_none());
+        let refuses = self.options.when_full[Lane::Alarm.index()] == WhenFull::RefuseNewest;
+        let turns = [
+            (Lane::Raw, over(Lane::Raw)),
+            (Lane::Metric, over(Lane::Metric)),
+            (Lane::Alarm, refuses && over(Lane::Alarm) && refusable()),
+            (Lane::Raw, true),
+            (Lane::Metric, true),
+            (Lane::Digest, true),
+            (Lane::Alarm, true),
+        ];
+        let turn = turns.into_iter().find(|(lane, now)| *now && !draft.exhausted[lane.index()]);
+        turn.map(|(lane, _)| lane)
     }
 
-    /// Turns the oldest stored blocks of `lane` into gaps until `excess` bytes are won; returns the bytes won.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one plan, borrowed separately")]
-    fn evict_stored(
-        &mut self,
-        lane: Lane,
-        excess: u64,
-        reason: GapReason,
-        meta: &mut Meta,
-        ops: &mut Vec<Op>,
-        stamp: Stamp,
-        progress: &mut Progress,
-    ) -> Result<u64, JournalError> {
-        let i = lane.index();
-        let runs = self.victims(lane, progress, excess, reason)?;
-        let mut won = 0;
+    /// Turns the oldest stored blocks of `lane` into gaps until `excess` bytes are won; false if there are none.
+    fn evict_oldest(&mut self, lane: Lane, excess: u64, draft: &mut Draft<'_>) -> Result<bool, JournalError> {
+        let runs = self.oldest_runs(lane, draft, excess)?;
+        let any = !runs.is_empty();
         for run in runs {
-            let freed: u64 = run.gone.iter().map(|(_, cost)| cost).sum();
-            for (entry, _) in &run.gone {
-                ops.push(Op::Delete { key: entry.key().to_vec() });
-                forget(&mut self.tail_gap[i], entry);
-            }
-            let gap = self.seal_gap(run.id, reason, stamp);
-            let cost = cost_bytes(gap.bytes.len());
-            meta.lanes[i].evict(reason, run.records);
-            meta.lanes[i].bytes = meta.lanes[i].bytes.saturating_sub(freed) + cost;
-            if run.id.last + 1 == self.meta.lanes[i].next {
-                self.tail_gap[i] = Some((gap.entry, cost));
-            }
-            progress.last_gap[i] = Some((gap.entry, cost));
-            ops.push(Op::Put { key: gap.entry.key().to_vec(), value: gap.bytes });
-            progress.evicted += run.records;
-            progress.seen[i] = progress.seen[i].max(run.id.last);
-            won += freed.saturating_sub(cost).max(1);
+            draft.seen[lane.index()] = draft.seen[lane.index()].max(run.id.last);
+            draft.last_gap[lane.index()] = Some(self.give_up_run(run, draft.reason, draft));
         }
-        Ok(won)
+        Ok(any)
     }
 
-    /// The oldest blocks of `lane` that `progress` has not seen, as runs of neighbours, worth `excess` bytes.
-    fn victims(
-        &self,
-        lane: Lane,
-        progress: &Progress,
-        excess: u64,
-        reason: GapReason,
-    ) -> Result<Vec<Run>, JournalError> {
+    /// Turns every second stored block of `lane` into a gap, from where this ended last, until `excess` bytes are won;
+    /// false if all of them have been through it.
+    fn thin_stored(&mut self, lane: Lane, excess: u64, draft: &mut Draft<'_>) -> Result<bool, JournalError> {
+        let (mut runs, mut won) = (Vec::new(), 0);
+        let mut kept: Option<Entry> = None;
+        let mut from = self.thin_from[lane.index()].max(draft.seen[lane.index()] + 1);
+        let bounds = (lane_key(lane, from), lane_key(lane, self.meta.lanes[lane.index()].next));
+        self.journal.scan(&bounds.0, &bounds.1, Order::Up, &mut |key, value| {
+            let Some(entry) = Entry::from_key(key).filter(|e| !self.is_released(e)) else { return true };
+            if won >= excess || runs.len() >= RUNS_MAX {
+                return false;
+            }
+            let cost = cost_bytes(value.len());
+            let pair = kept.is_some_and(|k| k.id.last + 1 == entry.id.first);
+            (from, kept) = if entry.gap.is_some() {
+                (entry.id.last + 1, None)
+            } else if pair && cost >= THINNED_BYTES_MIN {
+                won += cost;
+                runs.push(Run { id: entry.id, records: entry.records(), gone: vec![(entry, cost)] });
+                (entry.id.last + 1, None)
+            } else {
+                (entry.id.first, Some(entry))
+            };
+            true
+        })?;
+        self.thin_from[lane.index()] = from;
+        let any = !runs.is_empty();
+        for run in runs {
+            draft.thinned.insert((lane, run.id.first));
+            self.give_up_run(run, GapReason::Thinned, draft);
+        }
+        Ok(any)
+    }
+
+    /// Puts a gap in the place of `run`, in the books as well.
+    fn give_up_run(&mut self, run: Run, reason: GapReason, draft: &mut Draft<'_>) -> TailGap {
+        let i = run.id.lane.index();
+        let freed: u64 = run.gone.iter().map(|(_, cost)| cost).sum();
+        for (entry, _) in &run.gone {
+            draft.ops.push(Op::Delete { key: entry.key().to_vec() });
+            forget(&mut self.tail_gap[i], entry);
+        }
+        let gap = self.seal_gap(run.id, reason, draft.stamp);
+        let cost = cost_bytes(gap.bytes.len());
+        let books = &mut draft.meta.lanes[i];
+        books.evict(reason, run.records);
+        books.bytes = books.bytes.saturating_sub(freed) + cost;
+        if run.id.last + 1 == self.meta.lanes[i].next {
+            self.tail_gap[i] = Some((gap.entry, cost));
+        }
+        draft.ops.push(Op::Put { key: gap.entry.key().to_vec(), value: gap.bytes });
+        draft.evicted += run.records;
+        (gap.entry, cost)
+    }
+
+    /// The oldest blocks of `lane` that `draft` has not seen, as runs of neighbours, worth `excess` bytes.
+    fn oldest_runs(&self, lane: Lane, draft: &Draft<'_>, excess: u64) -> Result<Vec<Run>, JournalError> {
         let mut runs: Vec<Run> = Vec::new();
-        let mut gap_before = progress.last_gap[lane.index()];
-        let from = lane_key(lane, progress.seen[lane.index()] + 1);
+        let mut gap_before = draft.last_gap[lane.index()];
+        let from = lane_key(lane, draft.seen[lane.index()] + 1);
         let mut won = 0;
         let handed = self.handed[lane.index()];
         let to = lane_key(lane, self.meta.lanes[lane.index()].next);
@@ -181,8 +242,13 @@ impl<J: Journal> Spool<J> {
             let cost = cost_bytes(value.len());
             let begins_at = entry.id.first;
             let enough = won >= excess || runs.len() >= RUNS_MAX;
+            if draft.thinned.contains(&(lane, begins_at)) {
+                return true;
+            }
             if entry.gap.is_some() {
-                let melts = entry.gap == Some(reason) && begins_at > handed;
+                // What was thinned out before the rest went is gone all the same.
+                let melts = entry.gap.is_some_and(|gap| [draft.reason, GapReason::Thinned].contains(&gap))
+                    && begins_at > handed;
                 match runs.last_mut().filter(|run| melts && run.id.last + 1 == begins_at) {
                     Some(run) => run.extend(entry, cost),
                     None => gap_before = Some((entry, cost)).filter(|_| melts),
@@ -210,22 +276,14 @@ impl<J: Journal> Spool<J> {
         Ok(runs)
     }
 
-    /// Turns the newest block of `lane` in `sealed` into a gap; false if there is none left.
-    fn refuse_new(
-        &mut self,
-        lane: Lane,
-        reason: GapReason,
-        meta: &mut Meta,
-        sealed: &mut [Sealed],
-        stamp: Stamp,
-        progress: &mut Progress,
-    ) -> bool {
-        let newest = sealed.iter_mut().rev().find(|s| s.entry.id.lane == lane && s.entry.gap.is_none());
+    /// Turns the newest new block of `lane` into a gap; false if there is none left.
+    fn refuse_new(&mut self, lane: Lane, draft: &mut Draft<'_>) -> bool {
+        let newest = draft.sealed.iter_mut().rev().find(|s| s.entry.id.lane == lane && s.entry.gap.is_none());
         let Some(block) = newest else { return false };
         let records = block.entry.records();
-        *block = self.seal_gap(block.entry.id, reason, stamp);
-        meta.lanes[lane.index()].evict(reason, records);
-        progress.evicted += records;
+        *block = self.seal_gap(block.entry.id, draft.reason, draft.stamp);
+        draft.meta.lanes[lane.index()].evict(draft.reason, records);
+        draft.evicted += records;
         true
     }
 
@@ -271,3 +329,5 @@ impl Run {
 
 /// Runs given up in one go: bounds the memory of a plan.
 const RUNS_MAX: usize = 256;
+/// A smaller block is hardly larger than the gap that would stand in for it.
+const THINNED_BYTES_MIN: u64 = 256;

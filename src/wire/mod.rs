@@ -137,6 +137,8 @@ named_enum! {
         Refused = "refused",
         /// A single record was larger than a block may be.
         Oversize = "oversize",
+        /// Every second block of a lane whose quota was full went, so that the others could stay.
+        Thinned = "thinned",
     }
 }
 

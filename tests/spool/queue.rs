@@ -11,7 +11,8 @@ fn spool(options: Options) -> (Spool<MemJournal>, MemJournal) {
     (Spool::open(journal.clone(), options).unwrap(), journal)
 }
 
-fn small(when_full: WhenFull) -> Options {
+fn small(raw: WhenFull) -> Options {
+    let when_full = [WhenFull::RefuseNewest, WhenFull::DropOldest, WhenFull::Thin, raw];
     Options { bytes_max: 20_000, reserved_percent: [20, 0, 0, 30], when_full, ..Options::default() }
 }
 
@@ -57,7 +58,7 @@ fn numbers_go_on_after_the_spool_was_emptied_and_reopened() {
 
 #[test]
 fn the_lowest_lane_gives_way_and_one_gap_says_so() {
-    let (mut spool, _) = spool(small(WhenFull::EvictOldest));
+    let (mut spool, _) = spool(small(WhenFull::DropOldest));
     for n in 0..400 {
         spool.admit([readings(20), vec![notice(n)]].concat());
         spool.commit(stamp(n as i64)).unwrap();
@@ -229,4 +230,63 @@ fn json_payloads_are_documents_and_keep_their_place() {
         next = block.id.last + 1;
     }
     assert_eq!(next, 5001);
+}
+
+/// One block of about 900 bytes per commit.
+fn commit_noise<J: outpost::spool::Journal>(spool: &mut Spool<J>, n: i64) {
+    for turn in 0..n {
+        spool.admit(noise(100));
+        spool.commit(stamp(turn)).unwrap();
+        assert_balanced(spool);
+    }
+}
+
+#[test]
+fn a_thinned_lane_keeps_every_second_block_before_it_gives_up_the_oldest() {
+    let options = small(WhenFull::Thin);
+    let (mut spool, journal) = spool(options.clone());
+    commit_noise(&mut spool, 30);
+    let blocks = walk(&mut spool, Lane::Raw);
+    let thinned = blocks.iter().filter(|b| b.gap).count();
+    assert!(thinned >= 5 && !blocks[0].gap, "the oldest is still there");
+    assert!(blocks[..2 * thinned].iter().enumerate().all(|(i, b)| b.gap == (i % 2 == 1)));
+    let evicted = spool.ledger()[Lane::Raw.index()].evicted;
+    assert_eq!(evicted[GapReason::Thinned as usize], 100 * thinned as u64);
+    assert_eq!(evicted[GapReason::Quota as usize], 0);
+
+    let mut spool = Spool::open(journal, options).unwrap();
+    commit_noise(&mut spool, 400);
+    let blocks = walk(&mut spool, Lane::Raw);
+    assert!(spool.bytes() <= 20_000);
+    let kept = blocks.iter().filter(|b| !b.gap).count();
+    assert!(kept >= 15, "gaps must not take the room: {kept} of {}", blocks.len());
+    assert!(
+        blocks[0].gap && blocks[0].id.first == 1 && blocks[0].id.count() > 20_000,
+        "one gap for all before"
+    );
+    let first_kept = blocks.iter().find(|b| !b.gap).unwrap().id.first;
+    assert!(43_000 - first_kept > 100 * 25, "at half the resolution the history is longer than the room");
+}
+
+#[test]
+fn alarms_are_refused_only_when_their_reserve_is_gone_and_the_lanes_below_are_at_theirs() {
+    let (mut spool, _) = spool(small(WhenFull::DropOldest));
+    commit_noise(&mut spool, 30);
+    let mut n = 0;
+    while spool.ledger()[Lane::Alarm.index()].evicted_total() == 0 {
+        spool.admit(vec![notice(n)]);
+        spool.commit(stamp(0)).unwrap();
+        n += 1;
+    }
+    let books = spool.ledger();
+    assert!(books[Lane::Alarm.index()].bytes > 4000, "more than the reserve of a fifth");
+    assert!((4000..=6000).contains(&books[Lane::Raw.index()].bytes), "{books:?}");
+    let alarms = records(&walk(&mut spool, Lane::Alarm));
+    assert_eq!(alarms, (0..n - 1).map(notice).collect::<Vec<_>>(), "those that were promised stay");
+    // What the line takes makes room for new ones.
+    spool.release(Lane::Alarm, 50, &[]).unwrap();
+    spool.admit(vec![notice(n)]);
+    spool.commit(stamp(0)).unwrap();
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm)).last(), Some(&notice(n)));
+    assert_balanced(&spool);
 }
