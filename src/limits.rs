@@ -368,6 +368,10 @@ pub const SPOOL_DATABASES_OPEN_MAX: usize = 2;
 pub const SPOOL_MOVE_BYTES: usize = 1024 * 1024;
 /// Separate ranges of numbers in one sealed database; what is left of a more fragmented one is moved out.
 pub const SPOOL_RANGES_MAX: usize = 1024;
+/// Bytes of blocks that the far side refused for good and that are kept as files; beyond, the oldest are deleted.
+pub const SPOOL_DEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Number of such files.
+pub const SPOOL_DEAD_FILES_MAX: usize = 1024;
 /// Damaged databases kept for a look; older ones are deleted.
 pub const SPOOL_DAMAGED_KEPT: usize = 1;
 

@@ -282,7 +282,8 @@ fn the_ledger_is_verified_on_either_side() {
     };
     let records = Content::Records { records: (0..4).map(|_| notice()).collect(), payload: Vec::new() };
     let mut lanes = [LaneBeat { epoch: epoch.to_be_bytes(), ..LaneBeat::default() }; 4];
-    lanes[0] = LaneBeat { admitted: 10, acknowledged: 4, evicted: 6, by_reason: [0, 6, 0, 0, 0], ..lanes[0] };
+    lanes[0] =
+        LaneBeat { admitted: 10, acknowledged: 4, evicted: 6, by_reason: [0, 6, 0, 0, 0, 0], ..lanes[0] };
     let beat = Heartbeat {
         serial: 1,
         at: now,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use smol::channel::Sender;
 
 use super::serial::Serials;
-use super::shared::{evicted, oldest_age_s};
+use super::shared::{alarms_refused, corrupt, evicted, oldest_age_s};
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::limits;
@@ -112,7 +112,8 @@ fn health(shared: &Shared, spool: &SpoolStatus, clock: ClockState) -> Health {
     let trouble = [
         (spool.last_error.is_some(), Health::SPOOL_FAILING),
         (evicted(spool) > 0, Health::SPOOL_FULL),
-        (shared.salvaged, Health::SPOOL_SALVAGED),
+        (shared.salvaged || corrupt(spool) > 0, Health::SPOOL_SALVAGED),
+        (alarms_refused(spool) > 0, Health::ALARMS_REFUSED),
         (shared.blocks_refused.get(), Health::BLOCKS_REFUSED),
         (shared.model.get().out, Health::MODEL_OUT),
         (shared.sources.borrow().iter().any(|s| s.state.starts_with("failed")), Health::SENSOR_SILENT),

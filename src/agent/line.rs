@@ -201,8 +201,11 @@ async fn carry_out(
                 publish(shared, ends, token, id, payload, historical).await?;
             }
             Output::Release { lane, through, also } => relay.release(lane, through, also),
-            Output::Refused { id, code, set_aside } => {
+            Output::Refused { id, code, set_aside, poison } => {
                 observe::emit(&events::BlockRefused { id, code, set_aside });
+                if poison {
+                    shared.store.refuse(id.lane, id.first, code).await?;
+                }
             }
             Output::AckBeyondTail { ack } => {
                 observe::emit(&events::AckBeyondTail { lane: ack.lane, through: ack.through });

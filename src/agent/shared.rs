@@ -17,7 +17,7 @@ use crate::limits;
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
 use crate::time::{Mono, Stamp, Wall};
-use crate::wire::{ClockFix, Lane, PerLane};
+use crate::wire::{ClockFix, GapReason, Lane, PerLane};
 
 pub(super) struct Shared {
     pub options: AgentOptions,
@@ -225,6 +225,17 @@ impl Shared {
 
 pub(super) fn evicted(spool: &SpoolStatus) -> u64 {
     spool.ledger.iter().map(|lane| lane.evicted_total()).sum()
+}
+
+/// Records that the spool lost to damage of its medium.
+pub(super) fn corrupt(spool: &SpoolStatus) -> u64 {
+    spool.ledger.iter().map(|books| books.evicted[GapReason::Corrupt as usize]).sum()
+}
+
+/// Alarms that the spool had no room for.
+pub(super) fn alarms_refused(spool: &SpoolStatus) -> u64 {
+    let alarms = &spool.ledger[Lane::Alarm.index()];
+    alarms.evicted[GapReason::Quota as usize] + alarms.evicted[GapReason::DiskFull as usize]
 }
 
 /// Age of the oldest pending block in seconds; 0 for one sealed in the future by a clock that was set back, and for one

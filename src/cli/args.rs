@@ -37,7 +37,7 @@ named_enum! {
 
 named_enum! {
     /// What to do with a spool.
-    SpoolAction { Stat = "stat", Ls = "ls", Export = "export" }
+    SpoolAction { Stat = "stat", Ls = "ls", Export = "export", Fsck = "fsck", Replay = "replay" }
 }
 
 named_enum! {
@@ -154,6 +154,12 @@ pub struct SpoolArgs {
     pub dir: Option<PathBuf>,
     /// The file; none: the usual places.
     pub config: Option<PathBuf>,
+    /// Export blocks as they are.
+    pub blocks: bool,
+    /// Mend what a check finds.
+    pub repair: bool,
+    /// Files to replay.
+    pub files: Vec<PathBuf>,
 }
 
 /// Arguments of `outpost ledger`.
@@ -348,16 +354,34 @@ impl LowArgs {
     }
 
     fn spool(&self) -> Result<SpoolArgs, UsageError> {
-        let [action] = &self.operands[..] else {
-            return Err(usage(self.spec, "say what to do: stat, ls or export"));
+        let names = || SpoolAction::ALL.iter().map(|a| a.name());
+        let Some((action, files)) = self.operands.split_first() else {
+            return Err(usage(
+                self.spec,
+                &format!("say what to do: {}", names().collect::<Vec<_>>().join(", ")),
+            ));
         };
         let word = action.to_string_lossy();
         let Some(action) = SpoolAction::from_name(&word) else {
-            let names = SpoolAction::ALL.iter().map(|a| a.name());
-            let meant = closest(&word, names).map_or("use stat, ls or export".into(), did_you_mean);
+            let meant = closest(&word, names()).map_or("use stat, ls or export".into(), did_you_mean);
             return Err(usage(self.spec, &format!("`{word}` is nothing that spool can do; {meant}")));
         };
-        Ok(SpoolArgs { action, dir: self.path("dir"), config: self.path("config") })
+        if (action == SpoolAction::Replay) == files.is_empty() {
+            return Err(usage(self.spec, "replay takes the files to be read, and nothing else does"));
+        }
+        for (option, of) in [("blocks", SpoolAction::Export), ("repair", SpoolAction::Fsck)] {
+            if self.has(option) && action != of {
+                return Err(usage(self.spec, &format!("--{option} belongs to spool {}", of.name())));
+            }
+        }
+        Ok(SpoolArgs {
+            action,
+            dir: self.path("dir"),
+            config: self.path("config"),
+            blocks: self.has("blocks"),
+            repair: self.has("repair"),
+            files: files.iter().map(PathBuf::from).collect(),
+        })
     }
 
     fn ledger(&self) -> Result<LedgerArgs, UsageError> {
@@ -534,7 +558,11 @@ mod tests {
                 };
                 let operand = match command.name {
                     "replay" => "a.csv",
-                    "spool" => "stat",
+                    "spool" => match option.long {
+                        "blocks" => "export",
+                        "repair" => "fsck",
+                        _ => "stat",
+                    },
                     "ask" => "why?",
                     "model" => "list",
                     name if name.contains(' ') => "dir",
@@ -603,7 +631,9 @@ mod tests {
             ("run --config", "missing argument"),
             ("run -c a -c b", "given twice"),
             ("check --example cloud", "agent or aggregator"),
-            ("spool", "stat, ls or export"),
+            ("spool", "stat, ls, export, fsck, replay"),
+            ("spool replay", "takes the files"),
+            ("spool stat --repair", "belongs to spool fsck"),
             ("help me", "no command `me`"),
             ("ledger --url there", "the address of a page"),
             ("ledger --spool x --store y", "one of"),

@@ -10,7 +10,7 @@ use super::{kv_format, link, signals, sources};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions};
 use crate::config::{
-    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
+    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::detect::LimitOptions;
 use crate::glm::bundle;
@@ -19,9 +19,10 @@ use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
 use crate::http::HttpOptions;
 use crate::observe;
 use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
-use crate::spool;
+use crate::spool::{self, WhenFull};
 use crate::sync::uplink::{AckMode, UplinkOptions};
 use crate::window::WindowOptions;
+use crate::wire::{Lane, PerLane};
 
 /// Runs the seat until a signal.
 pub(super) fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
@@ -53,6 +54,8 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
         spool: spool::Options {
             bytes_max: config.spool.bytes_max,
             commit_interval: config.spool.commit_interval,
+            disk_free_bytes_min: config.spool.disk_free_bytes_min,
+            when_full: when_full(&config.spool),
             payload: match config.payload {
                 Payload::Blocks => spool::Payload::Wire,
                 Payload::Json => spool::Payload::Json { device: config.device.clone() },
@@ -208,4 +211,15 @@ fn precision(ns: u64) -> Precision {
 
 fn millis(d: Duration) -> u32 {
     u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn when_full(config: &SpoolConfig) -> PerLane<WhenFull> {
+    let mut policies = spool::Options::default().when_full;
+    let named = [(Lane::Raw, &config.raw_when_full), (Lane::Metric, &config.metric_when_full)];
+    for (lane, name) in named {
+        if let Some(policy) = WhenFull::from_name(name) {
+            policies[lane.index()] = policy;
+        }
+    }
+    policies
 }

@@ -272,15 +272,20 @@ Exit codes: 0 all is accounted for, 1 it does not balance or something is missin
 
 const SPOOL: CommandSpec = CommandSpec {
     name: "spool",
-    operands: "stat|ls|export",
-    summary: "look into a stopped agent's spool",
+    operands: "stat|ls|export|fsck|replay [FILE...]",
+    summary: "look into a stopped agent's spool, check it, fill it",
     purpose: "\
 stat prints the ledger per lane: admitted = acknowledged + pending + evicted. ls lists the blocks that wait.
-export writes their records as JSON lines. Nothing is changed. A running agent holds the spool: ask it on its
-page instead, or stop it first.",
+export writes their records as JSON lines, or the blocks as they are. fsck reads every block, holds the books
+against what is there and tells what it found (exit code 1 if anything); with --repair it mends as a start would:
+salvages what reads and declares the rest. replay admits the records of exported blocks and of dead letters (blocks
+that the far side refused, in the folder `dead`) anew. A running agent holds the spool: ask it on its page instead,
+or stop it first.",
     options: &[
         AGENT_CONFIG,
         option("dir", None, "DIR", "The spool's folder. Default: `spool` in the configured data_dir."),
+        option("blocks", None, "", "With export: blocks, for replay. Default: JSON lines."),
+        option("repair", None, "", "With fsck: mend what is found. Default: only tell."),
     ],
     examples: &[
         ("outpost spool stat -c outpost.toml", "what waits, and what was given up"),
@@ -288,6 +293,8 @@ page instead, or stop it first.",
             "outpost spool export --dir outpost-data/spool > records.jsonl",
             "everything that waits, as JSON lines",
         ),
+        ("outpost spool fsck --repair --dir outpost-data/spool", "check and mend"),
+        ("outpost spool replay outpost-data/spool/dead/*.block", "send again what was refused"),
     ],
 };
 

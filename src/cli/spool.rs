@@ -1,4 +1,4 @@
-//! `outpost spool`: a look into a stopped agent's spool.
+//! `outpost spool`: a look into a stopped agent's spool, and mending and filling it.
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write as _};
@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::args::{SpoolAction, SpoolArgs};
-use super::exit::Failure;
+use super::exit::{FAILURE, Failure};
 use super::{print, sources};
+use crate::clock;
 use crate::config::bytes_text;
-use crate::spool::{self, InspectError, LaneLedger, Listed, SpoolStat};
+use crate::spool::{self, FsckReport, InspectError, LaneLedger, Listed, SpoolStat};
 use crate::wire::{GapReason, Lane, epoch_text};
 
 /// Runs the command.
@@ -23,7 +24,25 @@ pub fn main(args: &SpoolArgs, json: bool) -> Result<ExitCode, Failure> {
             print(&if json { format!("{}\n", stat_json(&dir, &stat)) } else { stat_table(&dir, &stat) })
         }
         SpoolAction::Ls => ls(&dir, json),
-        SpoolAction::Export => export(&dir),
+        SpoolAction::Export => export(&dir, args.blocks),
+        SpoolAction::Fsck => {
+            let report = if args.repair { spool::mend(&dir, clock::stamp()) } else { spool::fsck(&dir) };
+            let report = report.map_err(failed)?;
+            print(&if json { format!("{}\n", fsck_json(&dir, &report)) } else { fsck_text(&dir, &report) })?;
+            Ok(if report.whole { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
+        }
+        SpoolAction::Replay => {
+            let records = spool::replay(&dir, &args.files, clock::stamp());
+            let records = records.map_err(|e| Failure::Failed(e.into()))?;
+            print(&if json {
+                format!("{}\n", json!({ "dir": dir.display().to_string(), "records": records }))
+            } else {
+                format!(
+                    "{records} records admitted to {}; the agent sends them when it runs\n",
+                    dir.display()
+                )
+            })
+        }
     }
 }
 
@@ -37,11 +56,13 @@ fn dir(args: &SpoolArgs) -> Result<PathBuf, Failure> {
 
 fn stat_table(dir: &Path, stat: &SpoolStat) -> String {
     let mut out = format!(
-        "{}, epoch {}\n{} of blocks, {} MiB on disk\n\n{:8}{:>12} ={:>14} +{:>10} +{:>10}\n",
+        "{}, epoch {}\n{} of blocks, {} MiB on disk in {} databases, {} dead letters\n\n{:8}{:>12} ={:>14} +{:>10} +{:>10}\n",
         dir.display(),
         epoch_text(stat.epoch),
         bytes_text(stat.bytes),
         stat.bytes_on_disk >> 20,
+        stat.databases,
+        stat.dead_letters.len(),
         "lane",
         "admitted",
         "acknowledged",
@@ -84,6 +105,8 @@ fn stat_json(dir: &Path, stat: &SpoolStat) -> Value {
         "epoch": epoch_text(stat.epoch),
         "bytes": stat.bytes,
         "bytes_on_disk": stat.bytes_on_disk,
+        "databases": stat.databases,
+        "dead_letters": stat.dead_letters.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>(),
         "lanes": lanes.collect::<serde_json::Map<_, _>>(),
     })
 }
@@ -133,10 +156,54 @@ fn block_json(block: &Listed) -> Value {
     })
 }
 
-/// JSON lines either way: an export is for machines.
-fn export(dir: &Path) -> Result<ExitCode, Failure> {
+fn fsck_text(dir: &Path, report: &FsckReport) -> String {
+    let epoch = report.epoch.map_or("no books".to_owned(), |epoch| format!("epoch {}", epoch_text(epoch)));
+    let mut out = format!("{}, {epoch}, {} databases\n", dir.display(), report.databases);
+    for (lane, found) in Lane::ALL.iter().zip(&report.lanes) {
+        let _ = writeln!(
+            out,
+            "{:8}{:>10} records in {} sound blocks, {} gaps",
+            lane.name(),
+            found.records,
+            found.blocks,
+            found.gaps
+        );
+    }
+    if report.dead_letters > 0 {
+        let _ = writeln!(out, "{} dead letters: blocks that the far side refused", report.dead_letters);
+    }
+    for problem in &report.problems {
+        let _ = writeln!(out, "- {problem}");
+    }
+    out.push_str(match (report.whole, report.problems.is_empty()) {
+        (true, true) => "Nothing is wrong.\n",
+        (true, false) => "Mended.\n",
+        (false, _) => "Mend it with --repair, or start the agent, which does the same.\n",
+    });
+    out
+}
+
+fn fsck_json(dir: &Path, report: &FsckReport) -> Value {
+    let lanes = Lane::ALL.iter().zip(&report.lanes).map(|(lane, found)| {
+        let found = json!({ "blocks": found.blocks, "records": found.records, "gaps": found.gaps });
+        (lane.name().to_owned(), found)
+    });
+    json!({
+        "dir": dir.display().to_string(),
+        "epoch": report.epoch.map(epoch_text),
+        "databases": report.databases,
+        "lanes": lanes.collect::<serde_json::Map<_, _>>(),
+        "dead_letters": report.dead_letters,
+        "problems": report.problems,
+        "whole": report.whole,
+    })
+}
+
+/// JSON lines or blocks either way: an export is for machines.
+fn export(dir: &Path, blocks: bool) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    match spool::export(dir, &mut out) {
+    let exported = if blocks { spool::export_blocks(dir, &mut out) } else { spool::export(dir, &mut out) };
+    match exported {
         Ok(_) => written(out.flush()),
         Err(InspectError::Write(e)) => written(Err(e)),
         Err(e) => Err(failed(e)),

@@ -51,10 +51,16 @@ pub struct AgentConfig {
 }
 
 /// Bounds of the spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolConfig {
     /// Most bytes of kept blocks.
     pub bytes_max: u64,
+    /// What single readings give up at the bound, by the spool's name for it.
+    pub raw_when_full: String,
+    /// What summaries give up.
+    pub metric_when_full: String,
+    /// Free space on the file system that is left alone, in bytes.
+    pub disk_free_bytes_min: u64,
     /// Records of so long share a commit.
     pub commit_interval: Duration,
 }
@@ -220,7 +226,13 @@ fn delivery(raw: &mut Raw, line: &Entry) -> (Ack, Payload) {
 
 fn spool(raw: &mut Raw) -> SpoolConfig {
     let entry = raw.take_one("spool");
-    SpoolConfig { bytes_max: entry.size("bytes_max"), commit_interval: entry.time("commit_interval") }
+    SpoolConfig {
+        bytes_max: entry.size("bytes_max"),
+        raw_when_full: entry.text("raw_when_full"),
+        metric_when_full: entry.text("metric_when_full"),
+        disk_free_bytes_min: entry.size("disk_free_min"),
+        commit_interval: entry.time("commit_interval"),
+    }
 }
 
 fn windows(raw: &mut Raw) -> WindowsConfig {

@@ -262,7 +262,25 @@ const SPOOL: &[Key] = &[
         "bytes_max",
         Size { min: 4 << 20, max: 64 << 30 },
         "\"256 MiB\"",
-        "Most bytes kept; beyond, the oldest of the lowest lane are given up, each in a declared gap. The file on disk may grow to twice this.",
+        "Most bytes kept; beyond, records are given up, lowest lane first and each in a declared gap. The files on disk may grow to three times this.",
+    ),
+    Key::new(
+        "raw_when_full",
+        OneOf(&["drop_oldest", "thin", "refuse_newest"]),
+        "\"drop_oldest\"",
+        "What single readings give up: their history, every second block of it, or what comes now.",
+    ),
+    Key::new(
+        "metric_when_full",
+        OneOf(&["drop_oldest", "thin", "refuse_newest"]),
+        "\"thin\"",
+        "What summaries give up: likewise. Digests go after both, the oldest first; new alarms last of all.",
+    ),
+    Key::new(
+        "disk_free_min",
+        Size { min: 1 << 20, max: 64 << 30 },
+        "\"64 MiB\"",
+        "Free space on the file system below which the spool stops growing.",
     ),
     Key::new(
         "commit_interval",

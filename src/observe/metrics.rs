@@ -135,6 +135,8 @@ metrics! {
     Gauge SPOOL_PENDING = "outpost_spool_pending_records";
     /// Records given up, each in a declared gap.
     Counter SPOOL_EVICTED = "outpost_spool_evicted_records_total";
+    /// Blocks that the far side refused for what they are, each kept in a file.
+    Counter SPOOL_DEAD_LETTERS = "outpost_spool_dead_letters_total";
     /// 1 while the line is up.
     Gauge LINK_UP = "outpost_link_up";
     /// Times the line went down.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Event, Fields, Level, metrics};
+use crate::wire::BlockId;
 
 /// Records became durable. Counted, not logged: this happens many times a second.
 pub struct Committed {
@@ -129,5 +130,27 @@ impl Event for TidyFailed<'_> {
     const LEVEL: Level = Level::Warn;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("error", self.error);
+    }
+}
+
+/// The far side refuses a block for what it is; it lies in a file of its own now, and a gap stands in for it.
+pub struct DeadLetter<'a> {
+    /// The block.
+    pub id: BlockId,
+    /// MQTT 5 reason code.
+    pub code: u8,
+    /// The file.
+    pub path: &'a Path,
+}
+
+impl Event for DeadLetter<'_> {
+    const NAME: &'static str = "spool_dead_letter";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("lane", self.id.lane.name()).put("first", self.id.first).put("last", self.id.last);
+        fields.put("code", self.code).put("path", self.path.display());
+    }
+    fn count(&self) {
+        metrics::SPOOL_DEAD_LETTERS.inc();
     }
 }

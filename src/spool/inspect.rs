@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::wire::{BlockHeader, Lane, PerLane, Record, decode_block, epoch_text, json};
 
 use super::Options;
+use super::dead::{DeadLetter, dead_letters};
 use super::entry::{Entry, lane_key};
 use super::journal::{Journal, JournalError, Order};
 use super::meta::LaneLedger;
-use super::open::{DiskSpool, LIVE, open_live};
+use super::open::{DiskSpool, LIVE, OpenError, open_live};
 
 /// A spool at a glance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,12 @@ pub struct SpoolStat {
     pub ledger: PerLane<LaneLedger>,
     /// Bytes of blocks and gaps.
     pub bytes: u64,
-    /// Bytes that the database takes.
+    /// Bytes that the databases take.
     pub bytes_on_disk: u64,
+    /// Databases that make up the spool.
+    pub databases: usize,
+    /// Blocks that the far side refused for what they are, kept as files; the oldest first.
+    pub dead_letters: Vec<DeadLetter>,
 }
 
 /// A stored block, as listed.
@@ -46,6 +51,9 @@ pub enum InspectError {
     /// The database's.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The directory's.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The writer's.
     #[error("writing the export: {0}")]
     Write(#[from] io::Error),
@@ -59,6 +67,8 @@ pub fn stat(dir: &Path) -> Result<SpoolStat, InspectError> {
         ledger: spool.ledger(),
         bytes: spool.bytes(),
         bytes_on_disk: spool.bytes_on_disk(),
+        databases: spool.journal.databases(),
+        dead_letters: dead_letters(dir),
     })
 }
 
@@ -80,6 +90,21 @@ pub fn export(dir: &Path, out: &mut dyn Write) -> Result<u64, InspectError> {
     let (mut written, mut outcome) = (0, Ok(()));
     each(&spool, &mut |entry, value| {
         outcome = export_block(spool.epoch(), &entry, value, out).map(|n| written += n);
+        outcome.is_ok()
+    })?;
+    outcome?;
+    Ok(written)
+}
+
+/// Writes every pending block that holds records as it lies in the spool in `dir`, one behind the other; returns the number
+/// of records. [`super::replay`] reads that again. Blocks that do not read, gaps and JSON documents are left out.
+pub fn export_blocks(dir: &Path, out: &mut dyn Write) -> Result<u64, InspectError> {
+    let spool = open(dir)?;
+    let (mut written, mut outcome) = (0, Ok(()));
+    each(&spool, &mut |entry, value| {
+        if entry.gap.is_none() && decode_block(value).is_ok() {
+            outcome = out.write_all(value).map(|()| written += entry.records());
+        }
         outcome.is_ok()
     })?;
     outcome?;

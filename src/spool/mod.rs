@@ -21,17 +21,21 @@
 //! | `salvage` | finding blocks in the files of a damaged database |
 //! | `open` | opening a directory, damaged or not |
 //! | `store` | the thread and its handle |
-//! | `inspect` | looking into a spool that no agent holds |
+//! | `dead` | blocks that the far side refuses for good |
+//! | `inspect`, `fsck`, `replay` | looking into a spool that no agent holds, mending it, filling it again |
 //!
 //! Memory does not grow with the backlog: per lane there are counters and the records not yet committed.
 
+mod dead;
 mod entry;
+mod fsck;
 mod holding;
 mod inspect;
 mod journal;
 mod meta;
 mod open;
 mod queue;
+mod replay;
 mod room;
 mod salvage;
 mod seal;
@@ -40,13 +44,16 @@ mod shelf;
 mod sled;
 mod store;
 
+pub use self::dead::{DeadLetter, dead_letters};
 pub use self::entry::Entry;
+pub use self::fsck::{FsckReport, LaneFound, fsck, mend};
 pub use self::holding::Loss;
-pub use self::inspect::{InspectError, Listed, SpoolStat, export, list, stat};
+pub use self::inspect::{InspectError, Listed, SpoolStat, export, export_blocks, list, stat};
 pub use self::journal::{Journal, JournalError, MemDisk, MemJournal, Op, Order};
 pub use self::meta::LaneLedger;
 pub use self::open::{Damage, DiskSpool, OpenError, OpenReport, open_dir};
 pub use self::queue::{Committed, Spool, StoredBlock};
+pub use self::replay::{ReplayError, replay};
 pub use self::segments::{Segments, Sizes};
 pub use self::shelf::{MemShelf, Promised, Shelf};
 pub use self::sled::{SledJournal, SledShelf};

@@ -17,6 +17,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::{Lane, PerLane, Record};
 
 use super::Options;
+use super::dead;
 use super::journal::JournalError;
 use super::meta::LaneLedger;
 use super::open::{DiskSpool, OpenError, OpenReport, open_dir};
@@ -140,9 +141,10 @@ impl StoreHandle {
         self.send(Request::Release { lane, through, also }).await
     }
 
-    /// The far side refuses the block that begins at `first` for good; see [`Spool::refuse`](super::Spool::refuse).
-    pub async fn refuse(&self, lane: Lane, first: u64) -> Result<(), StoreError> {
-        self.send(Request::Refuse { lane, first }).await
+    /// The far side refuses the block that begins at `first` for good, with reason `code` (MQTT 5): it becomes a dead
+    /// letter and a gap stands in for it; see [`Spool::refuse`](super::Spool::refuse).
+    pub async fn refuse(&self, lane: Lane, first: u64, code: u8) -> Result<(), StoreError> {
+        self.send(Request::Refuse { lane, first, code }).await
     }
 
     /// How things stand.
@@ -197,6 +199,7 @@ enum Request {
     Refuse {
         lane: Lane,
         first: u64,
+        code: u8,
     },
     Status {
         reply: Sender<SpoolStatus>,
@@ -303,8 +306,8 @@ impl Store {
                 let outcome = self.spool.release(lane, through, &also);
                 self.note(outcome);
             }
-            Request::Refuse { lane, first } => {
-                let outcome = self.spool.refuse(lane, first, clock::stamp());
+            Request::Refuse { lane, first, code } => {
+                let outcome = self.bury(lane, first, code);
                 self.note(outcome);
             }
             Request::Status { reply } => {
@@ -313,6 +316,18 @@ impl Store {
             // Handled by the loop, which ends with it.
             Request::Close { .. } => {}
         }
+    }
+
+    /// Makes a dead letter of a block. Where that fails the block stays, and is refused again in the next session.
+    fn bury(&mut self, lane: Lane, first: u64, code: u8) -> Result<(), JournalError> {
+        let Some(block) = self.spool.peek(lane, first)?.filter(|b| b.id.first == first && !b.gap) else {
+            return Ok(());
+        };
+        let path = dead::bury(&self.dir, self.spool.epoch(), &block, code)
+            .map_err(|e| JournalError::Io(format!("keeping a refused block: {e}")))?;
+        self.spool.refuse(lane, first, clock::stamp())?;
+        observe::emit(&events::DeadLetter { id: block.id, code, path: &path });
+        Ok(())
     }
 
     fn commit(&mut self) {

@@ -93,6 +93,8 @@ impl Health {
     pub const BLOCKS_REFUSED: Health = Health(1 << 6);
     /// Readings are dropped because the pipeline is full.
     pub const OVERLOAD: Health = Health(1 << 7);
+    /// New alarms are refused: their reserve of the spool is gone.
+    pub const ALARMS_REFUSED: Health = Health(1 << 8);
 
     /// Both.
     #[must_use]
@@ -111,7 +113,7 @@ impl Health {
     }
 }
 
-const NAMES: [(Health, &str); 8] = [
+const NAMES: [(Health, &str); 9] = [
     (Health::SPOOL_FAILING, "spool_failing"),
     (Health::SPOOL_FULL, "spool_full"),
     (Health::SPOOL_SALVAGED, "spool_salvaged"),
@@ -120,6 +122,7 @@ const NAMES: [(Health, &str); 8] = [
     (Health::CLOCK_UNSURE, "clock_unsure"),
     (Health::BLOCKS_REFUSED, "blocks_refused"),
     (Health::OVERLOAD, "overload"),
+    (Health::ALARMS_REFUSED, "alarms_refused"),
 ];
 
 impl Heartbeat {
@@ -355,7 +358,7 @@ mod tests {
             acknowledged: admitted - 7000,
             pending: 1000,
             evicted: 6000,
-            by_reason: [5000, 900, 0, 0, 100],
+            by_reason: [5000, 900, 0, 0, 100, 0],
         };
         Heartbeat {
             serial: 1_051_200,

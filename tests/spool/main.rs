@@ -1,6 +1,7 @@
 //! The spool from outside: against a model, on a disk that lies, on a disk that is damaged, and behind its thread.
 
 mod damage;
+mod mend;
 mod model;
 mod queue;
 mod rotation;

@@ -144,7 +144,7 @@ fn lane(admitted: u64, acknowledged: u64, pending: u64, evicted: u64) -> LaneBea
         acknowledged,
         pending,
         evicted,
-        by_reason: [evicted, 0, 0, 0, 0],
+        by_reason: [evicted, 0, 0, 0, 0, 0],
     }
 }
 

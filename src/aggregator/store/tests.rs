@@ -355,7 +355,7 @@ fn beat(serial: u64, admitted: u64, pending: u64, evicted: u64) -> Heartbeat {
         acknowledged: admitted - pending - evicted,
         pending,
         evicted,
-        by_reason: [evicted, 0, 0, 0, 0],
+        by_reason: [evicted, 0, 0, 0, 0, 0],
     };
     let mut lanes = [LaneBeat { epoch: 7u64.to_be_bytes(), ..LaneBeat::default() }; 4];
     lanes[Lane::Metric.index()] = metric;

@@ -146,7 +146,7 @@ mod tests {
             admitted: 9,
             acknowledged: 4,
             pending,
-            evicted: [0, 2, 0, 0, 0],
+            evicted: [0, 2, 0, 0, 0, 0],
             bytes: 0,
         };
         Row { books: LedgerRow::of(Lane::Raw, &books), found: Some(found), damaged }

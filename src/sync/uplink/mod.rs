@@ -192,7 +192,12 @@ impl Uplink {
             block.as_ref().filter(|b| b.payload.len() + PACKET_OVERHEAD_BYTES > packet_bytes_max)
         {
             if self.lanes[lane].set_aside(block.id) {
-                out.push(Output::Refused { id: block.id, code: reason::PACKET_TOO_LARGE, set_aside: true });
+                out.push(Output::Refused {
+                    id: block.id,
+                    code: reason::PACKET_TOO_LARGE,
+                    set_aside: true,
+                    poison: false,
+                });
             }
             if let Some(first) =
                 self.first.as_mut().filter(|f| f.id.lane == lane && f.id.first <= block.id.last)
@@ -226,7 +231,8 @@ impl Uplink {
             self.pauses += 1;
             self.paused_until = Some(now + wait);
         }
-        out.push(Output::Refused { id, code, set_aside });
+        let poison = set_aside && code == reason::PAYLOAD_FORMAT_INVALID;
+        out.push(Output::Refused { id, code, set_aside, poison });
     }
 
     fn ack(&mut self, message: AckMessage, out: &mut Vec<Output>) {
@@ -304,6 +310,7 @@ mod reason {
     pub const PACKET_ID_IN_USE: u8 = 0x91;
     pub const PACKET_TOO_LARGE: u8 = 0x95;
     pub const QUOTA_EXCEEDED: u8 = 0x97;
+    pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 }
 
 /// Whether a refusal speaks of the broker's state rather than of the block.

@@ -305,8 +305,11 @@ fn a_block_refused_for_what_it_is_never_gets_released_and_holds_up_nobody() {
         rig.wait(100);
     }
     assert_eq!(tries, UPLINK_REFUSALS_MAX as usize);
-    let aside: Vec<bool> =
-        rig.rest.iter().map(|o| matches!(o, Output::Refused { code: 0x99, set_aside: true, .. })).collect();
+    let aside: Vec<bool> = rig
+        .rest
+        .iter()
+        .map(|o| matches!(o, Output::Refused { code: 0x99, set_aside: true, poison: true, .. }))
+        .collect();
     assert_eq!(aside, [false, false, false, false, true]);
     assert!(rig.uplink.has_set_aside());
     rig.add(Lane::Metric, 2, 2, 10);
@@ -328,7 +331,7 @@ fn a_block_larger_than_the_brokers_packets_is_named_and_passed_over() {
     rig.add(Lane::Metric, 2, 2, 10);
     rig.step(Input::LineUp { receive_max: 9, packet_bytes_max: 4096 });
     assert_eq!(rig.sent_firsts(), [(Lane::Metric, 2)]);
-    assert!(matches!(rig.rest[..], [Output::Refused { code: 0x95, set_aside: true, .. }]));
+    assert!(matches!(rig.rest[..], [Output::Refused { code: 0x95, set_aside: true, poison: false, .. }]));
 }
 
 /// The store's "nothing there" was overtaken by a commit: the new block must not be skipped.

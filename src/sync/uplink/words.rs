@@ -143,6 +143,9 @@ pub enum Output {
         code: u8,
         /// Whether it is set aside until the line comes up again; otherwise it is tried again soon.
         set_aside: bool,
+        /// Whether it was refused often enough for what it is, which no later session changes. Other refusals speak of the
+        /// broker's limits or of our rights, and end when an operator changes those.
+        poison: bool,
     },
     /// An acknowledgement beyond anything ever stored under this epoch: the spool's disk was rolled back, or the sender
     /// is mistaken. Nothing is released by it.
