@@ -275,6 +275,38 @@ fn numbers_of_no_size_and_beyond_a_format_do_no_harm() {
     });
 }
 
+/// What weighs next to nothing was once added up too, and took a fifth of a digest's time, as its products with values are
+/// subnormal numbers.
+#[test]
+fn a_key_that_weighs_next_to_nothing_weighs_nothing() {
+    let shape = AttentionShape { heads: 1, kv_heads: 1, head_dim: 16 };
+    let rope = RopeTable::new(8, 10_000.0, 2048);
+    // The last key has the last query's score, so many bits above the others; only those have values in element 0.
+    let qkv = |tokens: usize, bits: f32| {
+        let mut qkv = vec![0.0; tokens * 48];
+        let last = &mut qkv[(tokens - 1) * 48..];
+        (last[15], last[31]) = (4.0, bits / std::f32::consts::LOG2_E);
+        qkv.chunks_exact_mut(48).take(tokens - 1).for_each(|row| row[32] = 1.0);
+        qkv
+    };
+    for format in KvFormat::ALL.iter().copied() {
+        for kernels in Isa::available().into_iter().map(|isa| Kernels::new(isa, 1)) {
+            // Keys of one step, of one that is widened, and of more than one.
+            for tokens in [2, 40, 300] {
+                let gathered = |bits: f32| {
+                    let spans = [span(0, 0, tokens as u32)];
+                    let kv = store_of(shape, 1, format);
+                    let out = run(&kernels, shape, &kv, &rope, &spans, &qkv(tokens, bits));
+                    out[(tokens - 1) * 16]
+                };
+                let (few, none) = (gathered(60.0), gathered(110.0));
+                assert!(few > 0.0 && few < 1e-15, "{kernels:?} {format:?} {tokens}: {few:e}");
+                assert_eq!(none, 0.0, "{kernels:?} {format:?} {tokens}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_batch_that_does_not_fit_is_refused_and_leaves_the_store_as_it_was() {
     let (shape, rope) = main_shape();

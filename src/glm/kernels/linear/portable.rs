@@ -121,7 +121,8 @@ fn exp(x: f32) -> f32 {
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
     let p = p.into_iter().fold(0.0, |sum, c| sum * r + c);
-    let two_to_n = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // Beside 2^23 whole numbers are a number's last bits. Conversion by `as` looks at every lane alone, for what is out of range.
+    let two_to_n = f32::from_bits((n + (8_388_608.0 + 127.0)).to_bits() << 23);
     (p * r * r + r + 1.0) * two_to_n
 }
 
