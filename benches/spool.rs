@@ -1,4 +1,5 @@
-//! How fast records become durable and leave again: `cargo bench --bench spool`.
+//! How fast records become durable and leave again, beside redb and SQLite on the same records and commits, and what a
+//! backlog of a gigabyte costs: `cargo bench --bench spool` (`-- quick` leaves the backlog out).
 //!
 //! Figures depend on the medium's sync; the directory is `$OUTPOST_BENCH_DIR` or the system's temporary one.
 
@@ -15,8 +16,151 @@ fn main() {
     encode(&readings);
     durable("readings, 10 000 a commit", &readings, 10_000);
     durable("readings, 1 000 a commit", &readings, 1_000);
-    durable("256-byte records, 1 000 a commit", &notices(RECORDS / 4), 1_000);
-    durable("256-byte records, one a commit", &notices(2_000), 1);
+    let notices = notices(RECORDS / 4);
+    durable("256-byte records, 1 000 a commit", &notices, 1_000);
+    durable("256-byte records, one a commit", &notices[..2_000], 1);
+    println!("the same 256-byte records, 1 000 a commit, elsewhere:");
+    redb(notices.len());
+    sqlite(notices.len());
+    if !std::env::args().any(|arg| arg == "quick") {
+        backlog(&notices[..1_000]);
+    }
+}
+
+fn bench_dir() -> tempfile::TempDir {
+    let base = std::env::var_os("OUTPOST_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    tempfile::TempDir::new_in(base).unwrap()
+}
+
+/// 256 bytes that no compressor makes small.
+fn bytes_256(random: &mut fastrand::Rng) -> Vec<u8> {
+    (0..256).map(|_| random.u8(..)).collect()
+}
+
+const PEER_COMMIT: usize = 1_000;
+/// As many records as the spool fetches between two commits of its drain.
+const PEER_DRAIN: usize = 64 * 128;
+
+fn say(peer: &str, records: usize, append_s: f64, drain_s: f64) {
+    let k_per_s = |s: f64| records as f64 / s / 1e3;
+    println!("{peer}: append {:.0} k/s durable, drain {:.0} k/s", k_per_s(append_s), k_per_s(drain_s));
+}
+
+fn redb(records: usize) {
+    const TABLE: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("queue");
+    let dir = bench_dir();
+    let db = redb::Database::create(dir.path().join("db")).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let values: Vec<_> = (0..records).map(|_| bytes_256(&mut random)).collect();
+    let start = Instant::now();
+    for (n, chunk) in values.chunks(PEER_COMMIT).enumerate() {
+        let commit = db.begin_write().unwrap();
+        {
+            let mut table = commit.open_table(TABLE).unwrap();
+            for (i, value) in chunk.iter().enumerate() {
+                table.insert((n * PEER_COMMIT + i) as u64, value.as_slice()).unwrap();
+            }
+        }
+        commit.commit().unwrap();
+    }
+    let append_s = start.elapsed().as_secs_f64();
+    let (start, mut drained) = (Instant::now(), 0);
+    while drained < records {
+        let commit = db.begin_write().unwrap();
+        {
+            let mut table = commit.open_table(TABLE).unwrap();
+            let through = ((drained + PEER_DRAIN).min(records)) as u64;
+            let mut bytes = 0;
+            for item in table.range(drained as u64..through).unwrap() {
+                bytes += item.unwrap().1.value().len();
+            }
+            assert_eq!(bytes, (through as usize - drained) * 256);
+            table.retain_in(drained as u64..through, |_, _| false).unwrap();
+            drained = through as usize;
+        }
+        commit.commit().unwrap();
+    }
+    say("redb", records, append_s, start.elapsed().as_secs_f64());
+}
+
+fn sqlite(records: usize) {
+    let dir = bench_dir();
+    let mut db = rusqlite::Connection::open(dir.path().join("db")).unwrap();
+    db.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE q(n INTEGER PRIMARY KEY, v BLOB)",
+    )
+    .unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let values: Vec<_> = (0..records).map(|_| bytes_256(&mut random)).collect();
+    let start = Instant::now();
+    for chunk in values.chunks(PEER_COMMIT) {
+        let commit = db.transaction().unwrap();
+        {
+            let mut insert = commit.prepare_cached("INSERT INTO q(v) VALUES(?)").unwrap();
+            chunk.iter().for_each(|value| drop(insert.execute([value]).unwrap()));
+        }
+        commit.commit().unwrap();
+    }
+    let append_s = start.elapsed().as_secs_f64();
+    let (start, mut drained) = (Instant::now(), 0);
+    while drained < records {
+        let commit = db.transaction().unwrap();
+        let through = (drained + PEER_DRAIN).min(records);
+        {
+            let mut select = commit.prepare_cached("SELECT v FROM q WHERE n > ? AND n <= ?").unwrap();
+            let rows =
+                select.query_map([drained as i64, through as i64], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+            assert_eq!(rows.map(|v| v.unwrap().len()).sum::<usize>(), (through - drained) * 256);
+            commit.execute("DELETE FROM q WHERE n <= ?", [through as i64]).unwrap();
+        }
+        commit.commit().unwrap();
+        drained = through;
+    }
+    say("SQLite, WAL, synchronous=FULL", records, append_s, start.elapsed().as_secs_f64());
+}
+
+/// A gigabyte of `batch` again and again: what it costs in memory, to open, and on disk once it is gone.
+fn backlog(batch: &[Record]) {
+    let dir = bench_dir();
+    let options = Options { bytes_max: 4 << 30, disk_free_bytes_min: 0, ..Options::default() };
+    let open = || open_dir(dir.path(), options.clone(), clock::stamp()).unwrap().0;
+    let mut spool = open();
+    let fill = |spool: &mut DiskSpool, bytes: u64| {
+        while spool.bytes() < bytes {
+            spool.admit(batch.to_vec());
+            spool.commit(clock::stamp()).unwrap();
+            spool.tidy().unwrap();
+        }
+    };
+    fill(&mut spool, 1 << 20);
+    let empty_disk = spool.bytes_on_disk();
+    fill(&mut spool, 64 << 20);
+    let before = resident_kib();
+    fill(&mut spool, 1 << 30);
+    let (after, disk) = (resident_kib(), spool.bytes_on_disk());
+    drop(spool);
+    let start = Instant::now();
+    let mut spool = open();
+    let opened_ms = start.elapsed().as_secs_f64() * 1e3;
+    let pending = spool.ledger()[batch[0].lane().index()].pending;
+    let start = Instant::now();
+    drain(&mut spool, batch[0].lane());
+    spool.tidy().unwrap();
+    println!(
+        "a backlog of 1 GiB, {pending} records: resident {:+.1} MiB from the first 64 MiB on, {:.2} bytes on disk per byte, \
+         opened in {opened_ms:.0} ms, drained in {:.1} s, then {:.1} MiB on disk ({:.1} after the first MiB)",
+        (after as f64 - before as f64) / 1024.0,
+        disk as f64 / (1_u64 << 30) as f64,
+        start.elapsed().as_secs_f64(),
+        spool.bytes_on_disk() as f64 / f64::from(1 << 20),
+        empty_disk as f64 / f64::from(1 << 20),
+    );
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// Fifty channels of slowly wandering decimals, ten times a second, as a poller would take them.
@@ -70,8 +214,7 @@ fn encode(records: &[Record]) {
 }
 
 fn durable(what: &str, records: &[Record], per_commit: usize) {
-    let base = std::env::var_os("OUTPOST_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
-    let dir = tempfile::TempDir::new_in(base).unwrap();
+    let dir = bench_dir();
     let (mut spool, _) = open_dir(dir.path(), Options::default(), clock::stamp()).unwrap();
     let batches: Vec<Vec<Record>> = records.chunks(per_commit).map(<[Record]>::to_vec).collect();
     let commits = batches.len();
@@ -79,6 +222,7 @@ fn durable(what: &str, records: &[Record], per_commit: usize) {
     for batch in batches {
         spool.admit(batch);
         spool.commit(clock::stamp()).unwrap();
+        spool.tidy().unwrap();
     }
     let append_s = start.elapsed().as_secs_f64();
     let (bytes, disk) = (spool.bytes(), spool.bytes_on_disk());
@@ -105,6 +249,7 @@ fn drain(spool: &mut DiskSpool, lane: Lane) -> u64 {
         if blocks % 64 == 0 {
             spool.release(lane, from - 1, &[]).unwrap();
             spool.commit(clock::stamp()).unwrap();
+            spool.tidy().unwrap();
         }
     }
     spool.release(lane, from - 1, &[]).unwrap();
