@@ -1,8 +1,10 @@
 //! The spool from outside: against a model, on a disk that lies, on a disk that is damaged, and behind its thread.
 
 mod damage;
+mod disk;
 mod mend;
 mod model;
+mod power;
 mod queue;
 mod rotation;
 mod store;
