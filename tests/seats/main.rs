@@ -10,6 +10,7 @@ mod chat;
 mod clock;
 mod delivery;
 mod hostile;
+mod kills;
 mod ledger;
 mod seat;
 mod site;

@@ -35,8 +35,13 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
+        Self::at(support::broker())
+    }
+
+    /// With a broker of the test's own.
+    pub fn at(broker: TestBroker) -> Self {
         let prefix = format!("test/{:x}", fastrand::u64(..));
-        Self { broker: support::broker(), prefix, dir: tempfile::tempdir().unwrap() }
+        Self { broker, prefix, dir: tempfile::tempdir().unwrap() }
     }
 
     pub fn topic(&self, leaf: &str) -> String {

@@ -77,6 +77,11 @@ fn speaking(protocol: Protocol) -> TestBroker {
 }
 
 impl TestBroker {
+    /// One that somebody else has started on this machine, with the certificates in `dir`.
+    pub fn at(addr: SocketAddr, pki: Pki, protocol: Protocol, dir: TempDir) -> Self {
+        Self { host: addr.ip().to_string(), addr, pki, protocol, in_process: false, _dir: Some(dir) }
+    }
+
     /// Options of a client that shows the certificate of `name` and comes back fast. The client id is `name`, made
     /// unique, so that tests that share a broker leave each other alone.
     pub fn options(&self, name: &str) -> LinkOptions {
