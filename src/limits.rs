@@ -372,12 +372,15 @@ pub const SPOOL_RANGES_MAX: usize = 1024;
 pub const SPOOL_DEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Number of such files.
 pub const SPOOL_DEAD_FILES_MAX: usize = 1024;
+/// Bytes set aside on the disk, to write in what is given up when there is no other space left.
+pub const SPOOL_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 /// Damaged databases kept for a look; older ones are deleted.
 pub const SPOOL_DAMAGED_KEPT: usize = 1;
 
 const _: () = assert!(SPOOL_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
 const _: () = assert!(18 * (SPOOL_BLOCK_BYTES_MAX + 64) < SPOOL_SEGMENT_BYTES / 4 - 64);
 const _: () = assert!(SPOOL_OPEN_RECORDS < SPOOL_OPEN_RECORDS_MAX);
+const _: () = assert!(SPOOL_RESERVE_BYTES > (SPOOL_SEGMENT_BYTES + 2 * SPOOL_MOVE_BYTES) as u64);
 const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
 
 // Link.

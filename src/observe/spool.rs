@@ -80,6 +80,22 @@ impl Event for DiskLow {
     }
 }
 
+/// No space is left on the spool's disk, or there is again.
+pub struct DiskFull {
+    /// Whether it is full now.
+    pub now: bool,
+    /// Records given up since it was not.
+    pub lost_records: u64,
+}
+
+impl Event for DiskFull {
+    const NAME: &'static str = "spool_disk_full";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("now", self.now).put("lost_records", self.lost_records);
+    }
+}
+
 /// The database did not open; a new one took over what reads.
 pub struct SpoolDamaged<'a> {
     /// What was wrong.

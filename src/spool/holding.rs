@@ -104,6 +104,21 @@ impl Holding {
         Lane::ALL.iter().map(loss).filter(|loss| !loss.ranges.is_empty()).collect()
     }
 
+    /// What has to be given up so that no more than `bytes_max` are left: from the lowest lane up, and never alarms.
+    pub fn ballast(&self, bytes_max: u64) -> Vec<Loss> {
+        let mut left: u64 = self.lanes.iter().map(LaneHolding::live_bytes).sum();
+        let mut ballast = self.losses();
+        ballast.reverse();
+        ballast.retain(|loss| {
+            let goes = left > bytes_max && loss.lane != Lane::Alarm && loss.records > 0;
+            if goes {
+                left = left.saturating_sub(self.lanes[loss.lane.index()].live_bytes());
+            }
+            goes
+        });
+        ballast
+    }
+
     /// Whether everything in here is in `other` as well.
     pub fn is_within(&self, other: &Holding) -> bool {
         let within =

@@ -59,6 +59,12 @@ pub trait Journal {
         Ok(())
     }
 
+    /// The medium is full. Goes a step towards freeing some of it, and tells what has to be given up before the next one:
+    /// the caller puts gaps there. Tells nothing where nothing can be gained that way.
+    fn relieve(&mut self) -> Result<Vec<Loss>, JournalError> {
+        Ok(Vec::new())
+    }
+
     /// Whether a part turned out damaged and was not healed yet.
     fn is_damaged(&self) -> bool {
         false

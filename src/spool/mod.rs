@@ -23,6 +23,7 @@
 //! | `store` | the thread and its handle |
 //! | `dead` | blocks that the far side refuses for good |
 //! | `inspect`, `fsck`, `replay` | looking into a spool that no agent holds, mending it, filling it again |
+//! | `reserve` | space to write in when the disk is full |
 //!
 //! Memory does not grow with the backlog: per lane there are counters and the records not yet committed.
 
@@ -36,6 +37,7 @@ mod meta;
 mod open;
 mod queue;
 mod replay;
+mod reserve;
 mod room;
 mod salvage;
 mod seal;

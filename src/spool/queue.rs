@@ -16,6 +16,7 @@ use crate::wire::{BlockEncoder, BlockId, GapReason, Lane, Notice, PerLane, Recor
 
 use super::Options;
 use super::entry::{Entry, KEY_BYTES, cost_bytes, lane_key};
+use super::holding::Loss;
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::{LaneLedger, META_KEY, Meta};
 use super::seal::Sealed;
@@ -256,12 +257,56 @@ impl<J: Journal> Spool<J> {
     fn heal_part(&mut self, stamp: Stamp) -> Result<(), JournalError> {
         self.settle()?;
         let losses = self.journal.heal()?;
+        let lost = self.declare(&losses, GapReason::Corrupt, stamp)?;
+        observe::emit(&events::PartDamaged { lost_records: lost });
+        self.admit(vec![damage_notice(lost, stamp)]);
+        match self.recount() {
+            // The next part to be healed; lanes are counted again after it.
+            Err(_) if self.journal.is_damaged() => Ok(()),
+            counted => counted,
+        }
+    }
+
+    /// A step towards freeing space on a full medium; returns the number of records given up for it.
+    pub fn relieve(&mut self, stamp: Stamp) -> Result<u64, JournalError> {
+        self.settle()?;
+        let losses = self.journal.relieve()?;
+        if losses.is_empty() {
+            return Ok(0);
+        }
+        let cost = |loss: &Loss| {
+            loss.ranges
+                .iter()
+                .map(|&(first, last)| self.cost_of(loss.lane, first, last))
+                .sum::<Result<u64, _>>()
+        };
+        let freed = losses.iter().map(cost).collect::<Result<Vec<u64>, _>>()?;
+        for (loss, freed) in losses.iter().zip(freed) {
+            let books = &mut self.meta.lanes[loss.lane.index()];
+            books.bytes = books.bytes.saturating_sub(freed);
+        }
+        self.declare(&losses, GapReason::DiskFull, stamp)
+    }
+
+    /// What the entries between two numbers of a lane take of the quota.
+    fn cost_of(&self, lane: Lane, first: u64, last: u64) -> Result<u64, JournalError> {
+        let mut bytes = 0;
+        let (from, to) = (lane_key(lane, first), lane_key(lane, last.saturating_add(1)));
+        self.journal.scan(&from, &to, Order::Up, &mut |_, value| {
+            bytes += cost_bytes(value.len());
+            true
+        })?;
+        Ok(bytes)
+    }
+
+    /// Puts gaps where `losses` were, durably; returns the number of records in them.
+    fn declare(&mut self, losses: &[Loss], reason: GapReason, stamp: Stamp) -> Result<u64, JournalError> {
         let mut meta = self.meta.clone();
         let (mut gaps, mut tail_gap) = (Vec::new(), self.tail_gap);
-        for loss in &losses {
-            meta.lanes[loss.lane.index()].evict(GapReason::Corrupt, loss.records);
+        for loss in losses {
+            meta.lanes[loss.lane.index()].evict(reason, loss.records);
             for &(first, last) in &loss.ranges {
-                gaps.push(self.seal_gap(BlockId { lane: loss.lane, first, last }, GapReason::Corrupt, stamp));
+                gaps.push(self.seal_gap(BlockId { lane: loss.lane, first, last }, reason, stamp));
                 let tail = &mut tail_gap[loss.lane.index()];
                 *tail = tail.filter(|(gap, _)| gap.id.last < first || last < gap.id.first);
             }
@@ -272,13 +317,7 @@ impl<J: Journal> Spool<J> {
         plan.tail_gap = tail_gap;
         plan.done.blocks.clear();
         self.run(plan)?;
-        observe::emit(&events::PartDamaged { lost_records: lost });
-        self.admit(vec![damage_notice(lost, stamp)]);
-        match self.recount() {
-            // The next part to be healed; lanes are counted again after it.
-            Err(_) if self.journal.is_damaged() => Ok(()),
-            counted => counted,
-        }
+        Ok(lost)
     }
 
     /// Applies what is half done, so that books and journal agree.
@@ -296,17 +335,7 @@ impl<J: Journal> Spool<J> {
     /// Counts the lanes' bytes anew: nobody knows what weight was lost.
     fn recount(&mut self) -> Result<(), JournalError> {
         for &lane in Lane::ALL {
-            let mut bytes = 0;
-            self.journal.scan(
-                &lane_key(lane, 0),
-                &lane_key(lane, u64::MAX),
-                Order::Up,
-                &mut |_, value| {
-                    bytes += cost_bytes(value.len());
-                    true
-                },
-            )?;
-            self.meta.lanes[lane.index()].bytes = bytes;
+            self.meta.lanes[lane.index()].bytes = self.cost_of(lane, 0, u64::MAX)?;
         }
         let plan = self.finish_plan(Vec::new(), self.meta.clone(), Vec::new(), 0);
         self.run(plan).map(drop)

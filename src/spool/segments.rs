@@ -331,6 +331,22 @@ impl<S: Shelf> Journal for Segments<S> {
         }
     }
 
+    /// Deleting blocks frees nothing, only whole databases do: the oldest has to go, and what little is not given up of it
+    /// moves on.
+    fn relieve(&mut self) -> Result<Vec<Loss>, JournalError> {
+        self.drop_empty()?;
+        if self.sealed.is_empty() {
+            self.rotate()?;
+        }
+        let Some((&id, held)) = self.sealed.first_key_value() else { return Ok(Vec::new()) };
+        let ballast = held.ballast(self.sizes.move_bytes as u64);
+        if ballast.is_empty() {
+            self.move_out(id)?;
+            self.drop_empty()?;
+        }
+        Ok(ballast)
+    }
+
     fn is_damaged(&self) -> bool {
         let lossy = |id| self.sealed.get(id).is_some_and(|held| !held.is_empty());
         self.reading.borrow().damaged.iter().any(lossy)

@@ -10,8 +10,9 @@
 //! be old itself and see nothing; it never sees what is not there.
 //!
 //! sled panics on some kinds of damage, so no call into it is made without a net. After an error a database stays
-//! refused for ever; it is closed and opened anew by the next `apply`.
+//! refused for ever; it is closed, and opened anew by whoever comes next: on a full disk it can still be read.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::io::Read as _;
@@ -31,7 +32,8 @@ use super::shelf::{Promised, Shelf};
 /// A database directory.
 pub struct SledJournal {
     dir: PathBuf,
-    opened: Option<Opened>,
+    /// Empty after an error, until it is used again.
+    opened: OnceCell<Opened>,
 }
 
 struct Opened {
@@ -45,7 +47,7 @@ struct Opened {
 impl SledJournal {
     /// Opens the database in `dir`, creating it where there is none. Blocks for the recovery of what lies there.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        Ok(Self { dir: dir.to_owned(), opened: Some(open(dir)?) })
+        Ok(Self { dir: dir.to_owned(), opened: OnceCell::from(open(dir)?) })
     }
 
     /// The newest books that were promised to the database in `dir`, as far as the file beside it knows.
@@ -56,15 +58,15 @@ impl SledJournal {
     }
 
     fn opened(&self) -> Result<&Opened, JournalError> {
-        self.opened.as_ref().ok_or_else(|| JournalError::Io("closed after an error".into()))
+        match self.opened.get() {
+            Some(opened) => Ok(opened),
+            None => open(&self.dir).map(|opened| self.opened.get_or_init(|| opened)),
+        }
     }
 }
 
 impl Journal for SledJournal {
     fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
-        if self.opened.is_none() {
-            self.opened = Some(open(&self.dir)?);
-        }
         let opened = self.opened()?;
         let outcome = guarded(|| {
             let mut batch = ::sled::Batch::default();
@@ -84,7 +86,7 @@ impl Journal for SledJournal {
             Ok(())
         });
         if outcome.is_err() {
-            self.opened = None;
+            self.opened.take();
         }
         outcome
     }

@@ -3,6 +3,9 @@
 //! Requests go through one bounded channel; a full channel makes the sender wait, which is the back-pressure of the
 //! whole pipeline. A commit is made when the interval is over, when much is collected, or at once when somebody waits
 //! for durability. After a refused commit the next attempt comes with the next tick.
+//!
+//! When the disk is full, a reserve is given up to write in, and the oldest database with it, but for its alarms; this goes
+//! on until there is a reserve again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +25,7 @@ use super::journal::JournalError;
 use super::meta::LaneLedger;
 use super::open::{DiskSpool, OpenError, OpenReport, open_dir};
 use super::queue::StoredBlock;
+use super::reserve::Reserve;
 
 /// The other end of the thread `store`. Cloning is cheap; when the last clone goes, the thread commits and ends.
 #[derive(Clone)]
@@ -77,6 +81,8 @@ pub fn start(dir: &Path, options: Options) -> Result<(StoreHandle, Receiver<Tail
         spool,
         inbox,
         tail,
+        reserve: Reserve::new(dir),
+        full: None,
         dir: dir.to_owned(),
         options,
         waiting: Vec::new(),
@@ -215,6 +221,9 @@ struct Store {
     tail: Sender<Tail>,
     dir: PathBuf,
     options: Options,
+    reserve: Reserve,
+    /// Records given up since the disk is full, while it is.
+    full: Option<u64>,
     /// Those who wait for their numbers to be durable.
     waiting: Vec<(Vec<Citation>, Sender<Vec<Citation>>)>,
     last_error: Option<String>,
@@ -234,6 +243,7 @@ enum Next {
 
 impl Store {
     fn run(mut self) {
+        self.reserve.fill();
         loop {
             match self.next() {
                 Next::Got(Request::Close { reply }) => {
@@ -303,8 +313,10 @@ impl Store {
                 let _ = reply.try_send(run(from, blocks_max, last, |next| spool.peek(lane, next)));
             }
             Request::Release { lane, through, also } => {
-                let outcome = self.spool.release(lane, through, &also);
-                self.note(outcome);
+                // Success says nothing of the disk: it is written with the next commit.
+                if let Err(error) = self.spool.release(lane, through, &also) {
+                    self.note(Err(error));
+                }
             }
             Request::Refuse { lane, first, code } => {
                 let outcome = self.bury(lane, first, code);
@@ -348,6 +360,20 @@ impl Store {
         self.note_evicting(evicted > 0, ledger.iter().map(LaneLedger::evicted_total).sum());
         let _ = self.tail.force_send(self.tail_now());
         self.tidy();
+        self.relieve();
+    }
+
+    /// A step towards space on a full disk.
+    fn relieve(&mut self) {
+        let Some(lost) = self.full else { return };
+        match self.spool.relieve(clock::stamp()) {
+            Ok(more) => self.full = Some(lost + more),
+            Err(error) => self.note(Err(error)),
+        }
+        if self.reserve.fill() {
+            observe::emit(&events::DiskFull { now: false, lost_records: self.full.take().unwrap_or(lost) });
+        }
+        self.deadline.get_or_insert(clock::mono() + self.options.commit_interval.max(RETRY_MIN));
     }
 
     fn tidy(&mut self) {
@@ -369,6 +395,13 @@ impl Store {
             self.last_error = None;
             return;
         };
+        if error == JournalError::Full {
+            self.reserve.give_up();
+            if self.full.is_none() {
+                self.full = Some(0);
+                observe::emit(&events::DiskFull { now: true, lost_records: 0 });
+            }
+        }
         let text = error.to_string();
         observe::emit(&events::CommitFailed { error: &text, waiting: self.spool.open_records() });
         self.last_error = Some(text);
@@ -396,7 +429,7 @@ impl Store {
             bytes: self.spool.bytes(),
             bytes_on_disk: self.spool.bytes_on_disk(),
             oldest: oldest.min(),
-            last_error: self.last_error.clone(),
+            last_error: self.last_error.clone().or(self.full.map(|_| JournalError::Full.to_string())),
         }
     }
 

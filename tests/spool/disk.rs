@@ -1,7 +1,7 @@
 //! File systems of a test's own: an ext4 whose power can be cut, a tmpfs that is small. Both need root.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -57,9 +57,9 @@ impl Disk {
         self.mount().unwrap();
     }
 
-    /// Mounts it anew with other options, such as `ro`.
-    pub fn remount(&self, option: &str) {
-        run("mount", &["-o", &format!("remount,{option}"), self.path().to_str().unwrap()]).unwrap();
+    /// Mounts it anew with another option, such as `ro`; false where that is refused.
+    pub fn remount(&self, option: &str) -> bool {
+        run("mount", &["-o", &format!("remount,{option}"), self.path().to_str().unwrap()]).is_ok()
     }
 
     fn mount(&self) -> Result<(), String> {
@@ -86,11 +86,6 @@ fn run(program: &str, args: &[&str]) -> Result<(), String> {
 
 /// Past the harness, which hides what a test that passes prints.
 fn skip(why: String) {
-    writeln!(std::io::stderr(), "skipped: no disk of one's own here ({why}); it takes root").unwrap();
-}
-
-/// Bytes free on the file system of `dir`.
-pub fn free_bytes(dir: &Path) -> u64 {
-    let fs = rustix::fs::statvfs(dir).unwrap();
-    fs.f_bavail * fs.f_frsize
+    let text = format!("skipped: no disk of one's own here ({why}); it takes root\n");
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
 }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk;
+mod full;
 mod mend;
 mod model;
 mod power;
@@ -72,4 +73,14 @@ fn noise(n: usize) -> Vec<Record> {
         Record::Reading(Reading { value: Ok(f64::from_bits(bits())), ..r })
     };
     (0..n).map(reading).collect()
+}
+
+/// A record that tells its own number and that no compressor makes small.
+fn numbered(seq: u64) -> Record {
+    let value = f64::from_bits(seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) & !(1 << 62));
+    Record::Reading(Reading {
+        channel: ChannelId::new("pump1.temp").unwrap(),
+        at: Wall(seq as i64),
+        value: Ok(value),
+    })
 }

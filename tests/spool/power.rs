@@ -6,13 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use outpost::reading::{ChannelId, Reading};
 use outpost::spool::{Options, Segments, Sizes, SledShelf, Spool, open_dir, start};
-use outpost::time::Wall;
-use outpost::wire::{Lane, Record, decode_block};
+use outpost::wire::{Lane, decode_block};
 
 use super::disk::Disk;
-use super::stamp;
+use super::{numbered, stamp};
 
 const CUTS: u64 = 24;
 /// Where the writing process finds the spool; the parent sets it.
@@ -62,16 +60,6 @@ fn no_power_cut_takes_what_was_promised_or_keeps_the_spool_from_opening() {
     assert!(databases > CUTS / 2, "only {databases} databases: rotations were not cut");
 }
 
-/// A record that tells its own number and that no compressor makes small.
-fn numbered(seq: u64) -> Record {
-    let value = f64::from_bits(seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) & !(1 << 62));
-    Record::Reading(Reading {
-        channel: ChannelId::new("pump1.temp").unwrap(),
-        at: Wall(seq as i64),
-        value: Ok(value),
-    })
-}
-
 /// What the writing process said last.
 #[derive(Debug, Clone, Copy, Default)]
 struct Said {
@@ -92,7 +80,7 @@ impl Writer {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", TEST])
             .env(DIR, dir)
-            .env(THREAD, if cut % 2 == 0 { "yes" } else { "no" })
+            .env(THREAD, if cut.is_multiple_of(2) { "yes" } else { "no" })
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
