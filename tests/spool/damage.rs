@@ -51,7 +51,7 @@ fn the_files_hold_every_commit_while_the_spool_is_still_open() {
     assert_eq!(records(&walk(&mut revived, Lane::Alarm)).len(), 50);
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
