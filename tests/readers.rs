@@ -1,4 +1,4 @@
-//! Broken and hostile files against every reader, the same ones every time. `tests/fuzz` holds the readers and looks for more.
+//! Broken and hostile bytes against every reader, the same ones every time. `tests/fuzz` holds the readers and looks for more.
 
 #[path = "fuzz/src/lib.rs"]
 mod fuzz;
@@ -6,7 +6,7 @@ mod fuzz;
 use std::path::Path;
 use std::sync::Once;
 
-use fuzz::READERS;
+use fuzz::{READERS, Reader, seats};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Of each reader; all of them together take a minute where nothing is optimised.
@@ -69,11 +69,46 @@ fn no_grammar_harms() {
     feed("grammar");
 }
 
+#[test]
+fn no_block_harms() {
+    feed("block");
+}
+
+#[test]
+fn no_acknowledgement_harms() {
+    feed("ack");
+}
+
+#[test]
+fn no_heartbeat_harms() {
+    feed("heartbeat");
+}
+
+#[test]
+fn no_agents_configuration_harms() {
+    feed("agent");
+}
+
+#[test]
+fn no_aggregators_configuration_harms() {
+    feed("aggregator");
+}
+
+#[test]
+fn no_order_of_events_harms_the_uplink() {
+    feed("uplink");
+}
+
+#[test]
+fn no_order_of_blocks_harms_the_intake() {
+    feed("intake");
+}
+
 /// Fills the corpus of cargo-fuzz when `SEEDS` is set; otherwise only holds that there are seeds.
 #[test]
 fn seeds_can_be_written() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-    for reader in READERS {
+    for reader in readers() {
         let seeds = (reader.seeds)();
         assert!(!seeds.is_empty(), "{} has no seeds", reader.name);
         if std::env::var_os("SEEDS").is_some() {
@@ -86,10 +121,14 @@ fn seeds_can_be_written() {
     }
 }
 
+fn readers() -> impl Iterator<Item = &'static Reader> {
+    READERS.iter().chain(seats::READERS)
+}
+
 /// Sound files first, then spoiled ones.
 fn feed(name: &str) {
     bound_memory();
-    let reader = READERS.iter().find(|reader| reader.name == name).expect("the reader is on the list");
+    let reader = readers().find(|reader| reader.name == name).expect("the reader is on the list");
     let seeds = (reader.seeds)();
     assert!((reader.read)(&seeds[0]), "the golden file itself is taken");
     let mut rng = fastrand::Rng::with_seed(3);

@@ -1,4 +1,4 @@
-//! Every reader of foreign files behind one door each: bytes in, and whatever they are, no panic, no hang, no giant
+//! Every reader of foreign files, and in `seats` of what comes over the line, behind one door each: bytes in, and whatever they are, no panic, no hang, no giant
 //! allocation, no half-written bundle.
 //!
 //! A [`Reader`] stands in for one file of an otherwise sound checkpoint. Two things feed them:
@@ -14,6 +14,8 @@
 //!
 //! Where most of a file is weights, the reader takes its front alone and the golden file's weights are put behind it, so that
 //! what is spoiled is what is read with care.
+
+pub mod seats;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,7 @@ pub struct Reader {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// All of them.
+/// Those of models' files.
 pub const READERS: &[Reader] = &[
     Reader {
         name: "safetensors",
