@@ -335,7 +335,8 @@ impl<S: Shelf> Journal for Segments<S> {
     /// moves on.
     fn relieve(&mut self) -> Result<Vec<Loss>, JournalError> {
         self.drop_empty()?;
-        if self.sealed.is_empty() {
+        let worth_it = self.shelf.bytes_on_disk(self.active.id) > self.sizes.empty_bytes;
+        if self.sealed.is_empty() && worth_it {
             self.rotate()?;
         }
         let Some((&id, held)) = self.sealed.first_key_value() else { return Ok(Vec::new()) };
