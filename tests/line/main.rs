@@ -7,6 +7,7 @@ mod certificates;
 mod half_open;
 mod script;
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared by the tests of the line; each uses its part")]
 mod support;
 mod websocket;
 
