@@ -10,6 +10,7 @@ use outpost::reading::{ChannelId, Reading};
 use outpost::spool::{DiskSpool, Options, open_dir};
 use outpost::time::Wall;
 use outpost::wire::{BlockEncoder, BlockHeader, Body, Lane, Notice, Record, decode_block};
+use redb::ReadableTable as _;
 
 fn main() {
     let readings = readings(RECORDS);

@@ -53,7 +53,7 @@ pub use self::holding::Loss;
 pub use self::inspect::{InspectError, Listed, SpoolStat, export, export_blocks, list, stat};
 pub use self::journal::{Journal, JournalError, MemDisk, MemJournal, Op, Order};
 pub use self::meta::LaneLedger;
-pub use self::open::{Damage, DiskSpool, OpenError, OpenReport, open_dir};
+pub use self::open::{Damage, DiskSpool, OpenError, OpenReport, open_dir, open_whole};
 pub use self::queue::{Committed, Spool, StoredBlock};
 pub use self::replay::{ReplayError, replay};
 pub use self::segments::{Segments, Sizes};

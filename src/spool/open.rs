@@ -23,9 +23,10 @@ use crate::time::Stamp;
 use super::Options;
 use super::journal::JournalError;
 use super::meta::Meta;
-use super::queue::Spool;
+use super::queue::{Spool, mint_epoch};
 use super::salvage::Finds;
 use super::segments::{Segments, Sizes};
+use super::shelf::Shelf;
 use super::sled::SledShelf;
 
 /// A spool on disk.
@@ -108,9 +109,20 @@ pub(super) fn open_live(dir: &Path, options: Options) -> Result<DiskSpool, Journ
     if live.join("db").is_file() {
         return Err(JournalError::Damaged("an earlier version made it".into()));
     }
-    let segments = Segments::open(SledShelf::new(live, dir.join(DAMAGED)), Sizes::default())?;
+    open_whole(SledShelf::new(live, dir.join(DAMAGED)), Sizes::default(), options, mint_epoch())
+}
+
+/// Opens what stands on `shelf`, or begins `epoch` where nothing does. [`JournalError::Damaged`] where it does not read, or
+/// is older than what was promised.
+pub fn open_whole<S: Shelf>(
+    shelf: S,
+    sizes: Sizes,
+    options: Options,
+    epoch: u64,
+) -> Result<Spool<Segments<S>>, JournalError> {
+    let segments = Segments::open(shelf, sizes)?;
     let promised = segments.promised();
-    let spool = Spool::open(segments, options)?;
+    let spool = Spool::open_or_begin(segments, options, epoch)?;
     let (commit, epoch) = (spool.meta.commit, spool.meta.epoch);
     match promised.filter(|p| p.epoch != epoch || p.commit > commit) {
         Some(p) => {

@@ -31,7 +31,7 @@ pub struct Spool<J> {
     stuck: Option<Plan>,
     /// Keys released and not yet deleted.
     released: BTreeSet<[u8; KEY_BYTES]>,
-    /// Acknowledgements that came while a plan was stuck.
+    /// Acknowledgements that came while a plan was stuck or the journal could not be read.
     through_waiting: PerLane<u64>,
     /// Last number handed out per lane; a gap seen by the other side is not changed under its hands.
     pub(super) handed: PerLane<u64>,
@@ -88,12 +88,17 @@ pub struct StoredBlock {
 impl<J: Journal> Spool<J> {
     /// Opens what lies in `journal`, or begins a new epoch where there are no books.
     pub fn open(journal: J, options: Options) -> Result<Self, JournalError> {
+        Self::open_or_begin(journal, options, mint_epoch())
+    }
+
+    /// As [`Self::open`]; where there are no books the new epoch is `epoch`, a number that no spool had before.
+    pub fn open_or_begin(journal: J, options: Options, epoch: u64) -> Result<Self, JournalError> {
         let books = journal.get(META_KEY)?;
         let meta = match books {
             Some(bytes) => {
                 Meta::decode(&bytes).ok_or(JournalError::Damaged("the books do not read".into()))?
             }
-            None => Meta::new(mint_epoch()),
+            None => Meta::new(epoch),
         };
         Ok(Self {
             journal,
@@ -143,6 +148,7 @@ impl<J: Journal> Spool<J> {
     pub fn is_dirty(&self) -> bool {
         self.stuck.is_some()
             || !self.released.is_empty()
+            || self.through_waiting.iter().any(|&through| through > 0)
             || self.open.iter().any(|o| o.dropped > 0 || !o.records.is_empty())
     }
 
@@ -188,6 +194,10 @@ impl<J: Journal> Spool<J> {
         };
         let (entry, bytes) = if crc32fast::hash(&bytes) == entry.crc {
             (entry, bytes)
+        } else if self.stuck.is_some() {
+            // What waits behind the refused commit may release this very block.
+            self.unstick()?;
+            return self.fetch(lane, from, stamp);
         } else {
             let sealed = self.give_up(entry, bytes.len(), GapReason::Corrupt, stamp)?;
             (sealed.entry, sealed.bytes)
@@ -222,12 +232,21 @@ impl<J: Journal> Spool<J> {
             self.through_waiting[i] = self.through_waiting[i].max(through);
             return Ok(());
         }
+        let outcome = self.release_blocks(lane, through, also);
+        if outcome.is_err() {
+            // The journal can't be read now, and the far side will not say it again.
+            self.through_waiting[i] = self.through_waiting[i].max(through);
+        }
+        outcome
+    }
+
+    fn release_blocks(&mut self, lane: Lane, through: u64, also: &[(u64, u64)]) -> Result<(), JournalError> {
         let from = self.last_begun(lane, self.released_through(lane) + 1)?;
         self.release_range(lane, from, through)?;
         for &(first, last) in also {
             self.release_range(lane, first, last.min(self.durable_through(lane)))?;
         }
-        let books = &mut self.meta.lanes[i];
+        let books = &mut self.meta.lanes[lane.index()];
         books.through = books.through.max(through);
         if self.released.len() >= limits::SPOOL_RELEASES_MAX {
             let plan = self.finish_plan(Vec::new(), self.meta.clone(), Vec::new(), 0);
@@ -238,6 +257,7 @@ impl<J: Journal> Spool<J> {
 
     /// The far side will never take the block that begins at `first`: a gap stands in for it from now on.
     pub fn refuse(&mut self, lane: Lane, first: u64, stamp: Stamp) -> Result<(), JournalError> {
+        self.unstick()?;
         match self.find(lane, first)? {
             Some((entry, bytes)) if entry.id.first == first && entry.gap.is_none() => {
                 self.give_up(entry, bytes.len(), GapReason::Refused, stamp).map(drop)
@@ -322,14 +342,17 @@ impl<J: Journal> Spool<J> {
 
     /// Applies what is half done, so that books and journal agree.
     fn settle(&mut self) -> Result<(), JournalError> {
-        if let Some(plan) = self.stuck.take() {
-            self.run(plan)?;
-        }
+        self.unstick()?;
         if !self.released.is_empty() {
             let plan = self.finish_plan(Vec::new(), self.meta.clone(), Vec::new(), 0);
             self.run(plan)?;
         }
         Ok(())
+    }
+
+    /// Tries the refused commit again, if there is one.
+    fn unstick(&mut self) -> Result<(), JournalError> {
+        self.stuck.take().map_or(Ok(()), |plan| self.run(plan).map(drop))
     }
 
     /// Counts the lanes' bytes anew: nobody knows what weight was lost.
@@ -520,7 +543,7 @@ impl<J: Journal> Spool<J> {
         Ok(())
     }
 
-    /// Replaces a stored block by a gap, durably.
+    /// Replaces a stored block by a gap, durably. No commit may be stuck.
     fn give_up(
         &mut self,
         entry: Entry,
@@ -528,9 +551,6 @@ impl<J: Journal> Spool<J> {
         reason: GapReason,
         stamp: Stamp,
     ) -> Result<Sealed, JournalError> {
-        if let Some(plan) = self.stuck.take() {
-            self.run(plan)?;
-        }
         let gap = self.seal_gap(entry.id, reason, stamp);
         let mut meta = self.meta.clone();
         let books = &mut meta.lanes[entry.id.lane.index()];
@@ -585,7 +605,7 @@ pub(super) fn forget(tail: &mut Option<TailGap>, gone: &Entry) {
 }
 
 /// A number that no spool had before: the standard library seeds its hashers from the system's randomness.
-fn mint_epoch() -> u64 {
+pub(super) fn mint_epoch() -> u64 {
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write_u64(u64::from(std::process::id()));
     hasher.finish().max(1)

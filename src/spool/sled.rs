@@ -57,10 +57,26 @@ impl SledJournal {
         Meta::decode(&bytes)
     }
 
+    /// Opens once more after an error. sled takes a place that rotted meanwhile for its log's end, and whoever went on from
+    /// there would write over what was promised.
+    fn reopen(&self) -> Result<Opened, JournalError> {
+        let opened = open(&self.dir)?;
+        let books = guarded(|| opened.db.get(META_KEY))?.and_then(|bytes| Meta::decode(&bytes));
+        let reaches = |promised: &Meta| {
+            books.as_ref().is_some_and(|b| b.epoch == promised.epoch && b.commit >= promised.commit)
+        };
+        match Self::promised(&self.dir).filter(|promised| !reaches(promised)) {
+            Some(promised) => {
+                Err(JournalError::Damaged(format!("its log breaks off before commit {}", promised.commit)))
+            }
+            None => Ok(opened),
+        }
+    }
+
     fn opened(&self) -> Result<&Opened, JournalError> {
         match self.opened.get() {
             Some(opened) => Ok(opened),
-            None => open(&self.dir).map(|opened| self.opened.get_or_init(|| opened)),
+            None => self.reopen().map(|opened| self.opened.get_or_init(|| opened)),
         }
     }
 }
@@ -241,6 +257,15 @@ fn open(dir: &Path) -> Result<Opened, JournalError> {
         File::open(dir)?.sync_all()?;
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
+        }
+        // What is read is promised from now on. The file may be older: a power cut took the newest, or a commit that was
+        // refused is here nevertheless. What rots before the next commit would go unnoticed.
+        if let Some(bytes) = db.get(META_KEY)? {
+            let newer =
+                |p: Meta| Meta::decode(&bytes).is_some_and(|m| m.epoch == p.epoch && m.commit > p.commit);
+            if SledJournal::promised(dir).is_none_or(newer) {
+                let _ = books.write_all_at(&bytes, 0);
+            }
         }
         Ok(Opened { db, file, books })
     })

@@ -1,427 +1,383 @@
-//! The world: a spool, a network, a broker, an aggregator's store, and what is promised about them.
+//! The world: one to eight gateways, their lines, a broker, an aggregator, and everything that can happen to them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
-use outpost::sync::intake::{Intake, LaneState, Offer, Verdict};
-use outpost::sync::uplink::{AckMode, Block, Input, Output, Uplink, UplinkOptions};
 use outpost::time::Mono;
-use outpost::wire::ack::AckMessage;
-use outpost::wire::{BlockId, Lane};
+use outpost::wire::Lane;
 
-/// A mistake planted on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mistake {
-    None,
-    /// The gateway trusts the broker, which here loses what it took.
-    ReleaseAtPubAck,
-    /// The gateway takes an old spool's acknowledgements for its own.
-    IgnoreEpoch,
-    /// The aggregator answers and then crashes before its commit.
-    AckBeforeCommit,
-}
+use crate::Mistake;
+use crate::cloud::{Cloud, Fate};
+use crate::device::Device;
+use crate::line::Message;
 
-#[derive(Debug, Default)]
-pub struct Counts {
-    pub cuts: u64,
-    pub crashes: u64,
-    pub firsts_seen: u64,
-}
+/// The first broken promise as the error.
+pub type Checked = Result<(), String>;
 
 pub struct World {
     rng: Rng,
-    mistake: Mistake,
+    /// How often each kind of thing happens in this world.
+    odds: [u32; EVENTS.len()],
     healed: bool,
-    now: Mono,
-    pub counts: Counts,
-    // The gateway.
-    epoch: u64,
-    next_seq: [u64; 4],
-    /// First number to last number and whether it is a gap.
-    spool: BTreeMap<(Lane, u64), (u64, bool)>,
-    uplink: Uplink,
-    fetches: VecDeque<(Lane, u64)>,
-    // The line and the broker.
-    line_up: bool,
-    on_line: VecDeque<(u64, Offer)>,
-    at_broker: Vec<Offer>,
-    acks: Vec<AckMessage>,
-    // The aggregator: what is durable, and what is in its memory.
-    stored: BTreeSet<(u64, Lane, u64)>,
-    declared: BTreeSet<(u64, Lane, u64)>,
-    states: BTreeMap<(Lane, u64), LaneState>,
-    intake: Intake,
-    // The checker's notes on the session.
-    seen: BTreeSet<(Lane, u64)>,
-    newest: BTreeMap<(Lane, bool), u64>,
-    first_due: Option<Mono>,
-    /// The block that must be the session's first.
-    first: Option<BlockId>,
-    /// The block that is out of order by right, in every session until it is acknowledged.
-    named: Option<BlockId>,
-    published: u64,
+    pub now: Mono,
+    /// Longest time between two things that happen, in milliseconds; hours while a long outage lasts.
+    pace_ms: u64,
+    pace_until: Mono,
+    pub devices: Vec<Device>,
+    pub cloud: Cloud,
+    pub longest_outage: Duration,
+    trace: Option<VecDeque<String>>,
 }
 
-const DEVICE: &str = "pump";
-const WINDOW: usize = 8;
-const UNACKED_BYTES_MAX: usize = 4000;
+/// One kind of thing that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Admit,
+    Commit,
+    Fetch,
+    Carry,
+    TakeIn,
+    CarryAck,
+    Tick,
+    Heartbeat,
+    Connect,
+    // What goes wrong.
+    Cut,
+    Silence,
+    Part,
+    Crash,
+    PowerCut,
+    PowerSoon,
+    Wipe,
+    FullDisk,
+    FailingDisk,
+    SlowDisk,
+    DiskLow,
+    Rot,
+    SetClock,
+    BrokerForgets,
+    AggregatorCrash,
+    FarSideRefuses,
+}
+
+/// Each with its weight; in a given world some of what goes wrong never does, and some does often.
+const EVENTS: [(Event, u32); 25] = [
+    (Event::Admit, 160),
+    (Event::Commit, 140),
+    (Event::Fetch, 300),
+    (Event::Carry, 200),
+    (Event::TakeIn, 120),
+    (Event::CarryAck, 120),
+    (Event::Tick, 60),
+    (Event::Heartbeat, 15),
+    (Event::Connect, 80),
+    (Event::Cut, 12),
+    (Event::Silence, 5),
+    (Event::Part, 4),
+    (Event::Crash, 6),
+    (Event::PowerCut, 5),
+    (Event::PowerSoon, 5),
+    (Event::Wipe, 1),
+    (Event::FullDisk, 4),
+    (Event::FailingDisk, 5),
+    (Event::SlowDisk, 3),
+    (Event::DiskLow, 3),
+    (Event::Rot, 2),
+    (Event::SetClock, 5),
+    (Event::BrokerForgets, 3),
+    (Event::AggregatorCrash, 10),
+    (Event::FarSideRefuses, 2),
+];
+const CALM_EVENTS: usize = 9;
 
 impl World {
-    pub fn new(seed: u64, mistake: Mistake) -> Self {
-        Self {
-            rng: Rng::with_seed(seed),
-            mistake,
+    pub fn new(seed: u64, mistake: Mistake, traced: bool) -> Result<Self, String> {
+        let mut rng = Rng::with_seed(seed);
+        let count = if rng.bool() { 1 } else { rng.usize(2..=8) };
+        let devices = (0..count).map(|i| Device::new(i, rng.fork(), mistake)).collect::<Result<_, _>>()?;
+        let mut odds = EVENTS.map(|(_, weight)| weight);
+        for weight in &mut odds[CALM_EVENTS..] {
+            *weight *= [0, 1, 1, 4][rng.usize(0..4)];
+        }
+        Ok(Self {
+            rng,
+            odds,
             healed: false,
             now: Mono(1),
-            counts: Counts::default(),
-            epoch: 1,
-            next_seq: [1; 4],
-            spool: BTreeMap::new(),
-            uplink: Uplink::new(options(mistake), 1),
-            fetches: VecDeque::new(),
-            line_up: false,
-            on_line: VecDeque::new(),
-            at_broker: Vec::new(),
-            acks: Vec::new(),
-            stored: BTreeSet::new(),
-            declared: BTreeSet::new(),
-            states: BTreeMap::new(),
-            intake: Intake::new(),
-            seen: BTreeSet::new(),
-            newest: BTreeMap::new(),
-            first_due: None,
-            first: None,
-            named: None,
-            published: 0,
-        }
+            pace_ms: 400,
+            pace_until: Mono(0),
+            devices,
+            cloud: Cloud::new(mistake),
+            longest_outage: Duration::ZERO,
+            trace: traced.then(VecDeque::new),
+        })
     }
 
-    pub fn records_delivered(&self) -> u64 {
-        self.stored.len() as u64
+    /// The last steps, where they were noted.
+    pub fn trace(&self) -> Vec<String> {
+        self.trace.iter().flatten().cloned().collect()
     }
 
     /// One thing happens.
-    pub fn step(&mut self) -> Result<(), String> {
-        self.now = self.now + Duration::from_millis(self.rng.u64(0..400));
-        match self.rng.u32(0..1000) {
-            0..200 => self.admit(),
-            200..230 => self.evict(),
-            230..245 => self.cut(),
-            245..340 if !self.line_up => self.connect(),
-            340..345 => self.crash_gateway(),
-            345..348 => self.wipe_spool(),
-            348..360 => self.crash_aggregator(),
-            360..540 => self.answer_fetch(),
-            540..720 => self.carry(),
-            720..860 => self.take_in(),
-            860..960 => self.carry_ack(),
-            _ => self.feed(Input::Tick),
-        }?;
-        self.name_first_if_due()
+    pub fn step(&mut self) -> Checked {
+        let pace_ms = if self.now < self.pace_until { self.pace_ms } else { 400 };
+        self.now = self.now + Duration::from_millis(self.rng.u64(0..pace_ms));
+        let at = self.rng.usize(0..self.devices.len());
+        let event = self.draw();
+        if self.trace.is_some() {
+            self.note(event, at);
+        }
+        if !self.devices[at].is_busy(self.now)
+            || matches!(event, Event::PowerCut | Event::TakeIn | Event::AggregatorCrash)
+        {
+            self.happen(event, at)?;
+        }
+        self.aftermath(at)
     }
 
-    /// No more faults: everything promised must arrive and be released.
-    pub fn heal(&mut self) -> Result<(), String> {
-        self.healed = true;
-        self.cut()?;
-        self.connect()?;
-        for _ in 0..20_000 {
-            self.now = self.now + Duration::from_millis(100);
-            self.answer_fetch()?;
-            self.carry()?;
-            self.take_in()?;
-            self.carry_ack()?;
-            self.name_first_if_due()?;
-            self.feed(Input::Tick)?;
-            if self.spool.is_empty() {
-                return self.check_complete();
+    fn draw(&mut self) -> Event {
+        let mut left = self.rng.u32(0..self.odds.iter().sum());
+        for ((event, _), odds) in EVENTS.iter().zip(self.odds) {
+            if left < odds {
+                return *event;
+            }
+            left -= odds;
+        }
+        Event::Tick
+    }
+
+    fn note(&mut self, event: Event, at: usize) {
+        let line =
+            format!("{:>12} ms  {event:?} {at}  before: {}", self.now.0 / 1000, self.devices[at].word());
+        if let Some(trace) = &mut self.trace {
+            trace.push_back(line);
+            if trace.len() > TRACE_STEPS {
+                trace.pop_front();
             }
         }
-        Err(format!("not delivered in a healed world: {:?}", self.spool))
     }
 
-    fn check_complete(&self) -> Result<(), String> {
-        for &lane in Lane::ALL {
-            if let Some(seq) = (1..self.next_seq[lane.index()]).find(|&seq| !self.is_settled(lane, seq)) {
-                return Err(format!("{lane} {seq} is released and nowhere"));
+    fn happen(&mut self, event: Event, at: usize) -> Checked {
+        let (now, device, cloud) = (self.now, &mut self.devices[at], &mut self.cloud);
+        match event {
+            Event::Admit => {
+                let lane = Lane::ALL[self.rng.usize(0..4)];
+                let most = if lane == Lane::Digest { 3 } else { 20 };
+                device.admit(now, lane, self.rng.u64(1..most));
             }
+            Event::Commit => return device.commit(now, cloud).map(drop),
+            Event::Fetch => return device.fetch(now, cloud),
+            Event::Carry => return self.carry(at),
+            Event::TakeIn => return self.take_in(),
+            Event::CarryAck => return self.carry_ack(at),
+            Event::Tick => return device.tick(now, cloud),
+            Event::Heartbeat => device.heartbeat(now),
+            Event::Connect => return self.connect(at),
+            Event::Cut => return device.cut(now, cloud),
+            Event::Silence if device.line.up => {
+                device.line.silent_since.get_or_insert(now);
+            }
+            Event::Silence => {}
+            Event::Part => return self.part(at),
+            Event::Crash => return device.crash(now, false),
+            Event::PowerCut => return device.crash(now, true),
+            Event::PowerSoon => device.shelf.disk().power_for = Some(self.rng.u32(0..6)),
+            Event::Wipe => return device.wipe(now),
+            Event::FullDisk => device.shelf.disk().full ^= true,
+            Event::FailingDisk => device.shelf.disk().failing_percent = self.rng.u32(0..3) * 25,
+            Event::SlowDisk => device.shelf.disk().sync_time = Duration::from_millis(self.rng.u64(0..20_000)),
+            Event::DiskLow => {
+                let low = self.rng.bool();
+                device.spool.iter_mut().for_each(|spool| spool.set_disk_low(low));
+            }
+            Event::Rot => device.rot(),
+            Event::SetClock => device.clock.step(now, &mut self.rng),
+            Event::BrokerForgets => {
+                let kept = self.rng.usize(0..=cloud.inbox.len());
+                cloud.inbox.drain(kept..);
+                device.line.acks.clear();
+            }
+            Event::AggregatorCrash => return cloud.crash(&self.devices),
+            Event::FarSideRefuses => return device.refuse_oldest(now, Lane::ALL[self.rng.usize(0..4)]),
         }
         Ok(())
     }
 
-    fn is_settled(&self, lane: Lane, seq: u64) -> bool {
-        let key = (self.epoch, lane, seq);
-        self.stored.contains(&key) || self.declared.contains(&key)
-    }
-
-    fn admit(&mut self) -> Result<(), String> {
-        let lane = Lane::ALL[self.rng.usize(0..4)];
-        let records = self.rng.u64(1..20);
-        self.seal(lane, records)
-    }
-
-    fn seal(&mut self, lane: Lane, records: u64) -> Result<(), String> {
-        let first = self.next_seq[lane.index()];
-        self.spool.insert((lane, first), (first + records - 1, false));
-        self.next_seq[lane.index()] = first + records;
-        self.tell_tail(lane)
-    }
-
-    fn tell_tail(&mut self, lane: Lane) -> Result<(), String> {
-        let next_seq = self.next_seq[lane.index()];
-        let oldest = self.spool.range((lane, 0)..=(lane, u64::MAX)).next().map_or(next_seq, |(key, _)| key.1);
-        self.feed(Input::Tail { lane, oldest, next_seq })
-    }
-
-    /// The oldest block of a lane becomes a gap; neighbouring gaps become one.
-    fn evict(&mut self) -> Result<(), String> {
-        let lane = Lane::ALL[self.rng.usize(0..4)];
-        let mut of_lane = self.spool.range_mut((lane, 0)..=(lane, u64::MAX));
-        let Some((_, block)) = of_lane.find(|(_, block)| !block.1) else { return Ok(()) };
-        block.1 = true;
-        let gaps: Vec<(u64, u64)> =
-            self.spool.iter().filter(|(k, b)| k.0 == lane && b.1).map(|(k, b)| (k.1, b.0)).collect();
-        for pair in gaps.windows(2).rev().filter(|pair| pair[0].1 + 1 == pair[1].0) {
-            let merged_last = self.spool.remove(&(lane, pair[1].0)).map(|b| b.0);
-            if let (Some(last), Some(block)) = (merged_last, self.spool.get_mut(&(lane, pair[0].0))) {
-                block.0 = last;
-            }
+    /// What follows of itself: the power is gone, the line is found dead, a digest is ready.
+    fn aftermath(&mut self, at: usize) -> Checked {
+        let (now, device) = (self.now, &mut self.devices[at]);
+        if device.is_dead() {
+            device.crash(now, true)?;
         }
-        Ok(())
-    }
-
-    fn cut(&mut self) -> Result<(), String> {
-        self.counts.cuts += u64::from(self.line_up);
-        self.line_up = false;
-        // What was written may arrive without its PUBACK, or not at all.
-        let arrives = self.rng.usize(0..=self.on_line.len());
-        self.at_broker.extend(self.on_line.drain(..arrives).map(|(_, offer)| offer));
-        self.on_line.clear();
-        self.first_due = None;
-        self.feed(Input::LineDown)
-    }
-
-    fn connect(&mut self) -> Result<(), String> {
-        self.line_up = true;
-        self.seen.clear();
-        self.newest.clear();
-        self.published = 0;
-        if self.rng.bool() {
-            self.first = None;
-            self.first_due = Some(self.now + Duration::from_millis(self.rng.u64(0..5000)));
-            self.feed(Input::ExpectFirst)?;
+        if device.spool.is_none() {
+            device.open(now)?;
         }
-        self.feed(Input::LineUp { receive_max: 20, packet_bytes_max: 1 << 20 })
+        if device.line.silent_since.is_some_and(|since| now.since(since) > HALF_OPEN) {
+            device.cut(now, &mut self.cloud)?;
+        }
+        device.name_first_if_due(now, &self.cloud)?;
+        device.look_at_the_books()
     }
 
-    /// The offline digest is ready: it is sealed and named. Later than 3 s others may have gone before.
-    fn name_first_if_due(&mut self) -> Result<(), String> {
-        if !self.line_up || self.first_due.is_none_or(|due| due > self.now) {
+    fn connect(&mut self, at: usize) -> Checked {
+        let device = &mut self.devices[at];
+        if device.line.up || device.line.parted_until > self.now {
             return Ok(());
         }
-        self.first_due = None;
-        let first = self.next_seq[Lane::Digest.index()];
-        let id = BlockId { lane: Lane::Digest, first, last: first };
-        self.seal(Lane::Digest, 1)?;
-        self.named = Some(id);
-        self.first = (self.published == 0).then_some(id);
-        self.feed(Input::First(id))
+        let small = !self.healed && self.rng.u32(0..20) == 0;
+        device.connect(self.now, &self.cloud, if small { 700 } else { 1 << 20 })
     }
 
-    fn crash_gateway(&mut self) -> Result<(), String> {
-        self.counts.crashes += 1;
-        self.line_up = false;
-        self.on_line.clear();
-        self.fetches.clear();
-        self.first_due = None;
-        self.first = None;
-        self.named = None;
-        self.uplink = Uplink::new(options(self.mistake), self.epoch);
-        Lane::ALL.iter().try_for_each(|&lane| self.tell_tail(lane))
-    }
-
-    fn wipe_spool(&mut self) -> Result<(), String> {
-        self.epoch += 1;
-        self.next_seq = [1; 4];
-        self.spool.clear();
-        self.crash_gateway()
-    }
-
-    fn crash_aggregator(&mut self) -> Result<(), String> {
-        self.counts.crashes += 1;
-        self.intake = Intake::new();
-        for (&(lane, epoch), state) in &self.states {
-            self.intake.restore(DEVICE, lane, epoch, state.clone());
+    /// No way through: mostly for seconds, sometimes for 5 minutes to 72 hours.
+    fn part(&mut self, at: usize) -> Checked {
+        let long = self.rng.u32(0..3) == 0;
+        let seconds = if long { 300 << self.rng.u32(0..10) } else { self.rng.u64(1..60) };
+        let outage = Duration::from_secs(seconds.min(72 * 3600));
+        let device = &mut self.devices[at];
+        device.line.parted_until = self.now + outage;
+        device.cut(self.now, &mut self.cloud)?;
+        if long && self.pace_until < self.now {
+            self.pace_ms = outage.as_millis() as u64 / 30;
+            self.pace_until = device.line.parted_until;
         }
+        self.longest_outage = self.longest_outage.max(outage);
         Ok(())
     }
 
-    fn answer_fetch(&mut self) -> Result<(), String> {
-        let Some((lane, from)) = self.fetches.pop_front() else { return Ok(()) };
-        let mut of_lane = self.spool.range((lane, 0)..=(lane, u64::MAX));
-        let found = of_lane.find(|(_, block)| block.0 >= from);
-        let block = found.map(|(&(lane, first), &(last, gap))| Block {
-            id: BlockId { lane, first, last },
-            payload: vec![u8::from(gap); 100 + (last - first) as usize],
-        });
-        self.feed(Input::Fetched { lane, block })
+    /// The broker takes one publish and answers; it may refuse it, lose it later, double it, or find it garbled.
+    fn carry(&mut self, at: usize) -> Checked {
+        let (now, line) = (self.now, &mut self.devices[at].line);
+        let arrives = line.passes() && line.wire.front().is_some_and(|m| m.0 <= now);
+        if let Some((_, message)) = arrives.then(|| line.wire.pop_front()).flatten() {
+            let fate = if self.healed { 99 } else { self.rng.u32(0..100) };
+            self.at_broker(at, message, fate);
+        }
+        self.devices[at].answer(now, &self.cloud)
     }
 
-    /// The broker takes one publish and answers; it may refuse it, lose it later, or double it.
-    fn carry(&mut self) -> Result<(), String> {
-        let Some((token, offer)) = self.on_line.pop_front() else { return Ok(()) };
-        let fate = if self.healed { 99 } else { self.rng.u32(0..100) };
+    fn at_broker(&mut self, at: usize, mut message: Message, fate: u32) {
+        let (now, inbox) = (self.now, &mut self.cloud.inbox);
+        let line = &mut self.devices[at].line;
+        let mut result = Ok(());
+        let mut ready = now + Duration::from_millis(self.rng.u64(0..500));
+        if (16..22).contains(&fate) {
+            // Held up somewhere, for as long as others are sent again and given up.
+            ready = now + Duration::from_secs(self.rng.u64(0..600));
+        }
         match fate {
-            0..2 => return self.feed(Input::PubAck { token, result: Err(0x97) }),
-            2..4 => return self.feed(Input::PubAck { token, result: Err(0x99) }),
-            4..8 => {}
-            8..12 => self.at_broker.extend([offer, offer]),
-            12..16 => self.at_broker.insert(self.rng.usize(0..=self.at_broker.len()), offer),
-            _ => self.at_broker.push(offer),
+            0 => result = Err(0x97),
+            1 => result = Err(0x99),
+            2 => result = Err(0x87),
+            3..6 => {}
+            6..9 => inbox.extend([(ready, at, message.clone()), (ready, at, message.clone())]),
+            9..13 => inbox.insert(self.rng.usize(0..=inbox.len()), (ready, at, message.clone())),
+            13..16 => {
+                garble(&mut message, &mut self.rng);
+                inbox.push((ready, at, message.clone()));
+            }
+            _ => inbox.push((ready, at, message.clone())),
         }
-        self.feed(Input::PubAck { token, result: Ok(()) })
+        if let Message::Block { token, .. } = message {
+            line.answers.push_back((ready, token, result));
+        }
     }
 
-    /// The aggregator takes what has queued up: one transaction, then one answer.
-    fn take_in(&mut self) -> Result<(), String> {
-        let count = self.rng.usize(0..=self.at_broker.len().min(6));
-        let offers: Vec<Offer> = self.at_broker.drain(..count).collect();
-        let crash = !self.healed && self.rng.u32(0..20) == 0;
-        if crash && self.mistake == Mistake::AckBeforeCommit {
-            let lanes = self.intake.committed(DEVICE, &offers);
-            self.acks.push(AckMessage { lanes });
-            return self.crash_aggregator();
-        }
-        for offer in &offers {
-            if let Verdict::Commit { unseen } = self.intake.offer(DEVICE, offer) {
-                let target = if offer.gap { &mut self.declared } else { &mut self.stored };
-                let seqs = unseen.into_iter().flat_map(|(first, last)| first..=last);
-                target.extend(seqs.map(|seq| (offer.epoch, offer.id.lane, seq)));
-            }
-        }
-        let lanes = self.intake.committed(DEVICE, &offers);
-        for ack in &lanes {
-            if let Some(state) = self.intake.state(DEVICE, ack.lane, ack.epoch) {
-                self.states.insert((ack.lane, ack.epoch), state.clone());
-            }
-        }
-        if crash {
-            return self.crash_aggregator();
-        }
-        if !lanes.is_empty() {
-            self.acks.push(AckMessage { lanes });
-        }
-        Ok(())
+    fn take_in(&mut self) -> Checked {
+        let count = self.rng.usize(0..=8);
+        let fate = match self.rng.u32(0..40) {
+            _ if self.healed => Fate::Works,
+            0 => Fate::CrashesBeforeTheCommit,
+            1 => Fate::CrashesAfterTheCommit,
+            2 => Fate::CannotCommit,
+            _ => Fate::Works,
+        };
+        self.cloud.take(self.now, count, fate, &mut self.devices)
     }
 
-    /// An acknowledgement arrives, out of order, twice, or never; also one that was made for an earlier spool.
-    fn carry_ack(&mut self) -> Result<(), String> {
-        if self.acks.is_empty() || !self.line_up {
+    /// An acknowledgement arrives, out of order, twice, garbled, or never.
+    fn carry_ack(&mut self, at: usize) -> Checked {
+        let device = &mut self.devices[at];
+        if device.line.acks.is_empty() || !device.line.passes() {
             return Ok(());
         }
         let fate = if self.healed { 99 } else { self.rng.u32(0..100) };
-        let at = if fate < 40 { self.rng.usize(0..self.acks.len()) } else { 0 };
-        let mut ack = if fate < 10 { self.acks[at].clone() } else { self.acks.remove(at) };
+        let acks = &mut device.line.acks;
+        let which = if fate < 40 { self.rng.usize(0..acks.len()) } else { 0 };
+        let (_, mut bytes) =
+            if fate < 10 { acks[which].clone() } else { acks.remove(which).unwrap_or_default() };
         if (10..20).contains(&fate) {
             return Ok(());
         }
-        let bytes = ack.encode();
-        ack = AckMessage::decode(&bytes).map_err(|e| format!("the acknowledgement does not read: {e}"))?;
-        if self.mistake == Mistake::IgnoreEpoch {
-            ack.lanes.iter_mut().for_each(|lane| lane.epoch = self.epoch);
+        if (20..22).contains(&fate) {
+            flip(&mut bytes, &mut self.rng);
         }
-        self.feed(Input::Ack(ack))
+        device.acknowledge(self.now, &self.cloud, &bytes)
     }
 
-    fn feed(&mut self, input: Input) -> Result<(), String> {
-        for output in self.uplink.step(self.now, input) {
-            self.obey(output)?;
+    /// No more faults: everything promised must arrive and be released, within an hour.
+    pub fn heal(&mut self) -> Checked {
+        self.healed = true;
+        for at in 0..self.devices.len() {
+            let device = &mut self.devices[at];
+            device.cut(self.now, &mut self.cloud)?;
+            device.line.parted_until = self.now;
+            let mut disk = device.shelf.disk();
+            (disk.full, disk.failing_percent, disk.power_for, disk.sync_time) =
+                (false, 0, None, Duration::ZERO);
         }
-        let (wire, unacked) = (self.uplink.on_wire(), self.uplink.unacked_bytes());
-        if wire > WINDOW || unacked > UNACKED_BYTES_MAX {
-            return Err(format!("{wire} blocks on the wire, {unacked} bytes unacknowledged"));
+        let by = self.now + HEALING;
+        while self.now < by {
+            self.now = self.now + Duration::from_millis(self.rng.u64(50..2000));
+            for at in 0..self.devices.len() {
+                self.live(at)?;
+            }
+            if self.cloud.inbox.is_empty() && self.devices.iter().all(Device::is_drained) {
+                return self.check_complete();
+            }
         }
-        if self.uplink.deadline().is_some_and(|at| at <= self.now) {
-            return Err("a deadline in the past would spin".into());
-        }
-        Ok(())
+        let waiting: Vec<String> =
+            self.devices.iter().filter(|d| !d.is_drained()).map(Device::word).collect();
+        Err(format!("not delivered in a healed world: {waiting:?}"))
     }
 
-    fn obey(&mut self, output: Output) -> Result<(), String> {
-        match output {
-            Output::Fetch { lane, from } => {
-                if self.fetches.iter().any(|f| f.0 == lane) {
-                    return Err(format!("two fetches of {lane} at once"));
-                }
-                self.fetches.push_back((lane, from));
-            }
-            Output::Publish { token, id, payload, historical } => {
-                self.check_order(id, historical)?;
-                let offer = Offer { epoch: self.epoch, id, gap: payload[0] == 1 };
-                self.on_line.push_back((token, offer));
-            }
-            Output::Release { lane, through, also } => return self.release(lane, through, &also),
-            Output::Refused { .. } => {}
-            Output::AckBeyondTail { ack } if self.mistake == Mistake::None => {
-                return Err(format!("an honest acknowledgement was not believed: {ack:?}"));
-            }
-            Output::AckBeyondTail { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// What is new in a session comes in order per stream, and the named block before everything.
-    fn check_order(&mut self, id: BlockId, historical: bool) -> Result<(), String> {
-        if !self.line_up {
-            return Err(format!("{id:?} published while the line is down"));
-        }
-        self.published += 1;
-        if let Some(first) = self.first.take() {
-            if id.lane != first.lane || id.first > first.first || id.last < first.last {
-                return Err(format!("{id:?} went before the named block {first:?}"));
-            }
-            self.counts.firsts_seen += 1;
-            self.seen.insert((id.lane, id.first));
+    /// A while of ordinary life.
+    fn live(&mut self, at: usize) -> Checked {
+        if self.devices[at].is_busy(self.now) {
             return Ok(());
         }
-        let by_right =
-            self.named.is_some_and(|n| n.lane == id.lane && id.first <= n.first && n.last <= id.last);
-        if self.seen.insert((id.lane, id.first)) && !by_right {
-            let newest = self.newest.entry((id.lane, historical)).or_default();
-            if id.first <= *newest {
-                return Err(format!("{id:?} after {newest} in one stream"));
-            }
-            *newest = id.first;
+        self.aftermath(at)?;
+        self.connect(at)?;
+        for event in [Event::Commit, Event::Tick] {
+            self.happen(event, at)?;
         }
-        Ok(())
+        for _ in 0..6 {
+            for event in [Event::Fetch, Event::Fetch, Event::Carry, Event::CarryAck] {
+                self.happen(event, at)?;
+            }
+        }
+        self.take_in()
     }
 
-    /// A block is deleted when it is covered whole, and only if the aggregator holds every record of it.
-    fn release(&mut self, lane: Lane, through: u64, also: &[(u64, u64)]) -> Result<(), String> {
-        let covered =
-            |first: u64, last: u64| last <= through || also.iter().any(|r| r.0 <= first && last <= r.1);
-        let of_lane = self.spool.range((lane, 0)..=(lane, u64::MAX));
-        let released: Vec<(u64, u64)> = of_lane
-            .map(|(key, block)| (key.1, block.0))
-            .filter(|&(first, last)| covered(first, last))
-            .collect();
-        for (first, last) in released {
-            if let Some(seq) = (first..=last).find(|&seq| !self.is_settled(lane, seq)) {
-                return Err(format!("{lane} {seq} released, and the aggregator does not hold it"));
-            }
-            self.spool.remove(&(lane, first));
-        }
-        Ok(())
+    fn check_complete(&self) -> Checked {
+        self.devices.iter().try_for_each(|device| device.check_complete(&self.cloud))?;
+        self.cloud.check(&self.devices)
     }
 }
 
-fn options(mistake: Mistake) -> UplinkOptions {
-    UplinkOptions {
-        ack: if mistake == Mistake::ReleaseAtPubAck { AckMode::Broker } else { AckMode::Aggregator },
-        window_blocks: WINDOW,
-        window_bytes: 1000,
-        unacked_bytes_max: UNACKED_BYTES_MAX,
-        ..UplinkOptions::default()
+fn garble(message: &mut Message, rng: &mut Rng) {
+    match message {
+        Message::Block { payload: bytes, .. } | Message::Heartbeat(bytes) => flip(bytes, rng),
     }
 }
+
+fn flip(bytes: &mut [u8], rng: &mut Rng) {
+    if !bytes.is_empty() {
+        bytes[rng.usize(0..bytes.len())] ^= 1 << rng.u32(0..8);
+    }
+}
+
+/// For how long nothing is noticed on a half-open line: one and a half keep-alives.
+const HALF_OPEN: Duration = Duration::from_secs(45);
+const HEALING: Duration = Duration::from_secs(3600);
+const TRACE_STEPS: usize = 40;

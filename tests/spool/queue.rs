@@ -182,6 +182,49 @@ fn a_block_refused_by_the_far_side_becomes_a_gap() {
     assert_balanced(&spool);
 }
 
+/// A commit was refused, the block was acknowledged meanwhile, and then the far side's refusal or a rotten bit made the spool
+/// try the commit again before it gave the block up: it was counted as acknowledged and as evicted.
+#[test]
+fn a_block_acknowledged_behind_a_refused_commit_is_not_given_up_as_well() {
+    for rotten in [false, true] {
+        let (mut spool, journal) = spool(Options::default());
+        spool.admit(readings(10));
+        spool.commit(stamp(1)).unwrap();
+        journal.disk().applies_failing = 1;
+        spool.admit(readings(5));
+        spool.commit(stamp(2)).unwrap_err();
+        spool.release(Lane::Raw, 10, &[]).unwrap();
+        if rotten {
+            journal
+                .disk()
+                .map
+                .iter_mut()
+                .filter(|(key, _)| key[0] == b'b')
+                .for_each(|(_, value)| value[30] ^= 1);
+            spool.fetch(Lane::Raw, 1, stamp(3)).unwrap();
+        } else {
+            spool.refuse(Lane::Raw, 1, stamp(3)).unwrap();
+        }
+        assert_balanced(&spool);
+        assert_eq!(spool.ledger()[Lane::Raw.index()].acknowledged, 10);
+    }
+}
+
+/// A part of the journal was damaged just when the last acknowledgement came: it was forgotten, and what it let go waited for
+/// the next start.
+#[test]
+fn an_acknowledgement_that_finds_the_journal_unreadable_is_taken_up_by_the_next_commit() {
+    let (mut spool, journal) = spool(Options::default());
+    spool.admit(readings(10));
+    spool.commit(stamp(1)).unwrap();
+    journal.disk().unopenable = true;
+    spool.release(Lane::Raw, 10, &[]).unwrap_err();
+    journal.disk().unopenable = false;
+    assert!(spool.is_dirty());
+    spool.commit(stamp(2)).unwrap();
+    assert_eq!((walk(&mut spool, Lane::Raw), spool.ledger()[Lane::Raw.index()].acknowledged), (vec![], 10));
+}
+
 #[test]
 fn a_record_larger_than_a_block_is_declared_and_does_not_stop_the_others() {
     let (mut spool, _) = spool(Options::default());
