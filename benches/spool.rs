@@ -98,7 +98,9 @@ fn sqlite(records: usize) {
         let commit = db.transaction().unwrap();
         {
             let mut insert = commit.prepare_cached("INSERT INTO q(v) VALUES(?)").unwrap();
-            chunk.iter().for_each(|value| drop(insert.execute([value]).unwrap()));
+            for value in chunk {
+                insert.execute([value]).unwrap();
+            }
         }
         commit.commit().unwrap();
     }

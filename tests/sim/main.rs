@@ -162,7 +162,7 @@ fn nothing_promised_is_lost_or_doubled_and_everything_arrives_once_the_world_hea
     println!("{sum:?}");
     // A world in which nothing happens proves nothing.
     let each = |n: u64| n / sum.lives;
-    assert!(each(sum.records) > 500 && each(sum.duplicates) > 5 && each(sum.cuts) > 5, "{sum:?}");
+    assert!(each(sum.records) > 500 && each(sum.duplicates) > 2 && each(sum.cuts) > 5, "{sum:?}");
     assert!(each(sum.crashes) > 2 && each(sum.aggregator_crashes) > 5 && each(sum.databases) > 5, "{sum:?}");
     assert!(each(sum.overtakes) > 20 && each(sum.writes_failed) > 5, "{sum:?}");
     assert!(sum.firsts > sum.lives && sum.epochs > sum.devices && sum.misread > sum.lives / 2, "{sum:?}");
@@ -207,7 +207,7 @@ caught! {
     forgetting_what_is_stored_is_caught: ForgetWhatIsStored by ["stored twice"],
     reusing_a_number_after_a_crash_is_caught: ReuseNumbers by ["are there after a crash"],
     promising_before_the_sync_is_caught: SkipTheSync by ["nothing was damaged", "are there after a crash"],
-    a_commit_that_is_there_in_part_is_caught: TearBatches by ["LaneLedger"],
+    a_commit_that_is_there_in_part_is_caught: TearBatches by ["LaneLedger", "is released and nowhere"],
     a_gap_that_is_not_declared_is_caught: DropGaps by ["is released and nowhere", "not delivered"],
     alarms_that_queue_up_are_caught: HoldAlarmsBack by ["while alarms"],
 }
