@@ -93,6 +93,8 @@ impl Health {
     pub const BLOCKS_REFUSED: Health = Health(1 << 6);
     /// Readings are dropped because the pipeline is full.
     pub const OVERLOAD: Health = Health(1 << 7);
+    /// The budget of the line is short: less than everything is sent.
+    pub const BUDGET_SHORT: Health = Health(1 << 8);
 
     /// Both.
     #[must_use]
@@ -111,7 +113,7 @@ impl Health {
     }
 }
 
-const NAMES: [(Health, &str); 8] = [
+const NAMES: [(Health, &str); 9] = [
     (Health::SPOOL_FAILING, "spool_failing"),
     (Health::SPOOL_FULL, "spool_full"),
     (Health::SPOOL_SALVAGED, "spool_salvaged"),
@@ -120,6 +122,7 @@ const NAMES: [(Health, &str); 8] = [
     (Health::CLOCK_UNSURE, "clock_unsure"),
     (Health::BLOCKS_REFUSED, "blocks_refused"),
     (Health::OVERLOAD, "overload"),
+    (Health::BUDGET_SHORT, "budget_short"),
 ];
 
 impl Heartbeat {
