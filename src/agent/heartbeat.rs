@@ -118,6 +118,7 @@ fn health(shared: &Shared, spool: &SpoolStatus, clock: ClockState) -> Health {
         (shared.model.get().out, Health::MODEL_OUT),
         (shared.sources.borrow().iter().any(|s| s.state.starts_with("failed")), Health::SENSOR_SILENT),
         (clock == ClockState::Unset, Health::CLOCK_UNSURE),
+        (shared.meter.borrow().is_short(), Health::BUDGET_SHORT),
         (metrics::READINGS_DROPPED.value() > 0, Health::OVERLOAD),
     ];
     trouble.into_iter().filter(|(is, _)| *is).fold(Health::default(), |all, (_, bit)| all.with(bit))

@@ -13,7 +13,7 @@ use super::assemble::Mark;
 use super::relay::Relay;
 use super::{AgentError, Shared};
 use crate::clock;
-use crate::link::{Command, LinkEvent, Publish, Qos};
+use crate::link::{Command, LinkEvent, Publish, Qos, cost};
 use crate::observe::{self, agent as events};
 use crate::spool::{StoreHandle, Tail};
 use crate::sync::uplink::{Block, Input, Output, Uplink};
@@ -63,7 +63,8 @@ pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> R
     let mut relay = Relay::new(ends.store.clone());
     let tail = ends.store.status().await?.tail;
     tell_tail(&shared, &mut uplink, &ends, &mut relay, tail).await?;
-    while let Some(heard) = hear(&ends, &uplink).await {
+    while let Some(heard) = hear(&shared, &ends, &uplink).await {
+        shared.meter.borrow_mut().save_if_due(false);
         let input = match heard {
             Heard::Tail(tail) => {
                 tell_tail(&shared, &mut uplink, &ends, &mut relay, tail).await?;
@@ -105,7 +106,7 @@ impl Lost {
     }
 }
 
-async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
+async fn hear(shared: &Shared, ends: &Ends, uplink: &Uplink) -> Option<Heard> {
     let line = async { ends.line.recv().await.ok().map(Heard::Line) };
     let tail = async { ends.tails.recv().await.ok().map(Heard::Tail) };
     let first = async {
@@ -116,7 +117,8 @@ async fn hear(ends: &Ends, uplink: &Uplink) -> Option<Heard> {
         }
     };
     let deadline = async {
-        match uplink.deadline() {
+        let look = shared.meter.borrow().look_every().map(|every| clock::mono() + every);
+        match uplink.deadline().into_iter().chain(look).min() {
             Some(at) => {
                 smol::Timer::after(at.since(clock::mono())).await;
                 Some(Heard::Deadline)
@@ -189,6 +191,11 @@ async fn carry_out(
     relay: &mut Relay,
     input: Input,
 ) -> Result<(), AgentError> {
+    let (allowance, news) = shared.meter.borrow_mut().look(clock::wall());
+    uplink.allow(allowance);
+    if let Some(notice) = news {
+        shared.store.admit(vec![notice]).await?;
+    }
     let mut todo = VecDeque::from(uplink.step(clock::mono(), input));
     while let Some(output) = todo.pop_front() {
         match output {
@@ -224,6 +231,8 @@ async fn publish(
     payload: Vec<u8>,
     historical: bool,
 ) -> Result<(), AgentError> {
+    let (topic, tls) = (&shared.up_topics[id.lane.index()], shared.options.link.tls.is_some());
+    shared.meter.borrow_mut().sent(clock::wall(), id.lane, cost::publish(topic, payload.len(), tls));
     let publish = Publish {
         token: Some(token),
         topic: shared.up_topics[id.lane.index()].clone(),

@@ -19,6 +19,7 @@ mod digests;
 mod heartbeat;
 mod intake;
 mod line;
+mod meter;
 mod page;
 mod relay;
 pub mod replay;
@@ -48,6 +49,7 @@ use crate::link::{self, Announcement, Command, Link, LinkOptions, Will};
 use crate::observe::{self, agent as events};
 use crate::sensor::{self, SourceError, SourceOptions};
 use crate::spool::{self, Damage, StoreError, StoreHandle};
+use crate::sync::budget::BudgetOptions;
 use crate::sync::uplink::{Uplink, UplinkOptions};
 use crate::wire::{Notice, Record};
 
@@ -64,6 +66,8 @@ pub struct AgentOptions {
     pub link: LinkOptions,
     /// The protocol.
     pub uplink: UplinkOptions,
+    /// What the line may carry.
+    pub budget: BudgetOptions,
     /// Time between heartbeats.
     pub heartbeat_every: Duration,
     /// Folder of the spool.
@@ -195,6 +199,7 @@ async fn seat(
     let drained = drain(&shared, &store).or(patience(DRAIN_PATIENCE)).await;
     stop_link(&commands, join).await;
     line.cancel().await;
+    shared.meter.borrow_mut().save_if_due(true);
     page.cancel().await;
     // The spool closes last: everything admitted is committed.
     let pending = store.status().await.map(|s| s.ledger.iter().map(|l| l.pending).sum()).unwrap_or(0);

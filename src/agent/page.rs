@@ -65,6 +65,7 @@ fn html(status: &Status) -> String {
         clock = Esc(&status.clock),
     );
     line(&mut out, status);
+    meter(&mut out, status);
     digest(&mut out, status);
     counts(&mut out, status);
     ledger(&mut out, status);
@@ -79,6 +80,18 @@ fn line(out: &mut String, status: &Status) {
     if let (false, Some(reason)) = (status.line.up, &status.line.reason) {
         let _ = write!(out, "<p>{}", Esc(reason));
     }
+}
+
+fn meter(out: &mut String, status: &Status) {
+    let Some(bytes) = status.meter.bytes_per_day else { return };
+    let class = if status.meter.fidelity == "raw" { "ok" } else { "bad" };
+    let _ = write!(
+        out,
+        "<p class={class}>{used} KiB of today's {budget} are used; the finest that is sent: {fidelity}",
+        used = status.meter.used_bytes >> 10,
+        budget = crate::config::bytes_text(bytes),
+        fidelity = Esc(&status.meter.fidelity),
+    );
 }
 
 fn digest(out: &mut String, status: &Status) {

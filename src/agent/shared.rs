@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::assemble::{AssembleOptions, Assembler};
+use super::meter::Meter;
 use super::status::{DigestBrief, LedgerRow, LineStatus, SourceBrief, SpoolBrief, Status};
 use super::{AgentError, AgentOptions};
 use crate::ask::Outage;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub blocks_refused: Cell<bool>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
+    /// What the line may carry today.
+    pub meter: RefCell<Meter>,
     /// Where boots stand in time, as far as that is known.
     pub boots: RefCell<Vec<ClockFix>>,
 }
@@ -93,6 +96,7 @@ impl Shared {
             blocks_refused: Cell::new(false),
             salvaged,
             boots: RefCell::default(),
+            meter: RefCell::new(Meter::open(&options.spool_dir, options.budget.clone())),
             options,
         })
     }
@@ -204,6 +208,7 @@ impl Shared {
                 downs: line.downs,
                 reason: line.reason.clone(),
             },
+            meter: self.meter.borrow().brief(),
             readings: metrics::READINGS.value(),
             malformed: metrics::MALFORMED.value(),
             windows: metrics::WINDOWS.value(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+pub use super::meter::MeterBrief;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Engine;
@@ -22,6 +23,8 @@ pub struct Status {
     pub clock: String,
     /// The line to the broker.
     pub line: LineStatus,
+    /// What the line carried today, and may.
+    pub meter: MeterBrief,
     /// Readings taken since the start.
     pub readings: u64,
     /// Inputs that could not be understood.
@@ -148,6 +151,7 @@ pub(super) mod tests {
             uptime_s: 5,
             clock: "free".into(),
             line: LineStatus::default(),
+            meter: MeterBrief::default(),
             readings: 1,
             malformed: 0,
             windows: 0,

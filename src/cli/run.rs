@@ -49,6 +49,7 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
             ..UplinkOptions::default()
         },
         link,
+        budget: config.budget.clone(),
         heartbeat_every: config.heartbeat_every,
         spool_dir: config.data_dir.join("spool"),
         spool: spool::Options {

@@ -12,6 +12,8 @@ use super::glob;
 use crate::digest::Lang;
 use crate::limits;
 use crate::reading::{Quantity, Unit};
+use crate::sync::budget::{self, BudgetOptions};
+use crate::wire::Lane;
 
 /// Everything an agent can be told. Paths are absolute or count from the working directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,8 @@ pub struct AgentConfig {
     pub payload: Payload,
     /// What is kept on disk.
     pub spool: SpoolConfig,
+    /// What the line may carry.
+    pub budget: BudgetOptions,
     /// Whether single readings are kept and sent.
     pub raw_keep: bool,
     /// Summaries.
@@ -170,6 +174,7 @@ impl AgentConfig {
             ack,
             payload,
             spool: spool(raw),
+            budget: budget(raw),
             raw_keep: raw.take_one("raw").flag("keep"),
             windows: windows(raw),
             digest,
@@ -233,6 +238,29 @@ fn spool(raw: &mut Raw) -> SpoolConfig {
         disk_free_bytes_min: entry.size("disk_free_min"),
         commit_interval: entry.time("commit_interval"),
     }
+}
+
+fn budget(raw: &mut Raw) -> BudgetOptions {
+    let entry = raw.take_one("uplink");
+    let mut options =
+        BudgetOptions { bytes_per_day: entry.opt_size("bytes_per_day"), ..BudgetOptions::default() };
+    for (lane, key) in
+        [(Lane::Raw, "share_raw"), (Lane::Metric, "share_metric"), (Lane::Digest, "share_digest")]
+    {
+        options.shares_percent[lane.index()] = u8::try_from(entry.integer(key)).unwrap_or(100);
+    }
+    if let Some(text) = entry.opt_text("raw_windows") {
+        match budget::parse_windows(&text) {
+            Some(windows) => options.raw_windows = windows,
+            None => raw.error(
+                &entry,
+                "raw_windows",
+                "no times of the day",
+                "write spans of UTC such as \"22:00-06:00\" or \"22:00-06:00, 12:00-13:00\"",
+            ),
+        }
+    }
+    options
 }
 
 fn windows(raw: &mut Raw) -> WindowsConfig {

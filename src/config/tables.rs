@@ -26,6 +26,12 @@ pub static AGENT: Schema = Schema {
             meaning: "What is kept on disk until it is acknowledged.",
             keys: SPOOL,
         },
+        Section {
+            name: "uplink",
+            shape: Shape::Table,
+            meaning: "What a metered line may carry; alarms always go, what waits is kept in the spool.",
+            keys: UPLINK,
+        },
         Section { name: "raw", shape: Shape::Table, meaning: "The lane of single readings.", keys: RAW },
         Section {
             name: "windows",
@@ -287,6 +293,26 @@ const SPOOL: &[Key] = &[
         Time { min_ms: 5, max_ms: 5 * S },
         "\"50 ms\"",
         "Records of so long share one durable commit; an alarm commits at once.",
+    ),
+];
+
+const PERCENT: super::kind::Kind = Integer { min: 0, max: 100 };
+
+const UPLINK: &[Key] = &[
+    Key::optional(
+        "bytes_per_day",
+        Size { min: 1 << 20, max: 1 << 40 },
+        "\"50 MiB\"",
+        "Most bytes per day of UTC, both directions and TLS together; when short, single readings wait, then summaries. When absent, no bound.",
+    ),
+    Key::new("share_raw", PERCENT, "100", "The most of it that single readings may take, in percent."),
+    Key::new("share_metric", PERCENT, "100", "The most of it that summaries may take, in percent."),
+    Key::new("share_digest", PERCENT, "100", "The most of it that digests may take, in percent."),
+    Key::optional(
+        "raw_windows",
+        Text { min: 11, max: 256 },
+        "\"22:00-06:00, 12:00-13:00\"",
+        "Times of the day in UTC when single readings may be sent; when absent, always.",
     ),
 ];
 

@@ -12,6 +12,7 @@
 //! socket unread once [`crate::limits::LINK_MESSAGES_MAX`] wait. Only a seat that takes nothing for half a keep-alive loses messages.
 
 mod connect;
+pub mod cost;
 mod dialect;
 mod explain;
 mod reason;

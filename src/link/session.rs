@@ -15,7 +15,7 @@ use smol::future::FutureExt as _;
 use super::dialect::{Arrival, Client, EventLoop, Heard, Lost, Receipt, Unsent, Welcome};
 use super::explain::Fault;
 use super::reason::{self, Refusal};
-use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, TlsFiles, connect, explain};
+use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, TlsFiles, connect, cost, explain};
 use crate::clock;
 use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::link::{CertificatesUnusable, LineUp};
@@ -291,6 +291,7 @@ impl<'a> Session<'a> {
         if !matches!(heard, Heard::Written(_) | Heard::Sent) {
             self.last_heard = clock::mono();
         }
+        self.count(&heard);
         match heard {
             Heard::Written(pkid) => self.announced(pkid),
             Heard::Welcome(welcome) => return self.connected(client, &welcome),
@@ -422,6 +423,7 @@ impl<'a> Session<'a> {
     fn hand_over(&mut self, client: &Client, publish: Publish) -> Result<(), End> {
         let (token, bytes) = (publish.token, publish.payload.len());
         let at_least_once = publish.qos == Qos::AtLeastOnce;
+        let cost = cost::publish(&publish.topic, bytes, self.options.tls.is_some());
         // rumqttc takes an oversized packet for the connection's failure.
         if bytes + publish.topic.len() + PACKET_OVERHEAD_BYTES > self.packet_bytes_max as usize {
             return self.refuse(token, reason::refusal(reason::PACKET_TOO_LARGE));
@@ -435,11 +437,27 @@ impl<'a> Session<'a> {
                 self.handed_qos1 += usize::from(at_least_once);
                 metrics::LINK_PUBLISHED.inc();
                 metrics::LINK_PUBLISHED_BYTES.add(bytes as u64);
+                let account =
+                    if token.is_some() { &metrics::LINK_BYTES_BLOCKS } else { &metrics::LINK_BYTES_OTHER };
+                account.add(cost);
                 Ok(())
             }
             Err(Unsent::Topic) => self.refuse(token, reason::refusal(reason::TOPIC_NAME_INVALID)),
             Err(Unsent::Broken(e)) => Err(End::Failed(Fault::line(format!("MQTT client gave up: {e}")))),
         }
+    }
+
+    /// Counts everything but publishes of our own, which are counted when they are handed over.
+    fn count(&self, heard: &Heard) {
+        let tls = self.options.tls.is_some();
+        metrics::LINK_BYTES_OTHER.add(match heard {
+            Heard::Welcome(_) => cost::handshake(tls),
+            Heard::Message(arrival) => cost::publish(&arrival.topic, arrival.payload.len(), tls),
+            Heard::Written(_) | Heard::Granted(_) => 0,
+            Heard::Answered { .. } | Heard::Malformed | Heard::Alive | Heard::Sent => {
+                cost::packet(cost::SHORT_PACKET_BYTES, tls)
+            }
+        });
     }
 
     fn refuse(&mut self, token: Option<u64>, refusal: Refusal) -> Result<(), End> {

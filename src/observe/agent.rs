@@ -193,6 +193,35 @@ impl Event for BootPlaced<'_> {
     }
 }
 
+/// The budget of the line allows less, or more again.
+pub struct FidelityChanged<'a> {
+    /// The day so far.
+    pub meter: &'a crate::agent::status::MeterBrief,
+}
+
+impl Event for FidelityChanged<'_> {
+    const NAME: &'static str = "fidelity_changed";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("fidelity", &self.meter.fidelity).put("used_bytes", self.meter.used_bytes);
+        fields.put("bytes_per_day", self.meter.bytes_per_day.unwrap_or(0));
+    }
+}
+
+/// The day's count of bytes could not be written; it is tried again.
+pub struct MeterNotKept<'a> {
+    /// Why.
+    pub reason: &'a dyn Display,
+}
+
+impl Event for MeterNotKept<'_> {
+    const NAME: &'static str = "meter_not_kept";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("reason", self.reason);
+    }
+}
+
 /// The book of boots could not be written; it is tried again.
 pub struct BootsNotKept<'a> {
     /// Why.

@@ -145,6 +145,16 @@ metrics! {
     Counter LINK_PUBLISHED = "outpost_link_published_total";
     /// Payload bytes published.
     Counter LINK_PUBLISHED_BYTES = "outpost_link_published_bytes_total";
+    /// Bytes on the line, TLS included, as reckoned by packet.
+    Counter LINK_BYTES_BLOCKS = "outpost_link_bytes_total" {"what=\"blocks\""};
+    /// Bytes on the line, TLS included, as reckoned by packet.
+    Counter LINK_BYTES_OTHER = "outpost_link_bytes_total" {"what=\"other\""};
+    /// Bytes that may be on the line per day of UTC; 0 is without bound.
+    Gauge UPLINK_BUDGET_BYTES = "outpost_uplink_budget_bytes";
+    /// Bytes on the line today.
+    Gauge UPLINK_USED_BYTES = "outpost_uplink_used_bytes";
+    /// What is sent: 0 everything, 1 no single readings, 2 only digests and alarms.
+    Gauge UPLINK_FIDELITY = "outpost_uplink_fidelity";
     /// Messages dropped because the seat is slower than the broker.
     Counter LINK_MESSAGES_DROPPED = "outpost_link_messages_dropped_total";
     /// Packets from the broker that could not be understood.

@@ -5,6 +5,7 @@
 //! commit. `tests/sim` lets both live through thousands of faults.
 
 pub mod backoff;
+pub mod budget;
 pub mod intake;
 pub mod ranges;
 pub mod uplink;

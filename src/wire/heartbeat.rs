@@ -95,6 +95,8 @@ impl Health {
     pub const OVERLOAD: Health = Health(1 << 7);
     /// New alarms are refused: their reserve of the spool is gone.
     pub const ALARMS_REFUSED: Health = Health(1 << 8);
+    /// The budget of the line is short: less than everything is sent.
+    pub const BUDGET_SHORT: Health = Health(1 << 9);
 
     /// Both.
     #[must_use]
@@ -113,7 +115,7 @@ impl Health {
     }
 }
 
-const NAMES: [(Health, &str); 9] = [
+const NAMES: [(Health, &str); 10] = [
     (Health::SPOOL_FAILING, "spool_failing"),
     (Health::SPOOL_FULL, "spool_full"),
     (Health::SPOOL_SALVAGED, "spool_salvaged"),
@@ -123,6 +125,7 @@ const NAMES: [(Health, &str); 9] = [
     (Health::BLOCKS_REFUSED, "blocks_refused"),
     (Health::OVERLOAD, "overload"),
     (Health::ALARMS_REFUSED, "alarms_refused"),
+    (Health::BUDGET_SHORT, "budget_short"),
 ];
 
 impl Heartbeat {

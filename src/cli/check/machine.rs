@@ -9,6 +9,7 @@ use super::Finding;
 use crate::clock;
 use crate::config::{AgentConfig, AggregatorConfig, LinesInput, SourceConfig, SourceKind, bytes_text};
 use crate::limits;
+use crate::sync::budget::BudgetOptions;
 use crate::time::ClockState;
 
 /// Everything that the gateway seat needs of its machine.
@@ -18,6 +19,7 @@ pub fn agent(config: &AgentConfig) -> Vec<Finding> {
         folder("data", &config.data_dir),
         disk(&config.data_dir, config.spool.bytes_max),
     ];
+    findings.extend(budget(&config.budget));
     if config.digest.enabled {
         findings.extend(model(config));
     }
@@ -35,6 +37,14 @@ pub fn aggregator(config: &AggregatorConfig) -> Vec<Finding> {
         disk(parent, limits::CHECK_STORE_FREE_BYTES),
         page("page", config.http.listen),
     ]
+}
+
+/// The budget of the line in words, if there is one.
+fn budget(options: &BudgetOptions) -> Option<Finding> {
+    let bytes = options.bytes_per_day.map(|n| format!("at most {} per day of UTC", bytes_text(n)));
+    let windows = (!options.raw_windows.is_empty()).then(|| "single readings only at set times".to_owned());
+    let said: Vec<String> = bytes.into_iter().chain(windows).collect();
+    (!said.is_empty()).then(|| Finding::ok("line", format!("{}; alarms always go", said.join(", "))))
 }
 
 fn look_at_clock(state: ClockState) -> Finding {

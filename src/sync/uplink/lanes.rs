@@ -12,6 +12,8 @@ use crate::wire::{BlockId, Lane, PerLane};
 pub(super) struct Lanes {
     lanes: PerLane<LaneUp>,
     next_token: u64,
+    /// Bytes that each lane may still send.
+    allowance: PerLane<u64>,
 }
 
 /// What a lane did with its turn.
@@ -41,7 +43,11 @@ impl IndexMut<Lane> for Lanes {
 impl Lanes {
     pub(super) fn new(options: &UplinkOptions) -> Self {
         let lane = |i: usize| LaneUp::new(Lane::ALL[i], options.ack_timeout);
-        Self { lanes: std::array::from_fn(lane), next_token: 1 }
+        Self { lanes: std::array::from_fn(lane), next_token: 1, allowance: [u64::MAX; Lane::ALL.len()] }
+    }
+
+    pub(super) fn allow(&mut self, allowance: PerLane<u64>) {
+        self.allowance = allowance;
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &LaneUp> {
@@ -102,11 +108,19 @@ impl Lanes {
             self[lane].ask(purpose, from, out);
             return Turn::Wait;
         };
+        let cost = (bytes + super::PACKET_OVERHEAD_BYTES) as u64;
+        if cost > self.allowance[lane.index()] {
+            // Its order is kept: this block goes before the others of its lane, once there is leave.
+            return Turn::Idle;
+        }
         if !self.has_room(lane, purpose, bytes, window, options) {
             return Turn::Wait;
         }
         let token = self.next_token;
         self.next_token += 1;
+        for left in &mut self.allowance {
+            *left = left.saturating_sub(cost);
+        }
         out.extend(self[lane].publish(purpose, token));
         Turn::Sent
     }

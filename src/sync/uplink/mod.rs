@@ -60,7 +60,7 @@ use crate::limits::{ACK_LANES_MAX, UPLINK_REFUSALS_MAX};
 use crate::sync::ranges::SEQ_MAX;
 use crate::time::Mono;
 use crate::wire::ack::AckMessage;
-use crate::wire::{BlockId, Lane};
+use crate::wire::{BlockId, Lane, PerLane};
 
 /// The gateway's seat of the protocol.
 #[derive(Debug, Clone)]
@@ -132,6 +132,12 @@ impl Uplink {
         self.expire(now);
         self.pump(now, &mut out);
         out
+    }
+
+    /// Bounds what each lane may send from the next step on, in bytes; see [`crate::sync::budget`]. A lane whose next block
+    /// does not fit is not its turn; the block stays where it is.
+    pub fn allow(&mut self, bytes: PerLane<u64>) {
+        self.lanes.allow(bytes);
     }
 
     /// When to call [`Uplink::step`] with [`Input::Tick`] if nothing else happens before.

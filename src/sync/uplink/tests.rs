@@ -347,3 +347,22 @@ fn an_answer_older_than_the_newest_commit_skips_nothing() {
     let next = uplink.step(Mono(1), Input::Fetched { lane: Lane::Raw, block: None });
     assert_eq!(next, [Output::Fetch { lane: Lane::Raw, from: 5 }]);
 }
+
+#[test]
+fn a_lane_without_leave_waits_in_its_order_and_holds_up_nobody() {
+    let mut rig = Rig::new(options());
+    rig.uplink.allow([u64::MAX, u64::MAX, u64::MAX, 0]);
+    rig.add(Lane::Raw, 1, 5, 100);
+    rig.add(Lane::Raw, 6, 9, 100);
+    rig.add(Lane::Metric, 1, 1, 100);
+    rig.add(Lane::Alarm, 1, 1, 100);
+    rig.up();
+    assert_eq!(rig.sent_firsts(), [(Lane::Alarm, 1), (Lane::Metric, 1)]);
+    // Leave for one block, what surrounds it on the line included.
+    rig.uplink.allow([u64::MAX, u64::MAX, u64::MAX, 700]);
+    rig.step(Input::Tick);
+    assert_eq!(rig.sent_firsts()[2..], [(Lane::Raw, 1)]);
+    rig.uplink.allow([u64::MAX; 4]);
+    rig.step(Input::Tick);
+    assert_eq!(rig.sent_firsts()[3..], [(Lane::Raw, 6)]);
+}
