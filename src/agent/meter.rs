@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::serial::replace_file;
 use crate::clock;
-use crate::config::bytes_text;
 use crate::observe::{self, agent as events, metrics};
 use crate::sync::budget::{Budget, BudgetOptions, Fidelity, Used};
 use crate::time::{Mono, Wall};
@@ -100,15 +99,19 @@ impl Meter {
 
     fn tell(&self, now: Wall) -> Record {
         let brief = self.brief();
-        observe::emit(&events::FidelityChanged { meter: &brief });
-        let budget = bytes_text(brief.bytes_per_day.unwrap_or(0));
+        observe::emit(&events::FidelityChanged {
+            fidelity: self.budget.fidelity().name(),
+            used_bytes: brief.used_bytes,
+            bytes_per_day: brief.bytes_per_day.unwrap_or(0),
+        });
+        let budget = brief.bytes_per_day.unwrap_or(0) >> 10;
         let used = brief.used_bytes >> 10;
         let what = match self.budget.fidelity() {
             Fidelity::Raw => "Sends everything again",
             Fidelity::Metrics => "Sends no single readings until there is slack or 00:00 UTC",
             Fidelity::Digests => "Sends only digests and alarms until there is slack or 00:00 UTC",
         };
-        let text = format!("{what}: {used} KiB of today's budget of {budget} are used. What waits is kept.");
+        let text = format!("{what}: {used} of today's {budget} KiB are used. What waits is kept.");
         Record::Notice(Notice { code: "uplink_fidelity".into(), text, at: now })
     }
 }

@@ -87,9 +87,9 @@ fn meter(out: &mut String, status: &Status) {
     let class = if status.meter.fidelity == "raw" { "ok" } else { "bad" };
     let _ = write!(
         out,
-        "<p class={class}>{used} KiB of today's {budget} are used; the finest that is sent: {fidelity}",
+        "<p class={class}>{used} of today's {budget} KiB are used; the finest that is sent: {fidelity}",
         used = status.meter.used_bytes >> 10,
-        budget = crate::config::bytes_text(bytes),
+        budget = bytes >> 10,
         fidelity = Esc(&status.meter.fidelity),
     );
 }

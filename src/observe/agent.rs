@@ -194,17 +194,21 @@ impl Event for BootPlaced<'_> {
 }
 
 /// The budget of the line allows less, or more again.
-pub struct FidelityChanged<'a> {
-    /// The day so far.
-    pub meter: &'a crate::agent::status::MeterBrief,
+pub struct FidelityChanged {
+    /// How finely the far side is told from now on.
+    pub fidelity: &'static str,
+    /// Bytes used today.
+    pub used_bytes: u64,
+    /// Bytes that a day may have.
+    pub bytes_per_day: u64,
 }
 
-impl Event for FidelityChanged<'_> {
+impl Event for FidelityChanged {
     const NAME: &'static str = "fidelity_changed";
     const LEVEL: Level = Level::Warn;
     fn fields(&self, fields: &mut Fields<'_>) {
-        fields.put("fidelity", &self.meter.fidelity).put("used_bytes", self.meter.used_bytes);
-        fields.put("bytes_per_day", self.meter.bytes_per_day.unwrap_or(0));
+        fields.put("fidelity", self.fidelity).put("used_bytes", self.used_bytes);
+        fields.put("bytes_per_day", self.bytes_per_day);
     }
 }
 

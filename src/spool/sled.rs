@@ -229,7 +229,9 @@ impl Shelf for SledShelf {
 /// Copies the database, unless there is a copy from a start that was cut short. Without one the salvage finds less.
 fn keep_spare(dir: &Path) {
     let (database, spare, part) = (dir.join("db"), dir.join(SPARE), dir.join("db.part"));
-    let there = database.is_file() && !spare.exists();
+    // A power cut may leave the name without the content.
+    let kept = std::fs::metadata(&spare).is_ok_and(|meta| meta.len() > 0);
+    let there = database.is_file() && !kept;
     if there && std::fs::copy(&database, &part).and_then(|_| std::fs::rename(&part, &spare)).is_err() {
         let _ = std::fs::remove_file(part);
     }

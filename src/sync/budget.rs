@@ -13,7 +13,8 @@
 //! let noon = Wall::from_secs(1_800_014_400);
 //! let mut budget = Budget::new(BudgetOptions { bytes_per_day: Some(1_000_000), ..BudgetOptions::default() });
 //! assert_eq!(budget.look(noon), Fidelity::Raw);
-//! budget.sent(noon, Some(Lane::Raw), 999_000);
+//! // At this pace the summaries alone need more than the day has.
+//! budget.sent(noon, Some(Lane::Metric), 400_000);
 //! assert_eq!(budget.look(noon), Fidelity::Metrics);
 //! assert_eq!(budget.allowance(noon)[Lane::Alarm.index()], u64::MAX);
 //! ```

@@ -124,7 +124,7 @@ fn a_farewell_is_explained_and_only_a_reason_to_stay_away_keeps_away() {
     }
 }
 
-/// rumqttc waits for the length of the properties, which a broker may leave out (section 3.14.2.2.1; mosquitto does), until
+/// rumqttc waits for the length of the properties, which a broker may leave out (section 3.14.2.2.1), until
 /// the connection closes: the reason is lost, that it was the broker who left is not.
 #[test]
 fn a_farewell_without_properties_is_at_least_known_for_the_brokers() {
