@@ -134,8 +134,10 @@ impl Budget {
     pub fn look(&mut self, now: Wall) -> Fidelity {
         self.turn_page(now);
         let slack = self.options.bytes_per_day.unwrap_or(0) * STEP_UP_SLACK_PERCENT / 100;
+        // Less than a thousandth of the day holds no block: whoever has no more waits, and it should be said.
+        let block = self.options.bytes_per_day.unwrap_or(0) / 1000;
         let roomy = |lane: Lane, fidelity: Fidelity| {
-            let needed = if fidelity < self.fidelity { slack } else { 0 };
+            let needed = if fidelity < self.fidelity { slack } else { block };
             self.left(lane, now) > needed
         };
         self.fidelity = match () {

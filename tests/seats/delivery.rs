@@ -9,7 +9,8 @@ use outpost::wire::Lane;
 use serde_json::Value;
 
 use super::eventually;
-use super::site::{Cable, DEVICE, Site, damage, lines_of, pending, promised, send};
+use super::seat::Seat;
+use super::site::{Cable, DEVICE, Site, admitted, damage, lines_of, pending, promised, send};
 
 #[test]
 fn what_the_agent_admitted_arrives_once_whatever_dies() {
@@ -158,4 +159,39 @@ fn a_damaged_spool_does_not_stop_the_agent() {
     assert_ne!(after.epoch, before.epoch);
     let values: Vec<u64> = site.delivered().iter().map(|r| r.value.unwrap() as u64).collect();
     assert_eq!(values, (901..=3000).chain(5001..=5500).collect::<Vec<_>>());
+}
+
+#[test]
+fn on_a_short_budget_readings_wait_while_digests_and_alarms_go() {
+    let site = Site::new();
+    let cable = Cable::lay(&site);
+    let mut aggregator = site.aggregator();
+    let mut agent = site.agent(cable.addr, "[uplink]\nbytes_per_day = \"1 MiB\"\nshare_raw = 1\n");
+    let mut lines = lines_of(&agent);
+    for n in 0..60 {
+        // A commit each, and with what surrounds a block on the line several times the share.
+        send(&mut lines, n * 100 + 1..=n * 100 + 100).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    eventually("all of it on disk", || (promised(&agent) == 6000).then_some(()));
+    let fidelity = || agent.json("/api/status").unwrap()["meter"]["fidelity"].as_str().unwrap().to_owned();
+    eventually("less than everything is sent", || (fidelity() != "raw").then_some(()));
+    eventually("alarms and digests delivered", || {
+        (admitted(&agent, "digest") > 0 && waiting(&agent, "digest") + waiting(&agent, "alarm") == 0)
+            .then_some(())
+    });
+    assert!(waiting(&agent, "raw") >= 500, "{} readings wait", waiting(&agent, "raw"));
+    assert!(agent.events().iter().any(|event| event["event"] == "fidelity_changed"));
+    assert!(agent.stop().success());
+
+    let mut agent = site.agent(cable.addr, "");
+    let books = site.settle(&mut agent, &mut aggregator);
+    assert_eq!(books.ledger[Lane::Raw.index()].evicted_total(), 0);
+    assert_eq!(site.delivered().len(), 6000);
+}
+
+fn waiting(agent: &Seat, lane: &str) -> u64 {
+    let status = agent.json("/api/status").unwrap();
+    let rows = status["ledger"].as_array().unwrap();
+    rows.iter().find(|row| row["lane"] == lane).unwrap()["pending"].as_u64().unwrap()
 }
