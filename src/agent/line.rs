@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
@@ -15,7 +16,7 @@ use super::{AgentError, Shared};
 use crate::clock;
 use crate::link::{Command, LinkEvent, Publish, Qos, cost};
 use crate::observe::{self, agent as events};
-use crate::spool::{StoreHandle, Tail};
+use crate::spool::{JournalError, StoreError, StoreHandle, StoredBlock, Tail};
 use crate::sync::uplink::{Block, Input, Output, Uplink};
 use crate::time::Stamp;
 use crate::wire::ack::AckMessage;
@@ -64,7 +65,10 @@ pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> R
     let tail = ends.store.status().await?.tail;
     tell_tail(&shared, &mut uplink, &ends, &mut relay, tail).await?;
     while let Some(heard) = hear(&shared, &ends, &uplink).await {
-        shared.meter.borrow_mut().save_if_due(false);
+        let save = shared.meter.borrow_mut().save_if_due(false);
+        if let Some(save) = save {
+            smol::unblock(save).await;
+        }
         let input = match heard {
             Heard::Tail(tail) => {
                 tell_tail(&shared, &mut uplink, &ends, &mut relay, tail).await?;
@@ -200,7 +204,7 @@ async fn carry_out(
     while let Some(output) = todo.pop_front() {
         match output {
             Output::Fetch { lane, from } => {
-                let stored = relay.fetch(lane, from).await?;
+                let stored = fetch(relay, lane, from).await?;
                 let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
                 todo.extend(uplink.step(clock::mono(), Input::Fetched { lane, block }));
             }
@@ -222,6 +226,21 @@ async fn carry_out(
     shared.blocks_refused.set(uplink.has_set_aside());
     Ok(())
 }
+
+/// Asks again for as long as the disk can't be read; a database that is damaged needs a new start, which salvages it.
+async fn fetch(relay: &mut Relay, lane: Lane, from: u64) -> Result<Option<StoredBlock>, StoreError> {
+    loop {
+        match relay.fetch(lane, from).await {
+            Err(StoreError::Journal(error)) if !matches!(error, JournalError::Damaged(_)) => {
+                observe::emit(&events::FetchFailed { lane, error: &error });
+                smol::Timer::after(FETCH_RETRY).await;
+            }
+            fetched => return fetched,
+        }
+    }
+}
+
+const FETCH_RETRY: Duration = Duration::from_secs(1);
 
 async fn publish(
     shared: &Shared,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::serial::replace_file;
 use crate::clock;
 use crate::observe::{self, agent as events, metrics};
+use crate::spool::replace_file;
 use crate::sync::budget::{Budget, BudgetOptions, Fidelity, Used};
 use crate::time::{Mono, Wall};
 use crate::wire::{Lane, Notice, PerLane, Record};
@@ -68,19 +68,22 @@ impl Meter {
         (!self.budget.options().is_unbounded()).then_some(LOOK_EVERY)
     }
 
-    /// Writes the count if it is due. Blocks for the medium's sync.
-    pub fn save_if_due(&mut self, due: bool) {
-        let (at, used) = self.written;
-        let unsaved = self.budget.options().bytes_per_day.is_some() && used != self.budget.used();
-        if unsaved && (due || clock::mono().since(at) >= WRITE_EVERY) {
-            self.written = (clock::mono(), self.budget.used());
-            let written = serde_json::to_vec(&self.budget.used())
-                .map_err(Into::into)
-                .and_then(|bytes| replace_file(&self.file, &bytes));
-            if let Err(reason) = written {
+    /// What writes the count, if that is due; it blocks for the medium's sync.
+    pub fn save_if_due(&mut self, due: bool) -> Option<impl FnOnce() + Send + 'static> {
+        let (at, written) = self.written;
+        let used = self.budget.used();
+        let unsaved = self.budget.options().bytes_per_day.is_some() && written != used;
+        if !unsaved || !(due || clock::mono().since(at) >= WRITE_EVERY) {
+            return None;
+        }
+        self.written = (clock::mono(), used);
+        let file = self.file.clone();
+        Some(move || {
+            let bytes = serde_json::to_vec(&used).map_err(Into::into);
+            if let Err(reason) = bytes.and_then(|bytes| replace_file(&file, &bytes)) {
                 observe::emit(&events::MeterNotKept { reason: &reason });
             }
-        }
+        })
     }
 
     /// For the page.

@@ -199,7 +199,10 @@ async fn seat(
     let drained = drain(&shared, &store).or(patience(DRAIN_PATIENCE)).await;
     stop_link(&commands, join).await;
     line.cancel().await;
-    shared.meter.borrow_mut().save_if_due(true);
+    let save = shared.meter.borrow_mut().save_if_due(true);
+    if let Some(save) = save {
+        smol::unblock(save).await;
+    }
     page.cancel().await;
     // The spool closes last: everything admitted is committed.
     let pending = store.status().await.map(|s| s.ledger.iter().map(|l| l.pending).sum()).unwrap_or(0);

@@ -8,8 +8,10 @@
 //! ```
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::spool::replace_file;
 
 /// The counter of one spool.
 pub(super) struct Serials {
@@ -33,16 +35,6 @@ impl Serials {
         self.last += 1;
         (self.last, replace_file(&self.file, &encode(self.epoch, self.last)))
     }
-}
-
-/// Puts `bytes` durably in the place of `file`: the old content or the new one, whatever happens. Blocks.
-pub(super) fn replace_file(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = file.with_extension("part");
-    let mut out = fs::File::create(&part)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&part, file)?;
-    file.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 fn encode(epoch: u64, last: u64) -> Vec<u8> {

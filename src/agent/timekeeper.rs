@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::boots::{self, BootBook};
-use super::serial::replace_file;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::observe::{self, agent as events};
+use crate::spool::replace_file;
 use crate::wire::Record;
 
 /// Runs until the store is gone.

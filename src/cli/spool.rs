@@ -28,7 +28,11 @@ pub fn main(args: &SpoolArgs, json: bool) -> Result<ExitCode, Failure> {
         SpoolAction::Fsck => {
             let report = if args.repair { spool::mend(&dir, clock::stamp()) } else { spool::fsck(&dir) };
             let report = report.map_err(failed)?;
-            print(&if json { format!("{}\n", fsck_json(&dir, &report)) } else { fsck_text(&dir, &report) })?;
+            print(&if json {
+                format!("{}\n", fsck_json(&dir, &report))
+            } else {
+                fsck_text(&dir, &report, args.repair)
+            })?;
             Ok(if report.whole { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
         }
         SpoolAction::Replay => {
@@ -156,7 +160,7 @@ fn block_json(block: &Listed) -> Value {
     })
 }
 
-fn fsck_text(dir: &Path, report: &FsckReport) -> String {
+fn fsck_text(dir: &Path, report: &FsckReport, repaired: bool) -> String {
     let epoch = report.epoch.map_or("no books".to_owned(), |epoch| format!("epoch {}", epoch_text(epoch)));
     let mut out = format!("{}, {epoch}, {} databases\n", dir.display(), report.databases);
     for (lane, found) in Lane::ALL.iter().zip(&report.lanes) {
@@ -178,6 +182,9 @@ fn fsck_text(dir: &Path, report: &FsckReport) -> String {
     out.push_str(match (report.whole, report.problems.is_empty()) {
         (true, true) => "Nothing is wrong.\n",
         (true, false) => "Mended.\n",
+        (false, _) if repaired => {
+            "Not all of it could be mended: keep a copy of the folder, and please report this.\n"
+        }
         (false, _) => "Mend it with --repair, or start the agent, which does the same.\n",
     });
     out

@@ -268,7 +268,7 @@ const SPOOL: &[Key] = &[
         "bytes_max",
         Size { min: 4 << 20, max: 64 << 30 },
         "\"256 MiB\"",
-        "Most bytes kept; beyond, records are given up, lowest lane first and each in a declared gap. The files on disk may grow to three times this.",
+        "Most bytes kept; beyond, records are given up, lowest lane first and each in a declared gap. The files on disk take two to four times as much.",
     ),
     Key::new(
         "raw_when_full",

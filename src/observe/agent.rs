@@ -212,6 +212,22 @@ impl Event for FidelityChanged {
     }
 }
 
+/// A block could not be read from the spool; it is asked for again.
+pub struct FetchFailed<'a> {
+    /// Its lane.
+    pub lane: Lane,
+    /// Why, with the next step.
+    pub error: &'a dyn Display,
+}
+
+impl Event for FetchFailed<'_> {
+    const NAME: &'static str = "fetch_failed";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("lane", self.lane.name()).put("error", self.error);
+    }
+}
+
 /// The day's count of bytes could not be written; it is tried again.
 pub struct MeterNotKept<'a> {
     /// Why.

@@ -8,7 +8,7 @@
 //! too much of it. `outpost spool replay` takes them in again.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use crate::limits;
 use crate::wire::epoch_text;
 
 use super::queue::StoredBlock;
+use super::replace::replace_file;
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +47,10 @@ pub(super) fn bury(dir: &Path, epoch: u64, block: &StoredBlock, code: u8) -> io:
     fs::create_dir_all(&dead)?;
     make_room(dir, block.bytes.len() as u64);
     let id = block.id;
-    let name = format!("{}-{}-{}-{}.{code:02x}", id.lane.name(), epoch_text(epoch), id.first, id.last);
-    let (part, path) = (dead.join(format!("{name}.part")), dead.join(format!("{name}.{EXTENSION}")));
-    let mut file = File::create(&part)?;
-    file.write_all(&block.bytes)?;
-    file.sync_all()?;
-    fs::rename(&part, &path)?;
-    File::open(&dead)?.sync_all()?;
+    let (lane, epoch) = (id.lane.name(), epoch_text(epoch));
+    let path = dead.join(format!("{lane}-{epoch}-{}-{}.{code:02x}.{EXTENSION}", id.first, id.last));
+    replace_file(&path, &block.bytes)?;
+    // The folder may be new.
     File::open(dir)?.sync_all()?;
     Ok(path)
 }

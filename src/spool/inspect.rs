@@ -157,5 +157,5 @@ fn open(dir: &Path) -> Result<DiskSpool, InspectError> {
     if !dir.join(LIVE).is_dir() {
         return Err(InspectError::Missing(dir.to_owned()));
     }
-    Ok(open_live(dir, Options::default())?)
+    Ok(open_live(dir, Options::offline())?)
 }

@@ -23,9 +23,11 @@
 //! | `store` | the thread and its handle |
 //! | `dead` | blocks that the far side refuses for good |
 //! | `inspect`, `fsck`, `replay` | looking into a spool that no agent holds, mending it, filling it again |
+//! | `replace` | small files, whole or not at all |
 //! | `reserve` | space to write in when the disk is full |
 //!
-//! Memory does not grow with the backlog: per lane there are counters and the records not yet committed.
+//! Memory does not grow with the backlog: per lane there are counters and the records not yet committed, and per database
+//! a few ranges of numbers.
 
 mod dead;
 mod entry;
@@ -36,6 +38,7 @@ mod journal;
 mod meta;
 mod open;
 mod queue;
+mod replace;
 mod replay;
 mod reserve;
 mod room;
@@ -55,6 +58,7 @@ pub use self::journal::{Journal, JournalError, MemDisk, MemJournal, Op, Order};
 pub use self::meta::LaneLedger;
 pub use self::open::{Damage, DiskSpool, OpenError, OpenReport, open_dir, open_whole};
 pub use self::queue::{Committed, Spool, StoredBlock};
+pub use self::replace::replace_file;
 pub use self::replay::{ReplayError, replay};
 pub use self::segments::{Segments, Sizes};
 pub use self::shelf::{MemShelf, Promised, Shelf};
@@ -70,7 +74,7 @@ use crate::wire::PerLane;
 /// How a spool behaves. The defaults fit a gateway with 1 GiB of flash to spare.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Most bytes of blocks and gaps together. The databases take up to about 2.5 times as much on the disk.
+    /// Most bytes of blocks and gaps together. The databases take two to four times as much on the disk.
     pub bytes_max: u64,
     /// Percent of `bytes_max` that a lane keeps whatever the others need, by lane; at most 100 together.
     pub reserved_percent: PerLane<u8>,
@@ -82,6 +86,14 @@ pub struct Options {
     pub commit_interval: Duration,
     /// Free bytes on the file system below which the spool stops growing and gives up its oldest instead.
     pub disk_free_bytes_min: u64,
+}
+
+impl Options {
+    /// For whoever looks into a spool or mends it without its agent: gives nothing up for room. Bounds are the agent's,
+    /// which may be wider than the defaults.
+    pub(crate) fn offline() -> Self {
+        Self { bytes_max: u64::MAX, ..Self::default() }
+    }
 }
 
 impl Default for Options {

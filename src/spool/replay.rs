@@ -39,6 +39,9 @@ pub enum ReplayError {
         /// What is wrong.
         why: String,
     },
+    /// The operator's: another path.
+    #[error("there is no folder {0}: name the one that `spool` in the agent's data_dir is, or create it")]
+    Missing(PathBuf),
     /// The spool can't be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -51,10 +54,13 @@ pub enum ReplayError {
 ///
 /// Every file is read to its end before the first record is admitted.
 pub fn replay(dir: &Path, files: &[PathBuf], stamp: Stamp) -> Result<u64, ReplayError> {
+    if !dir.is_dir() {
+        return Err(ReplayError::Missing(dir.to_owned()));
+    }
     for path in files {
         each_block(path, &mut |_| Ok(()))?;
     }
-    let (mut spool, _) = open_dir(dir, Options::default(), stamp)?;
+    let (mut spool, _) = open_dir(dir, Options::offline(), stamp)?;
     let mut records = 0;
     for path in files {
         each_block(path, &mut |block| {

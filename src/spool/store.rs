@@ -25,7 +25,7 @@ use super::journal::JournalError;
 use super::meta::LaneLedger;
 use super::open::{DiskSpool, OpenError, OpenReport, open_dir};
 use super::queue::StoredBlock;
-use super::reserve::Reserve;
+use super::reserve::{Reserve, free_bytes};
 
 /// The other end of the thread `store`. Cloning is cheap; when the last clone goes, the thread commits and ends.
 #[derive(Clone)]
@@ -446,8 +446,7 @@ impl Store {
             return;
         }
         self.disk_checked = Some(now);
-        let Ok(fs) = rustix::fs::statvfs(&self.dir) else { return };
-        let free_bytes = fs.f_bavail.saturating_mul(fs.f_frsize);
+        let Some(free_bytes) = free_bytes(&self.dir) else { return };
         let low = free_bytes < self.options.disk_free_bytes_min;
         if low != self.disk_low {
             self.disk_low = low;

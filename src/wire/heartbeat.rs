@@ -81,7 +81,7 @@ impl Health {
     pub const SPOOL_FAILING: Health = Health(1);
     /// The spool gives up records because it is full.
     pub const SPOOL_FULL: Health = Health(1 << 1);
-    /// The spool was damaged and salvaged since the start.
+    /// The spool was damaged and salvaged since the start, or has lost records to its medium in this epoch.
     pub const SPOOL_SALVAGED: Health = Health(1 << 2);
     /// The language model does not work; the template words the digests.
     pub const MODEL_OUT: Health = Health(1 << 3);
@@ -93,7 +93,7 @@ impl Health {
     pub const BLOCKS_REFUSED: Health = Health(1 << 6);
     /// Readings are dropped because the pipeline is full.
     pub const OVERLOAD: Health = Health(1 << 7);
-    /// New alarms are refused: their reserve of the spool is gone.
+    /// New alarms were refused in this epoch: their reserve of the spool was gone.
     pub const ALARMS_REFUSED: Health = Health(1 << 8);
     /// The budget of the line is short: less than everything is sent.
     pub const BUDGET_SHORT: Health = Health(1 << 9);

@@ -89,6 +89,9 @@ fn what_is_exported_as_blocks_comes_in_again_under_new_numbers() {
     assert_eq!(export_blocks(from.path(), &mut out).unwrap(), 120 * 6001);
     fs::write(&file, &out).unwrap();
     let dir = to.path().join("spool");
+    let nowhere = replay(&dir, std::slice::from_ref(&file), stamp(300)).unwrap_err().to_string();
+    assert!(nowhere.contains("there is no folder"), "{nowhere}");
+    fs::create_dir(&dir).unwrap();
     assert_eq!(replay(&dir, std::slice::from_ref(&file), stamp(300)).unwrap(), 120 * 6001);
     let (mut spool, _) = open_dir(&dir, Options::default(), stamp(300)).unwrap();
     assert_eq!(records(&walk(&mut spool, Lane::Raw)), kept);

@@ -135,7 +135,7 @@ pub enum Output {
         /// Ranges beyond it, newly acknowledged.
         also: Vec<(u64, u64)>,
     },
-    /// The broker refused a block. It stays in the spool.
+    /// The broker refused a block. It stays in the spool, unless it is `poison`.
     Refused {
         /// The block.
         id: BlockId,
