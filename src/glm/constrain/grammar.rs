@@ -14,7 +14,8 @@ pub struct Grammar {
     pub(super) nodes: Vec<Node>,
     /// Where each rule begins; the first is the root.
     pub(super) rules: Vec<NodeId>,
-    /// Of each place: how many rules within rules it takes at least from there to the end of its rule.
+    /// Of each place: how many rules within rules it takes at least from there to the end of its rule; `u32::MAX`: no text
+    /// gets there.
     pub(super) need: Vec<u32>,
 }
 
@@ -132,6 +133,8 @@ impl Grammar {
                 let of = |at: NodeId| need[at as usize];
                 let new = match node {
                     Node::Return => 0,
+                    // No byte leads on from here; patterns can say so: `[a&&b]`.
+                    Node::Bytes { ranges, .. } if ranges.is_empty() => u32::MAX,
                     Node::Bytes { next, .. } => of(*next),
                     Node::Split(options) => {
                         options.iter().map(|&option| of(option)).min().unwrap_or(u32::MAX)
