@@ -191,6 +191,21 @@ fn no_answer_is_ever_stuck_however_it_nests() {
     }
 }
 
+/// A class of no character, written as an intersection or as the negation of everything, is never on the way.
+#[test]
+fn what_no_character_satisfies_is_never_begun() {
+    let trie = trie();
+    for pattern in ["ab|b[a&&c]", "a(b[^\\s\\S])?", "(a[b&&c])*ab", "a[b[^b]]|b[^\\x00-\\x{10FFFF}]a"] {
+        let grammar = Grammar::regex(pattern).unwrap();
+        let guide = Guide::new(grammar, Arc::clone(&trie));
+        for seed in 0..50 {
+            let text = written(&guide, &trie, seed);
+            assert!(text.starts_with(b"a"), "{pattern} {}", String::from_utf8_lossy(&text));
+        }
+    }
+    assert!(matches!(Grammar::regex("a[b&&c]"), Err(BadGrammar::Endless(_))));
+}
+
 #[test]
 fn what_was_forgotten_is_found_again() {
     let trie = trie();
