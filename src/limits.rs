@@ -134,6 +134,16 @@ pub const OWN_TIME_S_MAX: u64 = 2 * 3600;
 pub const UPLINK_REFUSED_MAX: usize = 16;
 /// Times that a refused block is offered again within one session.
 pub const UPLINK_REFUSALS_MAX: u32 = 5;
+/// How long blocks may take that are on the wire already when another one goes, beyond the way to the broker and back.
+pub const UPLINK_QUEUE_MS: u64 = 400;
+/// Bytes without PUBACK behind which another block may go before the line has shown what it carries: two blocks.
+pub const UPLINK_WINDOW_BYTES_START: usize = 64 * 1024;
+/// Fewer bytes say nothing about the rate of a line.
+pub const UPLINK_PACE_BYTES_MIN: u64 = 16 * 1024;
+/// Bytes without PUBACK, whatever the line carries: enough for 14 Mbit/s over a satellite.
+pub const UPLINK_WINDOW_BYTES_MAX: usize = 1024 * 1024;
+/// The rate of the line is the best of this time and of as much before it.
+pub const UPLINK_PACE_PERIOD_MS: u64 = 10_000;
 /// Separate ranges per lane that one session follows as acknowledged out of order or set aside.
 pub const UPLINK_RANGES_MAX: usize = 1024;
 /// Devices that one aggregator follows.
@@ -378,6 +388,8 @@ pub const SPOOL_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 pub const SPOOL_DAMAGED_KEPT: usize = 1;
 
 const _: () = assert!(SPOOL_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
+const _: () = assert!(SPOOL_BLOCK_BYTES_MAX < UPLINK_WINDOW_BYTES_START * 7 / 8);
+const _: () = assert!(UPLINK_PACE_BYTES_MIN < SPOOL_BLOCK_BYTES_MAX as u64);
 const _: () = assert!(18 * (SPOOL_BLOCK_BYTES_MAX + 64) < SPOOL_SEGMENT_BYTES / 4 - 64);
 const _: () = assert!(SPOOL_OPEN_RECORDS < SPOOL_OPEN_RECORDS_MAX);
 const _: () = assert!(SPOOL_RESERVE_BYTES > (SPOOL_SEGMENT_BYTES + 2 * SPOOL_MOVE_BYTES) as u64);
@@ -395,9 +407,6 @@ pub const LINK_QUEUE_MAX: usize = 64;
 pub const LINK_CHANNEL_MAX: usize = 256;
 /// Most messages at QoS 1 that the broker may send ahead of our acknowledgements.
 pub const LINK_RECEIVE_MAX: u16 = 64;
-/// Bytes that the kernel holds for the line at most. It bounds how long a ping waits behind blocks on a thin line (33 s
-/// at 64 kbit/s), and with it the throughput of a long one (3.5 Mbit/s at a round trip of 600 ms).
-pub const LINK_SEND_BUFFER_BYTES: u32 = 256 * 1024;
 
 const _: () = assert!(LINK_MESSAGES_MAX >= LINK_RECEIVE_MAX as usize);
 

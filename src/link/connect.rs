@@ -8,7 +8,7 @@ use rumqttc::{NetworkOptions, QoS, TlsConfiguration, Transport, v5};
 
 use super::dialect::{Client, EventLoop};
 use super::{LinkOptions, Protocol};
-use crate::limits::{LINK_MESSAGES_MAX, LINK_RECEIVE_MAX, LINK_SEND_BUFFER_BYTES};
+use crate::limits::{LINK_MESSAGES_MAX, LINK_RECEIVE_MAX};
 
 /// Reads the TLS files and makes client and event loop; connects nothing yet. The error is in plain words.
 pub(super) fn client(o: &LinkOptions) -> Result<(Client, EventLoop), String> {
@@ -77,7 +77,6 @@ fn keep_alive(o: &LinkOptions) -> Duration {
 fn network() -> NetworkOptions {
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    network.set_tcp_send_buffer_size(LINK_SEND_BUFFER_BYTES);
     network.set_connection_timeout(CONNECT_TIMEOUT_S);
     network
 }

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::pace::Departure;
 use super::{Block, Output};
 use crate::limits::{UPLINK_RANGES_MAX, UPLINK_REFUSED_MAX};
 use crate::sync::ranges::RangeSet;
@@ -93,6 +94,7 @@ struct Flight {
     attempts: u32,
     /// When the PUBACK came; `None` while on the wire.
     on_broker: Option<Mono>,
+    departure: Departure,
 }
 
 impl LaneUp {
@@ -194,11 +196,12 @@ impl LaneUp {
         self.find(token).is_some()
     }
 
-    /// The broker has it.
-    pub(super) fn on_broker(&mut self, now: Mono, token: u64) -> Option<BlockId> {
+    /// The broker has it: which block, how it left, and its bytes.
+    pub(super) fn on_broker(&mut self, now: Mono, token: u64) -> Option<(BlockId, Departure, usize)> {
         let at = self.find(token)?;
-        self.flights[at].on_broker = Some(now);
-        Some(self.flights[at].id)
+        let flight = &mut self.flights[at];
+        flight.on_broker = Some(now);
+        Some((flight.id, flight.departure, flight.bytes))
     }
 
     /// The broker refused it. Returns the block and whether it is set aside.
@@ -413,7 +416,7 @@ impl LaneUp {
         }
     }
 
-    pub(super) fn publish(&mut self, purpose: Purpose, token: u64) -> Option<Output> {
+    pub(super) fn publish(&mut self, purpose: Purpose, token: u64, departure: Departure) -> Option<Output> {
         let (block, attempts) = match purpose {
             Purpose::Backfill => (self.backfill.ready.take()?, 0),
             Purpose::Live => (self.live.ready.take()?, 0),
@@ -430,7 +433,7 @@ impl LaneUp {
             return None;
         }
         self.aloft.insert(id.first, id.last);
-        self.flights.push_back(Flight { token, id, bytes, attempts, on_broker: None });
+        self.flights.push_back(Flight { token, id, bytes, attempts, on_broker: None, departure });
         let historical = id.first < self.boundary;
         Some(Output::Publish { token, id, payload: block.payload, historical })
     }

@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::lane::{LaneUp, Purpose};
+use super::pace::Pace;
 use super::{Output, UplinkOptions};
 use crate::time::Mono;
 use crate::wire::{BlockId, Lane, PerLane};
@@ -14,6 +15,16 @@ pub(super) struct Lanes {
     next_token: u64,
     /// Bytes that each lane may still send.
     allowance: PerLane<u64>,
+    pace: Pace,
+}
+
+/// What a turn goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room<'a> {
+    pub(super) now: Mono,
+    /// Blocks without PUBACK, at most.
+    pub(super) window_blocks: usize,
+    pub(super) options: &'a UplinkOptions,
 }
 
 /// What a lane did with its turn.
@@ -43,7 +54,12 @@ impl IndexMut<Lane> for Lanes {
 impl Lanes {
     pub(super) fn new(options: &UplinkOptions) -> Self {
         let lane = |i: usize| LaneUp::new(Lane::ALL[i], options.ack_timeout);
-        Self { lanes: std::array::from_fn(lane), next_token: 1, allowance: [u64::MAX; Lane::ALL.len()] }
+        Self {
+            lanes: std::array::from_fn(lane),
+            next_token: 1,
+            allowance: [u64::MAX; Lane::ALL.len()],
+            pace: Pace::new(Mono(0)),
+        }
     }
 
     pub(super) fn allow(&mut self, allowance: PerLane<u64>) {
@@ -58,40 +74,41 @@ impl Lanes {
         self.lanes.iter_mut()
     }
 
+    /// A line came up: what another one carried says nothing.
+    pub(super) fn line_up(&mut self, now: Mono) {
+        self.pace = Pace::new(now);
+        self.lanes.iter_mut().for_each(LaneUp::line_up);
+    }
+
+    /// The broker has the block of a token; `None` for a token of an earlier session, or one that was given up.
+    pub(super) fn on_broker(&mut self, now: Mono, token: u64) -> Option<BlockId> {
+        let lane = self.lanes.iter_mut().find(|lane| lane.has_on_wire(token))?;
+        let (id, departure, bytes) = lane.on_broker(now, token)?;
+        self.pace.arrive(now, departure, bytes);
+        Some(id)
+    }
+
     /// One lane's turn: a due retry, else the stream whose turn it is.
-    pub(super) fn turn(
-        &mut self,
-        lane: Lane,
-        now: Mono,
-        window: usize,
-        options: &UplinkOptions,
-        out: &mut Vec<Output>,
-    ) -> Turn {
-        match self[lane].next(now, options.backfill_share_percent) {
-            Some((purpose, from)) => self.send(lane, purpose, from, window, options, out),
+    pub(super) fn turn(&mut self, lane: Lane, room: Room<'_>, out: &mut Vec<Output>) -> Turn {
+        match self[lane].next(room.now, room.options.backfill_share_percent) {
+            Some((purpose, from)) => self.send(lane, purpose, from, room, out),
             None => Turn::Idle,
         }
     }
 
     /// The first block's turn.
-    pub(super) fn turn_first(
-        &mut self,
-        id: BlockId,
-        window: usize,
-        options: &UplinkOptions,
-        out: &mut Vec<Output>,
-    ) -> Turn {
+    pub(super) fn turn_first(&mut self, id: BlockId, room: Room<'_>, out: &mut Vec<Output>) -> Turn {
         if self[id.lane].is_acknowledged(id) {
             return Turn::Idle;
         }
         if self[id.lane].holds_other(id) {
             // A retry that was fetched before the first block was named holds the slot.
-            match self.send(id.lane, Purpose::Retry, 0, window, options, out) {
+            match self.send(id.lane, Purpose::Retry, 0, room, out) {
                 Turn::Sent => {}
                 other => return other,
             }
         }
-        self.send(id.lane, Purpose::First, id.first, window, options, out)
+        self.send(id.lane, Purpose::First, id.first, room, out)
     }
 
     /// Publishes the block of `purpose` if it is here and there is room, else sees to it that it comes.
@@ -100,8 +117,7 @@ impl Lanes {
         lane: Lane,
         purpose: Purpose,
         from: u64,
-        window: usize,
-        options: &UplinkOptions,
+        room: Room<'_>,
         out: &mut Vec<Output>,
     ) -> Turn {
         let Some(bytes) = self[lane].slot(purpose).map(|block| block.payload.len()) else {
@@ -113,7 +129,7 @@ impl Lanes {
             // Its order is kept: this block goes before the others of its lane, once there is leave.
             return Turn::Idle;
         }
-        if !self.has_room(lane, purpose, bytes, window, options) {
+        if !self.has_room(lane, purpose, bytes, room) {
             return Turn::Wait;
         }
         let token = self.next_token;
@@ -121,26 +137,25 @@ impl Lanes {
         for left in &mut self.allowance {
             *left = left.saturating_sub(cost);
         }
-        out.extend(self[lane].publish(purpose, token));
+        let wire_is_empty = self.iter().all(|lane| lane.wire_blocks() == 0);
+        let departure = self.pace.depart(room.now, wire_is_empty);
+        out.extend(self[lane].publish(purpose, token, departure));
         Turn::Sent
     }
 
     /// Whether one more block may go. An eighth of every window is kept for alarms and the first block.
-    fn has_room(
-        &self,
-        lane: Lane,
-        purpose: Purpose,
-        bytes: usize,
-        window: usize,
-        options: &UplinkOptions,
-    ) -> bool {
+    fn has_room(&self, lane: Lane, purpose: Purpose, bytes: usize, room: Room<'_>) -> bool {
+        let Room { window_blocks, options, .. } = room;
         let urgent = lane == Lane::Alarm || purpose == Purpose::First;
+        // What is urgent goes at once; the pace keeps the wire free for it.
+        let pace = if urgent { usize::MAX } else { self.pace.window_bytes() };
+        let window_bytes = options.window_bytes.min(pace);
         let bound = |max: usize| if urgent { max } else { max - max / 8 };
         let sum = |of: fn(&LaneUp) -> usize| self.iter().map(of).sum::<usize>();
         let (wire, wire_bytes) = (sum(LaneUp::wire_blocks), sum(LaneUp::wire_bytes));
         let (unacked, unacked_bytes) = (sum(LaneUp::unacked_blocks), sum(LaneUp::unacked_bytes));
-        wire < bound(window)
-            && (wire == 0 || wire_bytes + bytes <= bound(options.window_bytes))
+        wire < bound(window_blocks)
+            && (wire == 0 || wire_bytes < bound(window_bytes))
             && unacked < bound(options.window_blocks.saturating_mul(UNACKED_WINDOWS).max(UNACKED_WINDOWS))
             && (unacked == 0 || unacked_bytes + bytes <= bound(options.unacked_bytes_max))
     }

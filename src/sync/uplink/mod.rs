@@ -47,6 +47,7 @@
 
 mod lane;
 mod lanes;
+mod pace;
 mod words;
 
 pub use words::{AckMode, Block, Input, Output, UplinkOptions};
@@ -54,7 +55,7 @@ pub use words::{AckMode, Block, Input, Output, UplinkOptions};
 use std::time::Duration;
 
 use lane::Expired;
-use lanes::{Lanes, Turn};
+use lanes::{Lanes, Room, Turn};
 
 use crate::limits::{ACK_LANES_MAX, UPLINK_REFUSALS_MAX};
 use crate::sync::ranges::SEQ_MAX;
@@ -179,7 +180,7 @@ impl Uplink {
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
             hold_until: self.expect_first.then(|| now + self.options.first_wait),
         });
-        self.lanes.iter_mut().for_each(|lane| lane.line_up());
+        self.lanes.line_up(now);
     }
 
     fn line_down(&mut self) {
@@ -219,18 +220,17 @@ impl Uplink {
     }
 
     fn pub_ack(&mut self, now: Mono, token: u64, result: Result<(), u8>, out: &mut Vec<Output>) {
-        // A token of an earlier session, or one that was given up, is nobody's.
-        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.has_on_wire(token)) else { return };
         let Err(code) = result else {
+            let Some(id) = self.lanes.on_broker(now, token) else { return };
             self.pauses = 0;
-            let id = lane.on_broker(now, token);
-            if let (AckMode::Broker, Some(id)) = (self.options.ack, id) {
-                out.extend(lane.acknowledge(None, &[(id.first, id.last)]));
+            if self.options.ack == AckMode::Broker {
+                out.extend(self.lanes[id.lane].acknowledge(None, &[(id.first, id.last)]));
                 self.forget_first();
             }
             return;
         };
         let busy = is_busy(code);
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.has_on_wire(token)) else { return };
         let Some((id, set_aside)) = lane.refused(now, token, busy, UPLINK_REFUSALS_MAX) else { return };
         if busy {
             let wait = Duration::from_secs(1u64 << self.pauses.min(6)).min(BUSY_PAUSE_MAX);
@@ -284,10 +284,10 @@ impl Uplink {
     /// Sends as much as the windows allow, strictly in order of precedence.
     fn pump(&mut self, now: Mono, out: &mut Vec<Output>) {
         let Some(line) = self.line.as_ref().filter(|_| self.paused_until.is_none()) else { return };
-        let window = line.window_blocks;
+        let room = Room { now, window_blocks: line.window_blocks, options: &self.options };
         if let Some(first) = self.first.as_ref().filter(|f| !f.sent) {
             let id = first.id;
-            match self.lanes.turn_first(id, window, &self.options, out) {
+            match self.lanes.turn_first(id, room, out) {
                 Turn::Sent => self.first = Some(First { id, sent: true }),
                 Turn::Wait => return,
                 // Acknowledged long since, or gone from the spool.
@@ -298,7 +298,7 @@ impl Uplink {
         }
         for &lane in Lane::ALL {
             loop {
-                match self.lanes.turn(lane, now, window, &self.options, out) {
+                match self.lanes.turn(lane, room, out) {
                     Turn::Sent => {}
                     Turn::Idle => break,
                     Turn::Wait => return,

@@ -366,3 +366,108 @@ fn a_lane_without_leave_waits_in_its_order_and_holds_up_nobody() {
     rig.step(Input::Tick);
     assert_eq!(rig.sent_firsts()[3..], [(Lane::Raw, 6)]);
 }
+
+/// A line in virtual time: so many bytes a second, the same delay both ways, PUBACKs at once at the other end.
+struct VirtualLine {
+    bytes_per_s: u64,
+    delay: Duration,
+    /// When what is on its way has left the gateway's end.
+    free: Mono,
+    /// Arrival at the broker, token, block and bytes, in order.
+    under_way: std::collections::VecDeque<(Mono, u64, BlockId, usize)>,
+}
+
+impl VirtualLine {
+    fn new(kbit_per_s: u64, delay_ms: u64) -> Self {
+        let delay = Duration::from_millis(delay_ms);
+        Self { bytes_per_s: kbit_per_s * 125, delay, free: Mono(0), under_way: Default::default() }
+    }
+
+    fn takes(&self, bytes: usize) -> Duration {
+        Duration::from_micros(bytes as u64 * 1_000_000 / self.bytes_per_s)
+    }
+
+    fn send(&mut self, now: Mono, token: u64, id: BlockId, bytes: usize) {
+        self.free = self.free.max(now) + self.takes(bytes);
+        self.under_way.push_back((self.free + self.delay, token, id, bytes));
+    }
+}
+
+const BLOCK: usize = crate::limits::SPOOL_BLOCK_BYTES_MAX;
+const ALARM: usize = 300;
+
+/// Half a minute with a backlog without end and an alarm in it: the share of the line that was used after the first five
+/// seconds, and how long the alarm was on its way.
+fn backlog_on(mut line: VirtualLine) -> (f64, Duration) {
+    let options = UplinkOptions { ack: AckMode::Broker, ..UplinkOptions::default() };
+    let mut uplink = Uplink::new(options, 7);
+    let s = Duration::from_secs;
+    let (settled, raised, end) = (Mono(0) + s(5), Mono(0) + s(17), Mono(0) + s(30));
+    let tail = |lane, next_seq| Input::Tail { lane, oldest: 1, next_seq };
+    let mut todo = vec![
+        Input::LineUp { receive_max: 100, packet_bytes_max: u32::MAX },
+        tail(Lane::Alarm, 1),
+        tail(Lane::Raw, 1_000_000),
+    ];
+    let (mut now, mut delivered, mut alarm, mut is_raised) = (Mono(0), 0, None, false);
+    while now < end {
+        while let Some(input) = todo.pop() {
+            for output in uplink.step(now, input) {
+                match output {
+                    Output::Fetch { lane, from } => {
+                        let bytes = if lane == Lane::Alarm { ALARM } else { BLOCK };
+                        let id = BlockId { lane, first: from, last: from };
+                        todo.push(Input::Fetched {
+                            lane,
+                            block: Some(Block { id, payload: vec![0; bytes] }),
+                        });
+                    }
+                    Output::Publish { token, id, payload, .. } => line.send(now, token, id, payload.len()),
+                    _ => {}
+                }
+            }
+        }
+        let next = line.under_way.front().expect("a backlog never leaves the line alone").0 + line.delay;
+        if !is_raised && next >= raised {
+            is_raised = true;
+            now = raised;
+            todo.push(tail(Lane::Alarm, 2));
+            continue;
+        }
+        let Some((at, token, id, bytes)) = line.under_way.pop_front() else { continue };
+        now = next;
+        delivered += if now > settled && now <= end { bytes as u64 } else { 0 };
+        if id.lane == Lane::Alarm {
+            alarm = Some(at.since(raised));
+        }
+        todo.push(Input::PubAck { token, result: Ok(()) });
+    }
+    let could = line.bytes_per_s * end.since(settled).as_secs();
+    (delivered as f64 / could as f64, alarm.expect("the alarm arrives"))
+}
+
+/// On an empty line the alarm would need its own bytes and the delay.
+#[test]
+fn a_backlog_fills_the_line_and_an_alarm_is_hardly_later_than_on_an_empty_one() {
+    for (kbit_per_s, delay_ms) in
+        [(1_000, 50), (5_000, 50), (10_000, 50), (20_000, 50), (5_000, 300), (10_000, 300)]
+    {
+        let line = VirtualLine::new(kbit_per_s, delay_ms);
+        let alone = line.takes(ALARM) + line.delay;
+        let (used, alarm) = backlog_on(line);
+        assert!(used >= 0.94, "{kbit_per_s} kbit/s, {delay_ms} ms: {used:.3} of the line is used");
+        let later = alarm.saturating_sub(alone);
+        assert!(later < Duration::from_secs(1), "{kbit_per_s} kbit/s, {delay_ms} ms: {later:?} later");
+    }
+}
+
+/// A block can't be interrupted: where one takes seconds, an alarm waits for one.
+#[test]
+fn on_a_thin_line_an_alarm_waits_for_one_block() {
+    for (kbit_per_s, delay_ms) in [(64, 50), (128, 300), (256, 50)] {
+        let line = VirtualLine::new(kbit_per_s, delay_ms);
+        let wait = line.takes(BLOCK) + line.takes(ALARM) + line.delay;
+        let (_, alarm) = backlog_on(line);
+        assert!(alarm < wait + Duration::from_secs(1), "{kbit_per_s} kbit/s: {alarm:?} instead of {wait:?}");
+    }
+}

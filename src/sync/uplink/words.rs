@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::limits;
 use crate::reading::named_enum;
 use crate::wire::ack::{AckMessage, LaneAck};
 use crate::wire::{BlockId, Lane};
@@ -23,7 +24,8 @@ pub struct UplinkOptions {
     pub ack: AckMode,
     /// Blocks without PUBACK, at most; the broker's receive maximum lowers it. Default 32, at least 1.
     pub window_blocks: usize,
-    /// Bytes without PUBACK, at most: what an alarm may have to wait behind. One block always passes. Default 256 KiB.
+    /// Bytes without PUBACK behind which no other block goes. What the line has shown lowers it, so that an alarm does not
+    /// wait behind them. Default [`limits::UPLINK_WINDOW_BYTES_MAX`].
     pub window_bytes: usize,
     /// Bytes without acknowledgement, at most. Default 4 MiB.
     pub unacked_bytes_max: usize,
@@ -40,11 +42,11 @@ impl Default for UplinkOptions {
         Self {
             ack: AckMode::Aggregator,
             window_blocks: 32,
-            window_bytes: 256 * 1024,
+            window_bytes: limits::UPLINK_WINDOW_BYTES_MAX,
             unacked_bytes_max: 4 * 1024 * 1024,
             backfill_share_percent: 20,
             ack_timeout: Duration::from_secs(30),
-            first_wait: Duration::from_millis(crate::limits::FIRST_WAIT_MS),
+            first_wait: Duration::from_millis(limits::FIRST_WAIT_MS),
         }
     }
 }
