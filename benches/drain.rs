@@ -7,27 +7,25 @@
 //! [`ROUNDS`] in megabytes of payload per second; the broker (rumqttd, inside this process) is the same for
 //! all. The last column is the time in which the aggregator has acknowledged everything.
 
+#[path = "support/site.rs"]
+mod site;
 #[expect(dead_code, reason = "shared by benchmarks that look from outside; each uses its part")]
 mod support;
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use outpost::clock;
-use outpost::demo::broker::{self, BrokerOptions};
-use outpost::demo::pki::{self, Pki};
 use outpost::reading::{ChannelId, Reading};
-use outpost::spool::{self, open_dir};
 use outpost::time::Wall;
-use outpost::wire::{Lane, Notice, Record};
+use outpost::wire::{Notice, Record};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Packet};
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use serde_json::Value;
+use site::{Site, fill, payloads};
 use support::{Program, free_address};
 use tempfile::TempDir;
 
@@ -50,36 +48,10 @@ fn main() {
     measure(&site, "texts of 256 bytes, full blocks", 16_000, notice);
 }
 
-/// What all rounds share.
-struct Site {
-    dir: TempDir,
-    pki: Pki,
-    broker: SocketAddr,
-}
-
-impl Site {
-    fn new() -> Self {
-        let base = std::env::var_os("OUTPOST_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
-        let dir = TempDir::new_in(base).expect("the directory takes a folder");
-        let pki = pki::throwaway(dir.path(), &["gateway", "aggregator"]).expect("certificates");
-        let options = BrokerOptions { pki: Some(pki.clone()), ..BrokerOptions::default() };
-        let broker = broker::start(&options).expect("the broker starts").addr;
-        Self { dir, pki, broker }
-    }
-
-    fn mqtt(&self, name: &str) -> String {
-        let (cert, key) = self.pki.pem(name);
-        format!(
-            "[mqtt]\nhost = \"127.0.0.1\"\nport = {}\nca = {:?}\ncert = {cert:?}\nkey = {key:?}\n",
-            self.broker.port(),
-            self.pki.ca()
-        )
-    }
-}
-
 fn measure(site: &Site, what: &str, per_commit: usize, record: fn(&mut fastrand::Rng, usize) -> Record) {
     let full = site.dir.path().join("full");
-    let payloads = fill(&full.join("spool"), per_commit, record);
+    fill(&full.join("spool"), RECORDS, per_commit, record);
+    let payloads = payloads(&full.join("spool"));
     let bytes: usize = payloads.iter().map(Vec::len).sum();
     let rate = |seconds: f64| bytes as f64 / 1e6 / seconds;
     let mut rows: Vec<[f64; 3]> = Vec::new();
@@ -120,39 +92,19 @@ fn notice(random: &mut fastrand::Rng, i: usize) -> Record {
     Record::Notice(Notice { code: format!("n{i:07}"), text, at: Wall(i as i64) })
 }
 
-/// Fills a spool in `dir`; returns its payloads in order.
-fn fill(dir: &Path, per_commit: usize, record: fn(&mut fastrand::Rng, usize) -> Record) -> Vec<Vec<u8>> {
-    std::fs::create_dir_all(dir).expect("the folder is ours");
-    let options = spool::Options { bytes_max: BYTES_MAX, ..spool::Options::default() };
-    let (mut spool, _) = open_dir(dir, options, clock::stamp()).expect("an empty spool");
-    let mut random = fastrand::Rng::with_seed(7);
-    for first in (0..RECORDS).step_by(per_commit) {
-        spool.admit((first..(first + per_commit).min(RECORDS)).map(|i| record(&mut random, i)).collect());
-        spool.commit(clock::stamp()).expect("the disk has room");
-    }
-    let mut payloads = Vec::new();
-    for &lane in Lane::ALL {
-        let mut from = 1;
-        while let Some(block) = spool.fetch(lane, from, clock::stamp()).expect("the disk reads") {
-            from = block.id.last + 1;
-            payloads.push(block.bytes);
-        }
-    }
-    payloads
-}
-
 /// Seconds in which the real program drains a copy of the spool in `full`.
 fn drain(site: &Site, full: &Path, ack: &str) -> f64 {
     let dir = TempDir::new_in(site.dir.path()).expect("the directory takes a folder");
     let copied = Command::new("cp").arg("-r").arg(full).arg(dir.path().join("data")).status();
     assert!(copied.is_ok_and(|status| status.success()), "the spool is copied");
     let aggregator = (ack == "aggregator").then(|| {
-        let config = format!("{}[store]\npath = \"store.sqlite\"\n", site.mqtt("aggregator"));
+        let config = format!("{}[store]\npath = \"store.sqlite\"\n", site.mqtt("aggregator", site.broker));
         let program = Program::start(dir.path(), "aggregate", &config);
         program.ready();
         program
     });
-    let mut config = format!("device = \"bench\"\ndata_dir = \"data\"\n{}", site.mqtt("gateway"));
+    let mut config =
+        format!("device = \"bench\"\ndata_dir = \"data\"\n{}", site.mqtt("gateway", site.broker));
     let _ = write!(
         config,
         "ack = \"{ack}\"\n[spool]\nbytes_max = \"1 GiB\"\n[digest]\nenabled = false\n\
@@ -214,7 +166,5 @@ fn plain(site: &Site, payloads: &[Vec<u8>]) -> f64 {
 
 const RECORDS: usize = 1_000_000;
 const ROUNDS: usize = 3;
-/// The texts need more than the default; nothing is given up.
-const BYTES_MAX: u64 = 1 << 30;
 const WINDOW: u16 = 64;
 const LOOK: Duration = Duration::from_millis(2);

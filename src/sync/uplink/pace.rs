@@ -6,8 +6,8 @@
 //! that, on a satellite as on a fibre; on a line so thin that one block takes longer, blocks go one by one.
 //!
 //! The rate is estimated as in BBR (Cardwell et al., ACM Queue 14(5), 2016): what was delivered between the last PUBACK
-//! before a block left and its own, the best of the last seconds. A block that travels alone can't tell a slow line from a
-//! long one; so a session begins with two.
+//! before a block left and its own, the best of the last seconds. The way shows only in a block that finds the wire empty:
+//! behind others the queue is measured too. As such a block can't tell a slow line from a long one, a session begins with two.
 
 use crate::limits;
 use crate::time::Mono;
@@ -21,17 +21,17 @@ pub(super) struct Pace {
     since: Mono,
     /// Whether two blocks have been under way together, which tells the way from the rate.
     is_known: bool,
+    /// The shortest round trip of a block alone on the wire in microseconds, and its bytes.
+    alone: (u64, u64),
     /// The period that is filled and the one before it.
     periods: [Period; 2],
 }
 
-/// The best that was seen for a while.
+/// The best rate that was seen for a while.
 #[derive(Debug, Clone, Copy)]
 struct Period {
     began: Mono,
     bytes_per_s: u64,
-    /// The shortest, in microseconds, and the bytes that it was for.
-    round_trip: (u64, u64),
 }
 
 /// How things stood when a block left.
@@ -43,16 +43,11 @@ pub(super) struct Departure {
     is_alone: bool,
 }
 
-impl Period {
-    fn new(began: Mono) -> Self {
-        Self { began, bytes_per_s: 0, round_trip: (u64::MAX, 0) }
-    }
-}
-
 impl Pace {
     /// Of a line that came up at `now`.
     pub(super) fn new(now: Mono) -> Self {
-        Self { delivered: 0, since: now, is_known: false, periods: [Period::new(now); 2] }
+        let nothing = Period { began: now, bytes_per_s: 0 };
+        Self { delivered: 0, since: now, is_known: false, alone: (u64::MAX, 0), periods: [nothing; 2] }
     }
 
     /// A block leaves, on an empty wire or behind others.
@@ -68,17 +63,18 @@ impl Pace {
         self.delivered += bytes as u64;
         self.since = now;
         if now.since(self.periods[0].began).as_millis() as u64 >= limits::UPLINK_PACE_PERIOD_MS {
-            self.periods = [Period::new(now), self.periods[0]];
+            self.periods = [Period { began: now, bytes_per_s: 0 }, self.periods[0]];
         }
-        let round_trip = (micros(departure.at, now), bytes as u64);
+        if departure.is_alone {
+            self.alone = self.alone.min((micros(departure.at, now), bytes as u64));
+        }
         let delivered = self.delivered - departure.delivered;
         let way_us = if departure.is_alone && self.is_known { self.way_us() } else { 0 };
         let current = &mut self.periods[0];
-        current.round_trip = current.round_trip.min(round_trip);
         if delivered < limits::UPLINK_PACE_BYTES_MIN {
             return;
         }
-        self.is_known |= !departure.is_alone;
+        self.is_known |= !departure.is_alone && self.alone.0 < u64::MAX;
         // A PUBACK that seems to come at once says nothing of a rate.
         let elapsed_us = micros(departure.since, now).saturating_sub(way_us).max(1_000);
         current.bytes_per_s = current.bytes_per_s.max(delivered.saturating_mul(1_000_000) / elapsed_us);
@@ -101,8 +97,7 @@ impl Pace {
 
     /// There and back for a block without bytes, in microseconds.
     fn way_us(&self) -> u64 {
-        let shortest = self.periods.iter().map(|period| period.round_trip).min();
-        let (round_trip_us, bytes) = shortest.unwrap_or_default();
+        let (round_trip_us, bytes) = self.alone;
         match self.bytes_per_s() {
             0 => 0,
             rate => round_trip_us.saturating_sub(bytes.saturating_mul(1_000_000) / rate),

@@ -396,13 +396,13 @@ impl VirtualLine {
 const BLOCK: usize = crate::limits::SPOOL_BLOCK_BYTES_MAX;
 const ALARM: usize = 300;
 
-/// Half a minute with a backlog without end and an alarm in it: the share of the line that was used after the first five
+/// Two minutes with a backlog without end and an alarm in it: the share of the line that was used after the first five
 /// seconds, and how long the alarm was on its way.
 fn backlog_on(mut line: VirtualLine) -> (f64, Duration) {
     let options = UplinkOptions { ack: AckMode::Broker, ..UplinkOptions::default() };
     let mut uplink = Uplink::new(options, 7);
     let s = Duration::from_secs;
-    let (settled, raised, end) = (Mono(0) + s(5), Mono(0) + s(17), Mono(0) + s(30));
+    let (settled, raised, end) = (Mono(0) + s(5), Mono(0) + s(100), Mono(0) + s(120));
     let tail = |lane, next_seq| Input::Tail { lane, oldest: 1, next_seq };
     let mut todo = vec![
         Input::LineUp { receive_max: 100, packet_bytes_max: u32::MAX },
