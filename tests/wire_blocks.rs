@@ -295,6 +295,38 @@ fn slowly_changing_decimals_take_well_under_four_bytes_a_reading() {
     assert!(bytes.len() < records.len() * 2, "{} bytes", bytes.len());
 }
 
+/// A plant of fifty channels, ten readings a second each, as sensors of two decimals give them.
+fn plant(seconds: i64) -> Vec<Reading> {
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut level: Vec<f64> = (0..50).map(|c| 20.0 + f64::from(c)).collect();
+    let mut out = Vec::new();
+    for tick in 0..seconds * 10 {
+        for (c, level) in level.iter_mut().enumerate() {
+            *level += (random.f64() - 0.5) * 0.02;
+            let value = ((*level + (random.f64() - 0.5) * 0.05) * 100.0).round() / 100.0;
+            let at = Wall(1_767_323_045_000_000 + tick * 100_000 + c as i64 * 37);
+            out.push(Reading { channel: channel(&format!("line{}.temp{c}", c % 7)), at, value: Ok(value) });
+        }
+    }
+    out
+}
+
+/// How many times smaller a block is than the document that says the same.
+fn times_smaller(lane: Lane, records: &[Record]) -> f64 {
+    let header = header(lane, records.len());
+    let block = encode_block(&header, records).unwrap();
+    json::encode_document("gw-1", &header, records).len() as f64 / block.len() as f64
+}
+
+#[test]
+fn readings_take_an_eighth_of_their_json_at_most() {
+    let records: Vec<Record> = plant(30).into_iter().map(Record::Reading).collect();
+    for per_block in [500, 15_000] {
+        let times = times_smaller(Lane::Raw, &records[..per_block]);
+        assert!(times >= 8.0, "{per_block} a block: {times:.1} times smaller");
+    }
+}
+
 fn any_value() -> impl Strategy<Value = Result<f64, NoData>> {
     prop_oneof![
         4 => (-100_000_i64..100_000, 0..7).prop_map(|(m, d)| Ok(m as f64 / 10_f64.powi(d))),
