@@ -189,6 +189,12 @@ pub const HOST_FILE_BYTES_MAX: u64 = 256 * 1024;
 pub const HOST_ENTRIES_MAX: usize = 256;
 /// Polls after which a vital that is gone is no longer reported as unreadable.
 pub const HOST_MISSES_MAX: u32 = 60;
+/// Chips on one bus.
+pub const CHIPS_MAX: usize = 64;
+/// Failures in a row after which a chip is left alone for a while.
+pub const CHIP_FAILURES_MAX: u32 = 3;
+/// Longest time that a failing chip is left alone, in seconds, unless its interval is longer.
+pub const CHIP_REST_S_MAX: u64 = 60;
 
 const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);

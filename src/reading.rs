@@ -97,6 +97,16 @@ pub enum NoData {
     ReadFailed,
     /// The source sent an explicit null.
     Null,
+    /// Nothing acknowledged at the sensor's address: power, wiring or address.
+    NoAnswer,
+    /// The sensor answered, and its checksum was wrong: noise on the wire.
+    BadChecksum,
+    /// Another device than the configured one answered.
+    WrongDevice,
+    /// The answer did not come in time.
+    TimedOut,
+    /// Beyond what the sensor can measure, or outside the range that the configuration calls possible.
+    OutOfRange,
 }
 
 impl NoData {
@@ -107,6 +117,11 @@ impl NoData {
             NoData::Infinite => "infinite",
             NoData::ReadFailed => "read_failed",
             NoData::Null => "null",
+            NoData::NoAnswer => "no_answer",
+            NoData::BadChecksum => "bad_checksum",
+            NoData::WrongDevice => "wrong_device",
+            NoData::TimedOut => "timed_out",
+            NoData::OutOfRange => "out_of_range",
         }
     }
 }

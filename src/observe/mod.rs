@@ -7,6 +7,7 @@ pub mod metrics;
 
 pub mod agent;
 pub mod aggregator;
+pub mod bus;
 pub mod glm;
 pub mod judge;
 pub mod link;

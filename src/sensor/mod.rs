@@ -8,10 +8,13 @@
 //! | [`HostOptions`] | drops the batch and counts it: the next second brings a fresher one |
 //! | [`ReplayOptions`] | waits: a recording has time |
 //! | [`LinesOptions`] | stops reading its socket, so that the sender feels it |
+//! | [`BusOptions`] | drops the batch and counts it, as the host does |
 //!
 //! A read that fails is a reading with `Err(NoData::ReadFailed)`, never silence. What can't be understood is counted,
 //! and sampled in the log. This room counts what it hands over (`READINGS` and its kin); nobody above does it again.
 
+mod bus;
+pub mod chips;
 mod csv;
 mod host;
 mod lines;
@@ -21,6 +24,7 @@ mod outlet;
 mod replay;
 mod timestamp;
 
+pub use bus::{BusOptions, ChipOptions};
 pub use csv::{CsvError, CsvOptions, CsvReader};
 pub use host::{Host, HostOptions};
 pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
@@ -51,6 +55,8 @@ pub enum SourceOptions {
     Replay(ReplayOptions),
     /// Lines from standard input or a socket.
     Lines(LinesOptions),
+    /// Chips on an I2C or SPI bus.
+    Bus(BusOptions),
 }
 
 /// Something that is asked for its readings at a fixed pace: a driver. The one seam of this room.
@@ -190,6 +196,11 @@ pub fn spawn(
             let server = lines::Server::bind(options)?;
             let (from, address) = (server.place(), server.address());
             start(name, "lines", from, address, out, stop, async move |outlet| server.run(outlet).await)
+        }
+        SourceOptions::Bus(options) => {
+            let (kind, from) =
+                (if options.spi { "spi" } else { "i2c" }, options.device.display().to_string());
+            start(name, kind, from, None, out, stop, async move |outlet| bus::run(options, outlet).await)
         }
     }
 }

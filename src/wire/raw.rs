@@ -271,6 +271,11 @@ const fn reason_code(why: NoData) -> u8 {
         NoData::Infinite => 1,
         NoData::ReadFailed => 2,
         NoData::Null => 3,
+        NoData::NoAnswer => 4,
+        NoData::BadChecksum => 5,
+        NoData::WrongDevice => 6,
+        NoData::TimedOut => 7,
+        NoData::OutOfRange => 8,
     }
 }
 
@@ -280,6 +285,11 @@ const fn reason_from_code(code: u8) -> Option<NoData> {
         1 => Some(NoData::Infinite),
         2 => Some(NoData::ReadFailed),
         3 => Some(NoData::Null),
+        4 => Some(NoData::NoAnswer),
+        5 => Some(NoData::BadChecksum),
+        6 => Some(NoData::WrongDevice),
+        7 => Some(NoData::TimedOut),
+        8 => Some(NoData::OutOfRange),
         _ => None,
     }
 }
