@@ -196,6 +196,11 @@ pub const CHIP_FAILURES_MAX: u32 = 3;
 /// Longest time that a failing chip is left alone, in seconds, unless its interval is longer.
 pub const CHIP_REST_S_MAX: u64 = 60;
 
+/// Time between two looks for an IIO device that is gone, in seconds.
+pub const IIO_RETRY_S: u64 = 1;
+/// Lines of one GPIO chip that one source reads; the kernel gives no more with one request.
+pub const GPIO_LINES_MAX: usize = 64;
+
 const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
 const _: () = assert!(MALFORMED_SAMPLE_BYTES_MAX < LINE_BYTES_MAX);

@@ -9,6 +9,7 @@
 //! | [`ReplayOptions`] | waits: a recording has time |
 //! | [`LinesOptions`] | stops reading its socket, so that the sender feels it |
 //! | [`BusOptions`] | drops the batch and counts it, as the host does |
+//! | [`SysfsOptions`], [`BufferOptions`], [`GpioOptions`] | likewise |
 //!
 //! A read that fails is a reading with `Err(NoData::ReadFailed)`, never silence. What can't be understood is counted,
 //! and sampled in the log. This room counts what it hands over (`READINGS` and its kin); nobody above does it again.
@@ -16,20 +17,24 @@
 mod bus;
 pub mod chips;
 mod csv;
+mod gpio;
 mod host;
 mod lines;
 mod malformed;
 mod names;
 mod outlet;
 mod replay;
+mod sysfs;
 mod timestamp;
 
 pub use bus::{BusOptions, ChipOptions};
 pub use csv::{CsvError, CsvOptions, CsvReader};
+pub use gpio::{Bias, GpioOptions, LineMode, LineOptions};
 pub use host::{Host, HostOptions};
 pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
 pub use outlet::{Batch, SourceStats};
 pub use replay::ReplayOptions;
+pub use sysfs::{BufferOptions, Sysfs, SysfsKind, SysfsOptions};
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -57,6 +62,12 @@ pub enum SourceOptions {
     Lines(LinesOptions),
     /// Chips on an I2C or SPI bus.
     Bus(BusOptions),
+    /// What kernel drivers publish as files.
+    Sysfs(SysfsOptions),
+    /// A fast IIO device, from its buffer.
+    IioBuffer(BufferOptions),
+    /// Lines of a GPIO chip.
+    Gpio(GpioOptions),
 }
 
 /// Something that is asked for its readings at a fixed pace: a driver. The one seam of this room.
@@ -201,6 +212,19 @@ pub fn spawn(
             let (kind, from) =
                 (if options.spi { "spi" } else { "i2c" }, options.device.display().to_string());
             start(name, kind, from, None, out, stop, async move |outlet| bus::run(options, outlet).await)
+        }
+        SourceOptions::Sysfs(options) => {
+            let (interval, from) = (options.interval, options.root.join("sys").display().to_string());
+            let (kind, sensor) = (options.kind.name(), Sysfs::new(options));
+            start(name, kind, from, None, out, stop, async move |o| polled(sensor, interval, o).await)
+        }
+        SourceOptions::IioBuffer(options) => {
+            let from = options.device.clone();
+            start(name, "iio", from, None, out, stop, async move |o| sysfs::buffer::run(options, o).await)
+        }
+        SourceOptions::Gpio(options) => {
+            let from = options.device.display().to_string();
+            start(name, "gpio", from, None, out, stop, async move |o| gpio::run(options, o).await)
         }
     }
 }

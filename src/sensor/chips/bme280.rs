@@ -17,7 +17,7 @@ const CONFIG: u8 = 0xf5;
 const DATA: u8 = 0xf7;
 
 const OVERSAMPLE_H_X1: u8 = 0b001;
-const OVERSAMPLE_TP_X1_FORCED: u8 = 0b001_001_01;
+const OVERSAMPLE_TP_X1_FORCED: u8 = 0b0010_0101;
 const MEASURING: u8 = 0b1000;
 /// Longest conversion of all three at x1 (appendix B: 9.3 ms).
 const WAIT_MS: u32 = 10;

@@ -8,22 +8,22 @@ use crate::limits;
 use crate::reading::Quantity;
 
 /// The directory under which `proc` and `sys` are.
-pub(super) struct Root(PathBuf);
+pub(in crate::sensor) struct Root(PathBuf);
 
 impl Root {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(in crate::sensor) fn new(path: PathBuf) -> Self {
         Self(path)
     }
 
     /// A file as text, at most [`limits::HOST_FILE_BYTES_MAX`] of it; nothing if it can't be read.
-    pub(super) fn text(&self, path: &str) -> Option<String> {
+    pub(in crate::sensor) fn text(&self, path: &str) -> Option<String> {
         let mut bytes = Vec::new();
         File::open(self.0.join(path)).ok()?.take(limits::HOST_FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Names in a directory, sorted, at most [`limits::HOST_ENTRIES_MAX`]; none if it isn't there.
-    pub(super) fn entries(&self, path: &str) -> Vec<String> {
+    pub(in crate::sensor) fn entries(&self, path: &str) -> Vec<String> {
         let Ok(dir) = fs::read_dir(self.0.join(path)) else { return Vec::new() };
         let names = dir.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut names: Vec<_> = names.take(limits::HOST_ENTRIES_MAX).collect();

@@ -16,7 +16,7 @@
 //! and is gone reads as [`NoData::ReadFailed`] for [`limits::HOST_MISSES_MAX`] polls and is forgotten then: an
 //! interface that was removed for good shall not fail for ever.
 
-mod files;
+pub(super) mod files;
 mod rates;
 mod thermal;
 

@@ -17,9 +17,11 @@ const COLUMNS: &[Column] = &[
     Column { name: "y", quantity: Quantity::Other, unit: "V" },
 ];
 
+type Answers = Rc<RefCell<Vec<Result<f64, ChipError>>>>;
+
 /// Answers by a script of results, and takes `cost_ms` for each read.
 struct Fake {
-    answers: Rc<RefCell<Vec<Result<f64, ChipError>>>>,
+    answers: Answers,
     cost_ms: u32,
     reads: Rc<Cell<u32>>,
 }
@@ -63,7 +65,7 @@ impl Bench {
         interval_ms: u64,
         cost_ms: u32,
         answers: &[Result<f64, ChipError>],
-    ) -> (Rc<RefCell<Vec<Result<f64, ChipError>>>>, Rc<Cell<u32>>) {
+    ) -> (Answers, Rc<Cell<u32>>) {
         let (answers, reads) = (Rc::new(RefCell::new(answers.to_vec())), Rc::default());
         let fake = Fake { answers: Rc::clone(&answers), cost_ms, reads: Rc::clone(&reads) };
         let options = ChipOptions {
