@@ -469,6 +469,8 @@ pub const AGGREGATOR_QUEUE_MAX: usize = 256;
 pub const AGGREGATOR_COMMIT_BLOCKS_MAX: usize = 256;
 /// Most payload bytes in one transaction.
 pub const AGGREGATOR_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of blocks of one device that this version can't read and keeps for a newer one.
+pub const UNREAD_DEVICE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest time that one transaction collects from its queue, in milliseconds.
 pub const AGGREGATOR_COMMIT_MS_MAX: u64 = 20;
 /// Spools (epochs) that one device may have in the store; a delivery from a further one is refused. A device that loses its
@@ -483,7 +485,8 @@ pub const CHART_BLOCKS_MAX: usize = 4000;
 /// Charts on one page.
 pub const PAGE_CHARTS_MAX: usize = 6;
 
-const _: () = assert!(AGGREGATOR_COMMIT_BYTES_MAX > BLOCK_BYTES_MAX);
+const _: () =
+    assert!(AGGREGATOR_COMMIT_BYTES_MAX > BLOCK_BYTES_MAX && UNREAD_DEVICE_BYTES_MAX > BLOCK_BYTES_MAX);
 
 // Config.
 

@@ -6,7 +6,7 @@ mod fuzz;
 use std::path::Path;
 use std::sync::Once;
 
-use fuzz::{READERS, Reader, seats};
+use fuzz::readers;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Of each reader; all of them together take a minute where nothing is optimised.
@@ -119,10 +119,6 @@ fn seeds_can_be_written() {
             }
         }
     }
-}
-
-fn readers() -> impl Iterator<Item = &'static Reader> {
-    READERS.iter().chain(seats::READERS)
 }
 
 /// Sound files first, then spoiled ones.

@@ -15,16 +15,16 @@ use crate::clock;
 use crate::limits;
 use crate::link::tls;
 use crate::observe::aggregator::{
-    BatchCommitted, BlockCommitted, BlockRefused, CommitFailed, MessageMalformed,
+    BatchCommitted, BlockCommitted, BlockRefused, BlockUnread, CommitFailed, MessageMalformed, UnreadRead,
 };
 use crate::observe::{self, Event, metrics};
 use crate::sync::intake::{Intake, Offer, Verdict};
 use crate::sync::ranges::RangeSet;
 use crate::time::{Mono, Wall};
 use crate::wire::ack::AckMessage;
-use crate::wire::block::{Body, decode_block};
+use crate::wire::block::{Block, Body, decode_block, decode_header};
 use crate::wire::heartbeat::{Heartbeat, signed_message, signed_parts};
-use crate::wire::{BlockId, Lane};
+use crate::wire::{BlockId, Lane, Record, WireError};
 
 /// Work for the desk.
 #[derive(Debug)]
@@ -62,7 +62,11 @@ pub struct Desk {
 
 impl Desk {
     /// Rebuilds from `store` what was settled before. A device whose certificate lies in `certificates` must sign.
-    pub fn new(store: Store, prefix: &str, certificates: Option<PathBuf>) -> Result<Self, StoreError> {
+    pub fn new(mut store: Store, prefix: &str, certificates: Option<PathBuf>) -> Result<Self, StoreError> {
+        match store.read_again()? {
+            0 => {}
+            blocks => observe::emit(&UnreadRead { blocks }),
+        }
         let mut lanes: BTreeMap<(String, Lane, u64), (RangeSet, RangeSet)> = BTreeMap::new();
         store.settled(|s| {
             lanes.entry((s.device, s.lane, s.epoch)).or_default().0.insert(s.first, s.last);
@@ -131,7 +135,11 @@ impl Desk {
         for (delivery, outcome) in batch.deliveries.iter().zip(outcomes) {
             match outcome {
                 Outcome::Added(records) => {
-                    observe::emit(&BlockCommitted { device: &delivery.device, id: offer_of(delivery).id });
+                    let (device, id) = (&*delivery.device, offer_of(delivery).id);
+                    match &delivery.content {
+                        Content::Unread { why, .. } => observe::emit(&BlockUnread { device, id, why }),
+                        _ => observe::emit(&BlockCommitted { device, id }),
+                    }
                     committed.blocks += 1;
                     committed.records += records;
                 }
@@ -312,15 +320,26 @@ fn gather(first: Job, jobs: &Receiver<Job>) -> (Vec<(String, Vec<u8>)>, bool) {
 }
 
 fn read_block(device: &str, lane: Lane, payload: Vec<u8>) -> Result<Delivery, String> {
-    let block = decode_block(&payload).map_err(|e| e.to_string())?;
-    let header = block.header;
-    if header.lane != lane || block.records.iter().any(|r| r.lane() != lane) {
+    let (header, content) = match decode_block(&payload) {
+        Ok(Block { header, records }) => match header.body {
+            Body::Records => (header, Content::Records { records, payload }),
+            Body::Gap { reason, .. } => (header, Content::Gap(reason)),
+        },
+        // It arrived as it was sent, and says whose records these are: a device that is newer than this program.
+        Err(WireError::Malformed(why)) => match decode_header(&payload) {
+            Ok(header) if header.body == Body::Records => {
+                (header, Content::Unread { payload, why: why.to_owned() })
+            }
+            _ => return Err(WireError::Malformed(why).to_string()),
+        },
+        Err(e) => return Err(e.to_string()),
+    };
+    let is_foreign = |record: &Record| record.lane() != lane;
+    if header.lane != lane
+        || matches!(&content, Content::Records { records, .. } if records.iter().any(is_foreign))
+    {
         return Err(format!("the block does not belong to lane {lane}"));
     }
-    let content = match header.body {
-        Body::Records => Content::Records { records: block.records, payload },
-        Body::Gap { reason, .. } => Content::Gap(reason),
-    };
     Ok(Delivery {
         device: device.to_owned(),
         lane,

@@ -126,6 +126,50 @@ impl Event for BlockRefused<'_> {
     }
 }
 
+/// A block of a newer device that is kept until a newer program reads it.
+pub struct BlockUnread<'a> {
+    /// Its device.
+    pub device: &'a str,
+    /// Its place.
+    pub id: BlockId,
+    /// What could not be read.
+    pub why: &'a str,
+}
+
+impl Event for BlockUnread<'_> {
+    const NAME: &'static str = "block_unread";
+    const LEVEL: Level = Level::Warn;
+
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields
+            .put("device", self.device)
+            .put("lane", self.id.lane)
+            .put("first", self.id.first)
+            .put("last", self.id.last)
+            .put("why", self.why)
+            .put("next", &"run a newer outpost aggregate, which reads it at its start");
+    }
+
+    fn count(&self) {
+        metrics::INTAKE_UNREAD.inc();
+    }
+}
+
+/// Blocks that an earlier program could not read are read now.
+pub struct UnreadRead {
+    /// How many.
+    pub blocks: u64,
+}
+
+impl Event for UnreadRead {
+    const NAME: &'static str = "unread_blocks_read";
+    const LEVEL: Level = Level::Info;
+
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("blocks", self.blocks);
+    }
+}
+
 /// No heartbeat for too long.
 pub struct DeviceSilent<'a> {
     /// Its name.

@@ -169,7 +169,9 @@ metrics! {
     Gauge LEDGERS_WRONG = "outpost_ledger_wrong_devices";
     /// Records that devices promised and that are neither here, nor declared lost, nor held by them any more.
     Gauge LEDGER_UNDECLARED = "outpost_ledger_undeclared_records";
-    /// Blocks that the aggregator could not read.
+    /// Blocks of devices that are newer than the aggregator, kept until a newer one reads them.
+    Counter INTAKE_UNREAD = "outpost_intake_unread_blocks_total";
+    /// Blocks that the aggregator refused.
     Counter INTAKE_REFUSED = "outpost_intake_refused_blocks_total";
 }
 

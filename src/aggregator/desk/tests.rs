@@ -6,7 +6,7 @@ use crate::reading::{ChannelId, Reading};
 use crate::time::{BootId, ClockState, Mono, Stamp};
 use crate::wire::block::{BlockHeader, encode_block};
 use crate::wire::heartbeat::{Health, LaneBeat};
-use crate::wire::{GapReason, Record};
+use crate::wire::{GapReason, Notice, Record};
 
 const NOW: Wall = Wall::from_secs(1_780_000_000);
 
@@ -123,6 +123,69 @@ fn malformed_messages_are_counted_and_harm_nobody_else() {
     let answers = desk.take(NOW, bad.into_iter().chain([block(1, 2)]).collect()).unwrap();
     assert_eq!(only(&answers), (2, vec![]));
     assert!(metrics::PACKETS_MALFORMED.value() >= before + count);
+}
+
+/// A notice as a newer device might send it: a record of a kind that is unknown here.
+fn notice(seq: u64, is_known: bool) -> (String, Vec<u8>) {
+    let record = Record::Notice(Notice { code: "zz".into(), text: "of tomorrow".into(), at: NOW });
+    let header = BlockHeader {
+        lane: Lane::Alarm,
+        epoch: 7,
+        first: seq,
+        count: 1,
+        sealed: stamp(),
+        body: Body::Records,
+    };
+    let mut bytes = encode_block(&header, &[record]).unwrap();
+    let at = bytes.windows(4).position(|w| w == [1, 2, b'z', b'z']).expect("kind, length, code");
+    bytes[at] = if is_known { 1 } else { 99 };
+    let content = bytes.len() - 4;
+    let crc = crc32fast::hash(&bytes[..content]).to_le_bytes();
+    bytes[content..].copy_from_slice(&crc);
+    ("p/d1/up/alarm".into(), bytes)
+}
+
+#[test]
+fn a_block_of_a_newer_device_is_kept_acknowledged_and_read_by_a_newer_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fleet.db");
+    let faults = || {
+        let reader = crate::aggregator::store::Reader::open(&path).unwrap();
+        let device = reader.device("d1").unwrap().unwrap().key;
+        let codes: Vec<String> = reader.faults(device).unwrap().into_iter().map(|f| f.code).collect();
+        (codes, reader.notices(device).unwrap().len())
+    };
+    let mut old = desk(&dir);
+    let answers = old.take(NOW, vec![notice(1, true), notice(2, false), notice(3, true)]).unwrap();
+    assert_eq!(only(&answers), (3, vec![]));
+    assert_eq!(only(&old.take(NOW, vec![notice(2, false)]).unwrap()), (3, vec![]));
+    assert_eq!(faults(), (vec!["unread".to_owned()], 2));
+    drop(old);
+    drop(desk(&dir));
+    assert_eq!(faults(), (vec!["unread".to_owned()], 2), "still unknown");
+
+    // What is unknown to this program can't be made known to it; what it kept can.
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let changed = connection.execute("UPDATE unread SET payload = ?1", [notice(2, true).1]).unwrap();
+    assert_eq!(changed, 1);
+    let mut new = desk(&dir);
+    assert_eq!(faults(), (vec![], 3));
+    assert_eq!(only(&new.take(NOW, vec![notice(2, false)]).unwrap()), (3, vec![]));
+}
+
+#[test]
+fn what_is_kept_unread_of_one_device_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut desk = desk(&dir);
+    let path = dir.path().join("fleet.db");
+    desk.take(NOW, vec![notice(1, false)]).unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let full = vec![0; limits::UNREAD_DEVICE_BYTES_MAX];
+    connection.execute("UPDATE unread SET payload = ?1", [full]).unwrap();
+    let refused = metrics::INTAKE_REFUSED.value();
+    assert_eq!(desk.take(NOW, vec![notice(2, false)]).unwrap(), []);
+    assert!(metrics::INTAKE_REFUSED.value() > refused);
+    assert_eq!(only(&desk.take(NOW, vec![notice(3, true)]).unwrap()), (1, vec![(3, 3)]));
 }
 
 #[test]

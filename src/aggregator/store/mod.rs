@@ -4,6 +4,7 @@
 //!   power cut, and only then may anybody acknowledge it.
 //! - Idempotent: a record is identified by (device, lane, epoch, seq); table `ranges` says which are settled, and a
 //!   delivery adds what is not. The same block twice, or an overlapping one, changes nothing that was there.
+//! - Patient: a block that this version can't read is kept as it came, see `unread.rs`.
 //! - Bounded: see [`Retention`]. What retention deletes stays settled, so it is never asked for again.
 
 mod accounts;
@@ -12,6 +13,7 @@ mod ranges;
 mod reader;
 mod records;
 mod retention;
+mod unread;
 
 pub use accounts::{Account, Fault, on_their_way};
 pub(super) use clocks::is_near;
@@ -99,6 +101,13 @@ pub enum Content {
         records: Vec<Record>,
         /// The block as published.
         payload: Vec<u8>,
+    },
+    /// Records that this version can't read.
+    Unread {
+        /// The block as published.
+        payload: Vec<u8>,
+        /// Why not.
+        why: String,
     },
     /// The device gave these records up.
     Gap(GapReason),
@@ -199,7 +208,8 @@ pub struct Store {
 }
 
 /// One step per version; a database of an earlier version is brought up by the steps that it lacks.
-const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
+const SCHEMA: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// Kept in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;
@@ -243,6 +253,14 @@ impl Store {
         }
         transaction.commit()?;
         Ok(outcomes)
+    }
+
+    /// Reads those of the kept blocks that an earlier version could not read; how many that are.
+    pub fn read_again(&mut self) -> Result<u64, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let read = unread::read_again(&transaction)?;
+        transaction.commit()?;
+        Ok(read)
     }
 
     /// Hands every settled range to `take`, declared losses included, each lane's in ascending order.
@@ -324,9 +342,16 @@ fn settle(connection: &Connection, now: Wall, delivery: &Delivery) -> rusqlite::
         return Ok(Outcome::Refused("too many devices"));
     };
     let lane = ranges::LaneKey { device, lane: delivery.lane, epoch: delivery.epoch };
+    if let Content::Unread { payload, .. } = &delivery.content
+        && !unread::has_room(connection, device, payload.len())?
+    {
+        return Ok(Outcome::Refused("too much of this device is kept unread; run a newer version"));
+    }
     // A block overtaken by its own gap: the records are here after all, and no longer lost.
     let revived = match delivery.content {
-        Content::Records { .. } => ranges::revive(connection, lane, delivery.first, delivery.last)?,
+        Content::Records { .. } | Content::Unread { .. } => {
+            ranges::revive(connection, lane, delivery.first, delivery.last)?
+        }
         Content::Gap(_) => Vec::new(),
     };
     let mut unseen = match ranges::claim(connection, lane, delivery.first, delivery.last)? {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::clocks::{self, BlockClock, Placed};
 use super::ranges::LaneKey;
-use super::{Content, Delivery};
+use super::{Content, Delivery, unread};
 use crate::digest::Digest;
 use crate::episode::{EpisodeUpdate, Phase};
 use crate::time::Wall;
@@ -30,6 +30,7 @@ pub(super) fn insert(
         Content::Gap(reason) => {
             insert_gap(connection, key, *reason, clock.place(delivery.sealed.wall), first, last)
         }
+        Content::Unread { payload, why } => unread::keep(connection, now, key, payload, why, (first, last)),
         Content::Records { records, payload } => {
             let from = usize::try_from(first - delivery.first).unwrap_or(usize::MAX);
             let count = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);

@@ -9,7 +9,8 @@
 //! ```text
 //! cargo install cargo-fuzz
 //! SEEDS=1 cargo test --manifest-path ../../Cargo.toml --test readers seeds    # golden files into corpus/
-//! TMPDIR=/dev/shm cargo +nightly fuzz run --fuzz-dir . gguf -- -max_total_time=300 -malloc_limit_mb=256 -timeout=20
+//! FUZZ_READER=gguf TMPDIR=/dev/shm cargo +nightly fuzz run --fuzz-dir . reader corpus/gguf -- \
+//!     -max_total_time=300 -malloc_limit_mb=256 -timeout=20
 //! ```
 //!
 //! Where most of a file is weights, the reader takes its front alone and the golden file's weights are put behind it, so that
@@ -33,12 +34,17 @@ use tempfile::TempDir;
 
 /// A reader, and files that it takes.
 pub struct Reader {
-    /// Name of the fuzz target.
+    /// What `FUZZ_READER` calls it.
     pub name: &'static str,
     /// Whether it takes the bytes. Panics where something is wrong with the reader.
     pub read: fn(&[u8]) -> bool,
     /// What is spoiled.
     pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All readers.
+pub fn readers() -> impl Iterator<Item = &'static Reader> {
+    READERS.iter().chain(seats::READERS)
 }
 
 /// Those of models' files.

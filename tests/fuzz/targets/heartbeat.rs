@@ -1,6 +1,0 @@
-//! Feeds [`outpost_fuzz::seats::heartbeat`].
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    outpost_fuzz::seats::heartbeat(bytes);
-});
