@@ -33,6 +33,7 @@ pub mod observe;
 
 // L1 core: pure
 pub mod ask;
+pub mod calibrate;
 pub mod detect;
 pub mod digest;
 pub mod episode;
@@ -46,3 +47,4 @@ pub mod wire;
 pub mod limits;
 pub mod reading;
 pub mod time;
+pub mod units;

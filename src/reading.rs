@@ -251,6 +251,9 @@ pub struct ChannelInfo {
     pub id: ChannelId,
     /// Unit of its values.
     pub unit: Unit,
+    /// The source says so; otherwise the unit is a guess from the name, and nothing is converted from it.
+    #[serde(default)]
+    pub unit_given: bool,
     /// What it measures.
     pub quantity: Quantity,
     /// The machine or room it belongs to; channels of one asset are explained together.
@@ -265,11 +268,17 @@ impl ChannelInfo {
         let (quantity, unit) = guess_quantity(id.as_str());
         Self {
             unit: Unit(unit.into()),
+            unit_given: false,
             quantity,
             asset: id.asset().map(str::to_owned),
             label: id.as_str().to_owned(),
             id: id.clone(),
         }
+    }
+
+    /// A description by a source that knows what it measures, and in which unit (a UCUM code).
+    pub fn given(id: &ChannelId, quantity: Quantity, unit: &str) -> Self {
+        Self { unit: Unit(unit.into()), unit_given: true, quantity, ..Self::guess(id) }
     }
 }
 

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Every room with its layer, from the words at the bottom to the shell at the top.
 const LAYERS: &[(Layer, &[&str])] = &[
-    (Layer::Words, &["limits", "reading", "time"]),
-    (Layer::Core, &["ask", "detect", "digest", "episode", "facts", "features", "sync", "window", "wire"]),
+    (Layer::Words, &["limits", "reading", "time", "units"]),
+    (
+        Layer::Core,
+        &["ask", "calibrate", "detect", "digest", "episode", "facts", "features", "sync", "window", "wire"],
+    ),
     (Layer::Footing, &["clock", "observe"]),
     (Layer::Edges, &["glm", "http", "link", "sensor", "spool"]),
     (Layer::Compose, &["agent", "aggregator"]),

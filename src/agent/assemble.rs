@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::tally::{Heard, Period, Tally};
 use crate::ask::answer::Known;
+use crate::calibrate::{Calibrator, Quality, Treatment};
 use crate::detect::{Judge, LimitOptions, Silence, Verdict};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Subject};
 use crate::facts::{Citation, Facts};
@@ -22,6 +23,7 @@ use crate::limits;
 use crate::observe::{self, judge as events, metrics};
 use crate::reading::{ChannelId, ChannelInfo, Quantity, Reading, Unit};
 use crate::time::{Mono, Stamp, Wall, humane};
+use crate::units::{self, Conversion};
 use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
 use crate::wire::{Notice, Record};
 
@@ -79,8 +81,12 @@ pub struct ChannelOptions {
     pub label: Option<String>,
     /// The machine or room that it belongs to.
     pub asset: Option<String>,
-    /// Unit of its values.
+    /// Unit of its values; they are converted from the source's.
     pub unit: Option<Unit>,
+    /// Unit in which the source gives them, if it does not say so itself.
+    pub source_unit: Option<Unit>,
+    /// Calibration and range; the conversion is found from the units.
+    pub treatment: Treatment,
     /// What it measures.
     pub quantity: Option<Quantity>,
     /// Limits to watch.
@@ -89,6 +95,13 @@ pub struct ChannelOptions {
     pub raw: Option<bool>,
     /// Whether detectors learn on it.
     pub learning: Option<bool>,
+}
+
+impl ChannelOptions {
+    /// Whether detectors may go on with what they have learnt.
+    fn judged_alike(&self, other: &Self) -> bool {
+        (self.limits, self.learning, &self.treatment) == (other.limits, other.learning, &other.treatment)
+    }
 }
 
 /// A source of readings with its own clock: at most [`limits::SOURCE_CLOCKS_MAX`], numbered by the caller from 0.
@@ -105,12 +118,15 @@ pub struct Assembler {
     clocks: Vec<Option<Wall>>,
     next_episode_id: u64,
     tally: Tally,
+    calibrator: Calibrator,
     refused: u64,
 }
 
 #[derive(Debug)]
 struct Channel {
     info: ChannelInfo,
+    /// As its source has it, before the configuration.
+    described: ChannelInfo,
     source: Source,
     raw: bool,
     windows: Windows,
@@ -135,6 +151,7 @@ impl Assembler {
             channels: Vec::new(),
             clocks: vec![None; limits::SOURCE_CLOCKS_MAX],
             tally: Tally::new(),
+            calibrator: Calibrator::default(),
             refused: 0,
             options,
         }
@@ -143,29 +160,47 @@ impl Assembler {
     /// Makes a channel known before its first reading, or corrects what was guessed of it. The configuration has the
     /// last word. Returns false if the channel is one too many.
     pub fn describe(&mut self, source: Source, info: ChannelInfo) -> bool {
-        let info = self.configured(info);
         match self.index.get(&info.id) {
             Some(&i) => {
+                let configured = self.configured(info.clone());
                 let channel = &mut self.channels[i];
-                if channel.info.quantity != info.quantity {
-                    channel.judge = judge(&self.options, &info);
+                if channel.info.quantity != configured.quantity {
+                    channel.judge = judge(&self.options, &configured);
                 }
-                channel.info = info;
+                (channel.info, channel.described) = (configured, info);
                 true
             }
             None => self.add(source, info).is_some(),
         }
     }
 
+    /// Another configuration applies from now on. What detectors have learnt of a channel is kept unless it is about
+    /// another quantity, other limits or another unit now.
+    pub fn reconfigure(&mut self, channels: ChannelBook, raw: bool) {
+        let old = std::mem::replace(&mut self.options.channels, channels);
+        self.options.raw = raw;
+        for i in 0..self.channels.len() {
+            let described = self.channels[i].described.clone();
+            let (before, now) = (old.of(&described.id), self.options.channels.of(&described.id));
+            let info = self.configured(described);
+            let channel = &mut self.channels[i];
+            let same = (channel.info.quantity, &channel.info.unit) == (info.quantity, &info.unit)
+                && before.judged_alike(&now);
+            if !same {
+                channel.judge = judge(&self.options, &info);
+            }
+            channel.raw = now.raw.unwrap_or(raw);
+            channel.info = info;
+        }
+    }
+
     /// Takes one reading and appends what comes of it to `out`, in order.
     pub fn push(&mut self, source: Source, reading: &Reading, out: &mut Vec<Record>) {
         let known = self.index.get(&reading.channel).copied();
-        let Some(i) = known.or_else(|| {
-            let info = self.configured(ChannelInfo::guess(&reading.channel));
-            self.add(source, info)
-        }) else {
+        let Some(i) = known.or_else(|| self.add(source, ChannelInfo::guess(&reading.channel))) else {
             return;
         };
+        let reading = &self.calibrated(reading);
         let clock = self.clocks[slot(source)];
         self.tally.readings += 1;
         let stamp = self.tally.readings;
@@ -292,23 +327,39 @@ impl Assembler {
         self.channels.iter().map(|c| c.windows.late()).sum()
     }
 
-    fn configured(&self, mut info: ChannelInfo) -> ChannelInfo {
+    /// The description with what the configuration says; sets what is done to the channel's values.
+    fn configured(&mut self, mut info: ChannelInfo) -> ChannelInfo {
         let o = self.options.channels.of(&info.id);
+        let given = o.source_unit.or_else(|| info.unit_given.then(|| info.unit.clone()));
         info.label = o.label.unwrap_or(info.label);
         info.asset = o.asset.or(info.asset);
-        info.unit = o.unit.unwrap_or(info.unit);
+        info.unit = o.unit.or_else(|| given.clone()).unwrap_or(info.unit);
         info.quantity = o.quantity.unwrap_or(info.quantity);
+        let conversion = given.and_then(|given| conversion(&info.id, &given, &info.unit));
+        self.calibrator.set(&info.id, Treatment { conversion, ..o.treatment });
         info
     }
 
-    fn add(&mut self, source: Source, info: ChannelInfo) -> Option<usize> {
+    /// The reading as it is judged and kept.
+    fn calibrated(&self, reading: &Reading) -> Reading {
+        let (value, quality) = self.calibrator.apply(reading);
+        match quality {
+            Quality::Uncertain => metrics::READINGS_UNCERTAIN.inc(),
+            Quality::Bad if reading.value.is_ok() => metrics::READINGS_OUT_OF_RANGE.inc(),
+            Quality::Good | Quality::Bad => {}
+        }
+        Reading { value, ..reading.clone() }
+    }
+
+    fn add(&mut self, source: Source, described: ChannelInfo) -> Option<usize> {
         if self.channels.len() == limits::CHANNELS_MAX {
             if self.refused == 0 {
-                observe::emit(&events::ChannelRefused { channel: &info.id });
+                observe::emit(&events::ChannelRefused { channel: &described.id });
             }
             self.refused += 1;
             return None;
         }
+        let info = self.configured(described.clone());
         let raw = self.options.channels.of(&info.id).raw.unwrap_or(self.options.raw);
         self.index.insert(info.id.clone(), self.channels.len());
         self.channels.push(Channel {
@@ -323,10 +374,23 @@ impl Assembler {
             last: None,
             interval_off: false,
             heard: Heard::default(),
+            described,
             info,
         });
         Some(self.channels.len() - 1)
     }
+}
+
+/// From what the source gives to what is told; none where that is the same, or where there is no way.
+fn conversion(channel: &ChannelId, given: &Unit, told: &Unit) -> Option<Conversion> {
+    if units::canonical(&given.0) == units::canonical(&told.0) {
+        return None;
+    }
+    let found = Conversion::between(&given.0, &told.0);
+    if found.is_none() {
+        observe::emit(&events::UnitMismatch { channel, from: &given.0, to: &told.0 });
+    }
+    found
 }
 
 /// Where a channel's steps go.

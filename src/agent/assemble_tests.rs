@@ -200,6 +200,69 @@ fn the_configuration_has_the_last_word_on_a_description() {
     assert_eq!((info.label.as_str(), info.unit.symbol()), ("Bearing", "°F"));
 }
 
+/// The records of `bench` that are readings.
+fn kept(bench: &Bench) -> Vec<Value> {
+    let readings = bench.out.iter().filter_map(|record| match record {
+        Record::Reading(reading) => Some(reading.value),
+        _ => None,
+    });
+    readings.collect()
+}
+
+#[test]
+fn a_unit_that_the_source_gives_is_converted_and_one_that_was_guessed_is_only_renamed() {
+    let own = ChannelOptions { unit: Some(Unit("[degF]".into())), ..ChannelOptions::default() };
+    let book = ChannelBook::new(move |_| own.clone());
+    let mut bench = Bench::new(AssembleOptions { raw: true, channels: book, ..AssembleOptions::default() });
+    let given = ChannelInfo::given(&ChannelId::new("a.temp").unwrap(), Quantity::Temperature, "Cel");
+    assert!(bench.assembler.describe(PLANT, given));
+    bench.push("a.temp", 0, Ok(100.0));
+    bench.push("b.temp", 0, Ok(100.0));
+    let kept = kept(&bench);
+    assert!(kept[0].is_ok_and(|f| (f - 212.0).abs() < 1e-9) && kept[1] == Ok(100.0), "{kept:?}");
+    assert!(["a.temp", "b.temp"].iter().all(|c| bench.assembler.info(c).unwrap().unit.0 == "[degF]"));
+}
+
+#[test]
+fn calibration_comes_before_everything_that_judges_and_a_value_that_cannot_be_is_none() {
+    let own = ChannelOptions {
+        source_unit: Some(Unit("[psi]".into())),
+        unit: Some(Unit("kPa".into())),
+        treatment: Treatment { scale: Some(2.0), range_high: Some(100.0), ..Treatment::default() },
+        ..ChannelOptions::default()
+    };
+    let book = ChannelBook::new(move |_| own.clone());
+    let mut bench = Bench::new(AssembleOptions { raw: true, channels: book, ..AssembleOptions::default() });
+    [Ok(5.0), Ok(9.0), Err(NoData::NoAnswer)].into_iter().for_each(|value| bench.push("a.press", 0, value));
+    let kept = kept(&bench);
+    assert!(kept[0].is_ok_and(|kpa| (kpa - 68.947_572_9).abs() < 1e-6), "{kept:?}");
+    assert_eq!(kept[1..], [Err(NoData::OutOfRange), Err(NoData::NoAnswer)]);
+}
+
+/// What a judge has learnt took days: a new label must not cost it.
+#[test]
+fn another_configuration_keeps_what_was_learnt_of_channels_that_it_leaves_alone() {
+    let limits = |high: f64| ChannelOptions {
+        limits: Some(LimitOptions { alarm_high: Some(high), ..LimitOptions::default() }),
+        ..ChannelOptions::default()
+    };
+    let steps = |label: &str| {
+        let mut bench = Bench::new(AssembleOptions::default());
+        (0..400).for_each(|s| bench.push("a.x", s, lively(s)));
+        let renamed = ChannelOptions { label: Some(label.into()), ..ChannelOptions::default() };
+        bench.assembler.reconfigure(ChannelBook::new(move |_| renamed.clone()), false);
+        assert_eq!(bench.assembler.info("a.x").unwrap().label, label);
+        (400..420).for_each(|s| bench.push("a.x", s, Ok(1e6)));
+        bench.steps()
+    };
+    assert!(!steps("pump").is_empty(), "what was never seen is still noticed");
+    let mut bench = Bench::new(AssembleOptions { learning_off: true, ..AssembleOptions::default() });
+    bench.push("a.x", 0, Ok(50.0));
+    bench.assembler.reconfigure(ChannelBook::new(move |_| limits(10.0)), false);
+    bench.push("a.x", 1, Ok(50.0));
+    assert_eq!(bench.steps(), [(Phase::Opened, Pattern::High)], "a new limit holds from the next reading");
+}
+
 #[test]
 fn no_times_values_or_ticks_break_the_assembler() {
     let mut rng = fastrand::Rng::with_seed(11);

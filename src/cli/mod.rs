@@ -15,6 +15,8 @@ pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
 pub mod exit;
+#[cfg(feature = "gateway")]
+mod hardware;
 mod help;
 mod ledger;
 mod link;

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::args::RunArgs;
 use super::exit::Failure;
-use super::{kv_format, link, signals, sources};
+use super::{hardware, kv_format, link, signals, sources};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions};
+use crate::calibrate::Treatment;
 use crate::config::{
-    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind, SpoolConfig,
+    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
+    SpoolConfig,
 };
 use crate::detect::LimitOptions;
 use crate::glm::bundle;
@@ -154,6 +156,15 @@ fn channel_options(rule: ChannelRule) -> ChannelOptions {
         label: rule.label,
         asset: rule.asset,
         unit: rule.unit,
+        source_unit: rule.source_unit,
+        treatment: Treatment {
+            table: rule.table.map(Into::into),
+            scale: rule.scale,
+            offset: rule.offset,
+            conversion: None,
+            range_low: rule.range_low,
+            range_high: rule.range_high,
+        },
         quantity: rule.quantity,
         limits: any.then_some(limits),
         raw: None,
@@ -198,6 +209,7 @@ fn source(source: &SourceConfig) -> Vec<(String, SourceOptions)> {
                 allow_remote,
             }))
         }
+        kind => hardware::source(&source.name, kind).into_iter().map(|o| (source.name.clone(), o)).collect(),
     }
 }
 

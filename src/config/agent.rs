@@ -9,10 +9,12 @@ use super::common::{self, Ack, HttpConfig, LogConfig, MqttConfig, Payload};
 use super::document::{Entry, Raw};
 use super::glm::{self, GlmConfig};
 use super::glob;
+use super::hardware::{self, ChipConfig, LineConfig};
 use crate::digest::Lang;
 use crate::limits;
 use crate::reading::{Quantity, Unit};
 use crate::sync::budget::{self, BudgetOptions};
+use crate::units::{self, Conversion};
 use crate::wire::Lane;
 
 /// Everything an agent can be told. Paths are absolute or count from the working directory.
@@ -118,6 +120,14 @@ pub enum SourceKind {
     Replay { paths: Vec<PathBuf>, speed: f64, repeat: bool, channel_prefix: String },
     /// Lines from other programs; Influx times count in units of `precision_ns` nanoseconds.
     Lines { input: LinesInput, precision_ns: u64 },
+    /// Chips on an I2C or SPI bus.
+    Bus { spi: bool, device: PathBuf, chips: Vec<ChipConfig> },
+    /// Files of kernel drivers: `hwmon`, `iio` or `w1`.
+    Sysfs { kind: String, interval: Duration },
+    /// One IIO device from its buffer, at so many samples per second; none: as it is set.
+    IioBuffer { device: String, rate_hz: Option<f64> },
+    /// Lines of a GPIO chip.
+    Gpio { device: PathBuf, interval: Duration, lines: Vec<LineConfig> },
 }
 
 /// Where lines come in.
@@ -137,6 +147,14 @@ pub struct ChannelRule {
     /// Name or pattern: `*` any run of characters, `?` one.
     pub pattern: String,
     pub unit: Option<Unit>,
+    /// What the source gives; converted into `unit`.
+    pub source_unit: Option<Unit>,
+    /// Raw values with their true ones.
+    pub table: Option<Vec<(f64, f64)>>,
+    pub scale: Option<f64>,
+    pub offset: Option<f64>,
+    pub range_low: Option<f64>,
+    pub range_high: Option<f64>,
     pub quantity: Option<Quantity>,
     pub asset: Option<String>,
     pub label: Option<String>,
@@ -193,6 +211,12 @@ impl ChannelRule {
         ChannelRule {
             pattern: self.pattern,
             unit: over.unit.or(self.unit),
+            source_unit: over.source_unit.or(self.source_unit),
+            table: over.table.or(self.table),
+            scale: over.scale.or(self.scale),
+            offset: over.offset.or(self.offset),
+            range_low: over.range_low.or(self.range_low),
+            range_high: over.range_high.or(self.range_high),
             quantity: over.quantity.or(self.quantity),
             asset: over.asset.or(self.asset),
             label: over.label.or(self.label),
@@ -303,6 +327,7 @@ fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
         }
         sources.push(source);
     }
+    hardware::attach(raw, &mut sources);
     if entries.is_empty() {
         let kind = SourceKind::Host { interval: HOST_INTERVAL, mounts: vec!["/".into()] };
         sources.push(SourceConfig { name: "host".into(), kind });
@@ -326,6 +351,10 @@ fn source(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceConfig> {
             mounts: paths(base, entry.opt_texts("mounts").unwrap_or_default()),
         },
         "replay" => replay(raw, entry, base)?,
+        kind @ ("i2c" | "spi") => hardware::bus(raw, entry, base, kind == "spi")?,
+        "iio" => hardware::iio(raw, entry),
+        kind @ ("hwmon" | "w1") => SourceKind::Sysfs { kind: kind.into(), interval: entry.time("interval") },
+        "gpio" => hardware::gpio(raw, entry, base)?,
         _ => lines(raw, entry, base)?,
     };
     Some(SourceConfig { name: name?, kind })
@@ -418,7 +447,13 @@ fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
     let [limit_low_critical, limit_low_warn, limit_high_warn, limit_high_critical] = limits;
     ChannelRule {
         pattern: entry.name.clone(),
-        unit: entry.opt_text("unit").map(Unit),
+        unit: unit(entry, "unit"),
+        source_unit: source_unit(raw, entry),
+        table: entry.opt_points("table"),
+        scale: entry.opt_number("scale"),
+        offset: entry.opt_number("offset"),
+        range_low: entry.opt_number("range_low"),
+        range_high: range_high(raw, entry),
         quantity: entry.opt_text("quantity").and_then(|q| Quantity::from_name(&q)),
         asset: entry.opt_text("asset"),
         label: entry.opt_text("label"),
@@ -430,6 +465,35 @@ fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
         dwell: entry.opt_time("dwell"),
         detect: entry.opt_flag("detect"),
     }
+}
+
+/// As written or, where people have another spelling, its UCUM code.
+fn unit(entry: &Entry, key: &str) -> Option<Unit> {
+    entry.opt_text(key).map(|text| Unit(units::canonical(&text).to_owned()))
+}
+
+fn source_unit(raw: &mut Raw, entry: &Entry) -> Option<Unit> {
+    let from = unit(entry, "source_unit")?;
+    if let Some(to) =
+        unit(entry, "unit").filter(|to| *to != from && Conversion::between(&from.0, &to.0).is_none())
+    {
+        let problem = format!("cannot be converted into {}", to.0);
+        raw.error(
+            entry,
+            "source_unit",
+            problem,
+            "use UCUM codes of one quantity, such as \"[psi]\" and \"kPa\"",
+        );
+    }
+    Some(from)
+}
+
+fn range_high(raw: &mut Raw, entry: &Entry) -> Option<f64> {
+    let high = entry.opt_number("range_high")?;
+    if entry.opt_number("range_low").is_some_and(|low| low >= high) {
+        raw.error(entry, "range_high", "not above range_low", "no value would be possible");
+    }
+    Some(high)
 }
 
 fn paths(base: &Path, paths: Vec<String>) -> Vec<PathBuf> {

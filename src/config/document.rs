@@ -232,11 +232,12 @@ impl Raw {
     /// A key of another `kind` of entry has no meaning here, and its author expects one.
     fn refuse_other_kinds(&mut self, entry: &mut Entry) {
         let Some(Value::Text(kind)) = entry.values.get("kind").map(|w| w.value.clone()) else { return };
-        for key in entry.section.keys.iter().filter(|k| !k.only.is_empty() && k.only != kind) {
+        for key in entry.section.keys.iter().filter(|k| !k.is_for(&kind)) {
             if let Some(written) = entry.values.remove(key.name) {
                 let path = entry.key_path(key.name);
                 let problem = format!("has no meaning for kind = \"{kind}\"");
-                let hint = format!("it belongs to kind = \"{}\"; remove it", key.only);
+                let hint =
+                    format!("it belongs to kind = \"{}\"; remove it", key.only.replace(' ', "\" or \""));
                 self.push(&path, Some(written.at), written.text, problem, String::new(), hint);
             }
         }
@@ -344,6 +345,10 @@ impl Entry {
 
     pub fn opt_texts(&self, key: &str) -> Option<Vec<String>> {
         self.value(key).map(|v| if let Value::Texts(x) = v { x } else { self.wrong_kind(key) })
+    }
+
+    pub fn opt_points(&self, key: &str) -> Option<Vec<(f64, f64)>> {
+        self.value(key).map(|v| if let Value::Points(x) = v { x } else { self.wrong_kind(key) })
     }
 
     pub fn address(&self, key: &str) -> SocketAddr {

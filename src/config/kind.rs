@@ -34,6 +34,8 @@ pub enum Kind {
     Paths,
     /// An IP address with a port.
     Address,
+    /// Points of a curve: a list of pairs, rising in their first numbers.
+    Points,
 }
 
 /// A value that is of its key's kind and in its range.
@@ -47,6 +49,7 @@ pub enum Value {
     Text(String),
     Texts(Vec<String>),
     Address(SocketAddr),
+    Points(Vec<(f64, f64)>),
 }
 
 impl Kind {
@@ -63,6 +66,10 @@ impl Kind {
             (Kind::Paths, DeValue::Array(list)) => {
                 let paths: Option<Vec<String>> = list.iter().map(|v| path(v.get_ref().as_str()?)).collect();
                 paths.filter(|p| (1..=limits::CONFIG_LIST_MAX).contains(&p.len())).map(Value::Texts)
+            }
+            (Kind::Points, DeValue::Array(list)) => {
+                let points: Option<Vec<_>> = list.iter().map(|v| point(v.get_ref())).collect();
+                points.filter(|p| is_curve(p)).map(Value::Points)
             }
             (Kind::Paths, DeValue::String(s)) => path(s).map(|p| Value::Texts(vec![p])),
             (_, DeValue::String(s)) => self.read_text(s),
@@ -85,7 +92,7 @@ impl Kind {
             Kind::Topic => text(is_topic(s)),
             Kind::Path => path(s).map(Value::Text),
             Kind::Address => s.parse::<SocketAddr>().ok().map(Value::Address),
-            Kind::Flag | Kind::Integer { .. } | Kind::Number { .. } | Kind::Paths => None,
+            Kind::Flag | Kind::Integer { .. } | Kind::Number { .. } | Kind::Paths | Kind::Points => None,
         }
     }
 
@@ -115,6 +122,9 @@ impl Kind {
             ),
             Kind::Path => "a path".into(),
             Kind::Paths => format!("a path, or a list of 1 to {} paths", limits::CONFIG_LIST_MAX),
+            Kind::Points => {
+                format!("a list of 2 to {} pairs, rising in their first numbers", limits::CONFIG_LIST_MAX)
+            }
             Kind::Address => "an IP address with a port, such as \"127.0.0.1:9750\" or \"[::1]:9750\"".into(),
         }
     }
@@ -136,6 +146,18 @@ fn is_topic(s: &str) -> bool {
 
 fn path(s: &str) -> Option<String> {
     (s.len() <= limits::CONFIG_PATH_BYTES_MAX && !s.contains('\0')).then(|| s.to_owned())
+}
+
+fn point(value: &DeValue<'_>) -> Option<(f64, f64)> {
+    match value.as_array()?.iter().map(|v| number(v.get_ref())).collect::<Option<Vec<f64>>>()?.as_slice() {
+        [x, y] => Some((*x, *y)),
+        _ => None,
+    }
+}
+
+fn is_curve(points: &[(f64, f64)]) -> bool {
+    (2..=limits::CONFIG_LIST_MAX).contains(&points.len())
+        && points.windows(2).all(|pair| pair[0].0 < pair[1].0)
 }
 
 fn integer(value: &DeValue<'_>) -> Option<i64> {
@@ -230,6 +252,24 @@ mod tests {
         }
         for n in [0, 1, 1023, 1024, 3 << 30] {
             assert_eq!(parse_bytes(&bytes_text(n)), Some(n));
+        }
+    }
+
+    #[test]
+    fn a_curve_is_a_list_of_pairs_that_rise() {
+        let read = |text: &str| Kind::Points.read(DeValue::parse(text).unwrap().get_ref());
+        assert_eq!(read("[[0, 1.5], [2, -3]]"), Some(Value::Points(vec![(0.0, 1.5), (2.0, -3.0)])));
+        for bad in [
+            "[]",
+            "[[0, 1]]",
+            "[[0, 1], [0, 2]]",
+            "[[1, 1], [0, 2]]",
+            "[[0], [1]]",
+            "[[0, 1, 2], [1, 2, 3]]",
+            "[0, 1]",
+            "\"x\"",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -18,6 +18,7 @@ mod common;
 mod document;
 mod glm;
 mod glob;
+mod hardware;
 mod kind;
 mod problem;
 mod reference;
@@ -34,6 +35,7 @@ pub use agent::{
 pub use aggregator::{AggregatorConfig, StoreConfig};
 pub use common::{Ack, HttpConfig, LogConfig, MqttConfig, Payload, TlsPaths, hostname_device};
 pub use glm::{GlmConfig, KvKind};
+pub use hardware::{ChipConfig, LineConfig};
 pub use kind::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use problem::{ConfigError, Loaded, Problem};
 pub use reference::{example, markdown};

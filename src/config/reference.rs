@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::kind::Kind;
 use super::schema::{Key, Schema, Section, Shape};
 
 /// A file with every key of the seat commented out at its default, and an entry of each kind as an example.
@@ -26,7 +27,7 @@ pub fn example(schema: &Schema) -> String {
                 Shape::Table => line(&mut out, &heading),
                 Shape::List | Shape::Named => line(&mut out, &format!("#{heading}")),
             }
-            for key in section.keys.iter().filter(|k| k.only.is_empty() || k.only == kind) {
+            for key in section.keys.iter().filter(|k| k.is_for(kind)) {
                 example_key(&mut out, key, kind);
             }
         }
@@ -49,7 +50,11 @@ pub fn markdown(schema: &Schema) -> String {
         );
         for key in section.keys {
             let default = key.default.map_or("-".into(), |d| format!("`{d}`"));
-            let only = if key.only.is_empty() { String::new() } else { format!("`{}`: ", key.only) };
+            let only = if key.only.is_empty() {
+                String::new()
+            } else {
+                format!("`{}`: ", key.only.replace(' ', "`, `"))
+            };
             let _ = writeln!(
                 out,
                 "| `{}` | {default} | {} | {only}{} |",
@@ -68,10 +73,11 @@ fn entries(section: &Section) -> Vec<(&'static str, &'static str)> {
         Shape::Top | Shape::Table => vec![("", "")],
         Shape::Named => vec![("pump1.*", "")],
         Shape::List => {
-            let mut kinds: Vec<&str> =
-                section.keys.iter().map(|k| k.only).filter(|k| !k.is_empty()).collect();
-            kinds.dedup();
-            kinds.into_iter().map(|kind| ("", kind)).collect()
+            let kinds: &[&str] = match section.key("kind").map(|key| key.kind) {
+                Some(Kind::OneOf(kinds)) => kinds,
+                _ => &[""],
+            };
+            kinds.iter().map(|kind| ("", *kind)).collect()
         }
     }
 }
@@ -83,6 +89,8 @@ fn example_key(out: &mut String, key: &Key, kind: &str) {
         // Exactly one input may be given; the others are shown as such.
         ("unix" | "tcp", "lines") => return comment(out, &format!("Or: {} = {}", key.name, key.example)),
         ("stdin", "lines") => "true".into(),
+        ("device", "spi") => "\"/dev/spidev0\"".into(),
+        ("device", "gpio") => "\"/dev/gpiochip0\"".into(),
         _ => key.example.into(),
     };
     let note = if key.default.is_none() && kind.is_empty() { "example; " } else { "" };

@@ -54,7 +54,7 @@ pub struct Key {
     pub example: &'static str,
     /// What it does, one sentence.
     pub meaning: &'static str,
-    /// The `kind` of entry it belongs to; empty for all.
+    /// The `kind` of entry it belongs to, or several with blanks between; empty for all.
     pub only: &'static str,
 }
 
@@ -98,8 +98,13 @@ impl Key {
         Self { name, kind, default: None, example, meaning, only: "" }
     }
 
-    /// Belongs to entries with this `kind` alone.
+    /// Belongs to entries with this `kind` alone, or with one of several.
     pub const fn only(self, kind: &'static str) -> Self {
         Self { only: kind, ..self }
+    }
+
+    /// Whether it has a meaning in entries of this `kind`.
+    pub fn is_for(&self, kind: &str) -> bool {
+        self.only.is_empty() || self.only.split(' ').any(|only| only == kind)
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Ranges are wide enough for every sensible plant and narrow enough that a slip of the unit is caught.
 
-use super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Size, Text, Time, Topic};
+use super::kind::Kind::{
+    Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Points, Size, Text, Time, Topic,
+};
 use super::schema::{Key, Schema, Section, Shape};
 use crate::limits;
 
@@ -63,6 +65,18 @@ pub static AGENT: Schema = Schema {
             shape: Shape::List,
             meaning: "Where readings come from; without any, the gateway watches itself (kind = \"host\").",
             keys: SOURCE,
+        },
+        Section {
+            name: "chip",
+            shape: Shape::List,
+            meaning: "A chip on a bus: a source of kind \"i2c\" or \"spi\". Its channels are <name>.temperature and the like.",
+            keys: CHIP,
+        },
+        Section {
+            name: "line",
+            shape: Shape::List,
+            meaning: "A line of a GPIO chip: a source of kind \"gpio\".",
+            keys: LINE,
         },
         Section {
             name: "channels",
@@ -463,11 +477,12 @@ const SOURCE: &[Key] = &[
     Key::optional("name", Name, "\"plant\"", "Name of the source, unique in the file."),
     Key::optional(
         "kind",
-        OneOf(&["host", "replay", "lines"]),
+        OneOf(&["host", "replay", "lines", "i2c", "spi", "hwmon", "iio", "w1", "gpio"]),
         "\"host\"",
-        "What it is: the gateway itself, CSV recordings, or lines from other programs.",
+        "What it is: the gateway itself, CSV recordings, lines from other programs, chips on an I2C or SPI bus, or what kernel drivers publish (hardware monitors, industrial I/O, 1-Wire thermometers, GPIO).",
     ),
-    Key::new("interval", Time { min_ms: 100, max_ms: H }, "\"1 s\"", "Time between looks.").only("host"),
+    Key::new("interval", Time { min_ms: 100, max_ms: H }, "\"1 s\"", "Time between looks.")
+        .only("host hwmon iio w1 gpio"),
     Key::new("mounts", Paths, "[\"/\"]", "File systems whose use is watched.").only("host"),
     Key::optional("paths", Paths, "\"recording.csv\"", "CSV files with a time column.").only("replay"),
     Key::new(
@@ -499,6 +514,87 @@ const SOURCE: &[Key] = &[
     .only("lines"),
     Key::new("precision", OneOf(&["ns", "us", "ms", "s"]), "\"ns\"", "Unit of the times in Influx lines.")
         .only("lines"),
+    Key::optional(
+        "device",
+        Path,
+        "\"/dev/i2c-1\"",
+        "Device file; of an SPI bus without the chip select: /dev/spidev0.",
+    )
+    .only("i2c spi gpio"),
+    Key::optional(
+        "buffer",
+        Text { min: 1, max: 32 },
+        "\"iio:device0\"",
+        "Read the course of this one device from its buffer; when absent, every value of every device by its file.",
+    )
+    .only("iio"),
+    Key::optional(
+        "rate",
+        Number { min: 0.001, max: 1e6 },
+        "1000.0",
+        "Samples per second to set with buffer; when absent, as the driver has it.",
+    )
+    .only("iio"),
+];
+
+const CHIP: &[Key] = &[
+    Key::optional("bus", Name, "\"i2c\"", "Name of the source that it belongs to."),
+    Key::optional("name", Name, "\"air\"", "First part of its channels' names, unique in the file."),
+    Key::optional("part", OneOf(PARTS), "\"sht4x\"", "Which part it is."),
+    Key::optional(
+        "address",
+        Integer { min: 0x08, max: 0x77 },
+        "0x44",
+        "Its address on an I2C bus; when absent, the part's usual one.",
+    ),
+    Key::new("select", Integer { min: 0, max: 15 }, "0", "Its chip select on an SPI bus."),
+    Key::new("interval", Time { min_ms: 10, max_ms: H }, "\"1 s\"", "Time between reads."),
+    Key::new(
+        "timeout",
+        Time { min_ms: 10, max_ms: 10 * S },
+        "\"1 s\"",
+        "Longest read; then the next chip has its turn.",
+    ),
+    Key::new(
+        "shunt",
+        Number { min: 1e-6, max: 1e3 },
+        "0.1",
+        "Resistance of the shunt in ohms (ina219, ina226).",
+    ),
+    Key::new(
+        "reference",
+        Number { min: 0.1, max: 6.2 },
+        "3.3",
+        "Reference voltage (mcp3008), or the highest voltage to be measured (ads1115).",
+    ),
+];
+
+/// The names of the parts that have a driver; see [`super::hardware`].
+const PARTS: &[&str] = &["sht3x", "sht4x", "bme280", "ina219", "ina226", "ads1115", "lis3dh", "mcp3008"];
+
+const LINE: &[Key] = &[
+    Key::optional("source", Name, "\"gpio\"", "Name of the source that it belongs to."),
+    Key::optional("name", Name, "\"door\"", "Its channel, or the first part of its channels' names."),
+    Key::optional("line", Integer { min: 0, max: 4095 }, "5", "Its number on the chip."),
+    Key::new(
+        "mode",
+        OneOf(&["level", "count"]),
+        "\"level\"",
+        "level tells 0 and 1 at every edge, count counts pulses and tells their rate.",
+    ),
+    Key::new("active_low", Flag, "false", "Low counts as 1, and a falling edge as a pulse."),
+    Key::new(
+        "bias",
+        OneOf(&["as_is", "pull_up", "pull_down", "disabled"]),
+        "\"as_is\"",
+        "Resistor inside the chip.",
+    ),
+    Key::new(
+        "debounce",
+        Time { min_ms: 0, max_ms: 10 * S },
+        "\"0 ms\"",
+        "How long a level must last before it counts.",
+    ),
 ];
 
 const CHANNELS: &[Key] = &[
@@ -506,8 +602,34 @@ const CHANNELS: &[Key] = &[
         "unit",
         Text { min: 0, max: 16 },
         "\"Cel\"",
-        "Unit as a UCUM code (Cel, bar, mm/s, %, A); when absent, the source's or a guess from the name.",
+        "Unit as a UCUM code (Cel, bar, mm/s, %, A); values are converted from the source's unit. When absent, the source's or a guess from the name.",
     ),
+    Key::optional(
+        "source_unit",
+        Text { min: 0, max: 16 },
+        "\"[degF]\"",
+        "Unit in which the source gives the values, where it does not say so itself or is wrong.",
+    ),
+    Key::optional(
+        "table",
+        Points,
+        "[[0.0, 0.0], [4095.0, 3.3]]",
+        "Calibration: raw values with their true ones, straight lines between them; beyond its ends a value is uncertain.",
+    ),
+    Key::optional("scale", ANY_NUMBER, "1.0", "Calibration: factor, after the table; when absent, 1."),
+    Key::optional(
+        "offset",
+        ANY_NUMBER,
+        "-0.4",
+        "Calibration: added after the factor, in the source's unit; when absent, 0.",
+    ),
+    Key::optional(
+        "range_low",
+        ANY_NUMBER,
+        "-40.0",
+        "Lowest value that is possible, in the channel's unit: below it the reading is missing, out of range.",
+    ),
+    Key::optional("range_high", ANY_NUMBER, "125.0", "Highest value that is possible, likewise."),
     Key::optional(
         "quantity",
         OneOf(QUANTITIES),

@@ -78,7 +78,7 @@ fn the_source_that_stands_in_is_the_one_that_the_table_describes() {
 fn every_example_can_be_switched_on_and_every_key_is_read() {
     READS.with_borrow_mut(BTreeSet::clear);
     let all = agent(&uncommented(&example(&AGENT), true)).config;
-    assert_eq!(all.sources.len(), 3);
+    assert_eq!(all.sources.len(), 9);
     assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
     parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
     let read = READS.with_borrow(BTreeSet::clone);
@@ -126,7 +126,7 @@ interval = "1 s"
              \"64 GiB\"; write a whole number with its unit in quotes; units are B, KiB, MiB and GiB",
             "outpost.toml:8: source[1].paths: missing; name at least one CSV file",
             "outpost.toml:11: source[1].interval = \"1 s\": has no meaning for kind = \"replay\"; it belongs to kind \
-             = \"host\"; remove it",
+             = \"host\" or \"hwmon\" or \"iio\" or \"w1\" or \"gpio\"; remove it",
             "outpost.toml:12: chanels: unknown key; did you mean `channels`?",
         ]
     );

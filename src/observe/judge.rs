@@ -32,3 +32,23 @@ impl Event for ChannelRefused<'_> {
         fields.put("channel", self.channel).put("channels_max", crate::limits::CHANNELS_MAX);
     }
 }
+
+/// The configured unit of a channel measures something else than what its source gives, or one of them is unknown: the
+/// values are told in the configured unit as they are.
+pub struct UnitMismatch<'a> {
+    /// The channel.
+    pub channel: &'a ChannelId,
+    /// What its source gives.
+    pub from: &'a str,
+    /// What is configured.
+    pub to: &'a str,
+}
+
+impl Event for UnitMismatch<'_> {
+    const NAME: &'static str = "unit_mismatch";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let next = "set source_unit to what the source really gives, or unit to what it can be converted to";
+        fields.put("channel", self.channel).put("from", self.from).put("to", self.to).put("next", next);
+    }
+}

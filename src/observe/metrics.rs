@@ -59,6 +59,10 @@ metrics! {
     Counter READINGS = "outpost_readings_total";
     /// Readings that carried no value.
     Counter READINGS_NO_DATA = "outpost_readings_no_data_total";
+    /// Readings refused because they lie outside the range of their channel.
+    Counter READINGS_OUT_OF_RANGE = "outpost_readings_out_of_range_total";
+    /// Values beyond the calibration of their channel.
+    Counter READINGS_UNCERTAIN = "outpost_readings_uncertain_total";
     /// Input that could not be understood.
     Counter MALFORMED = "outpost_input_malformed_total";
     /// Readings older than their channel's watermark.

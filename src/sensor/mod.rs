@@ -52,7 +52,7 @@ use crate::time::Stamp;
 use outlet::{Closed, Outlet};
 
 /// What to read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SourceOptions {
     /// The vitals of this machine.
     Host(HostOptions),
@@ -131,7 +131,8 @@ pub fn stopper() -> (Stopper, Stop) {
 }
 
 impl Stop {
-    async fn requested(&self) {
+    /// Waits until the [`Stopper`] is dropped.
+    pub async fn requested(&self) {
         // Nothing can be sent, so this returns when the other end is gone.
         let _ = self.0.recv().await;
     }

@@ -24,6 +24,7 @@ pub(super) fn described(id: &ChannelId, raw: &str, unit: Option<&str>) -> Channe
     info.label = raw.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if let Some(unit) = unit {
         info.unit = Unit(unit.to_owned());
+        info.unit_given = true;
     }
     info
 }

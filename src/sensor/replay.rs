@@ -15,7 +15,7 @@ use crate::reading::Reading;
 use crate::time::{Mono, Wall};
 
 /// What to play back, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReplayOptions {
     /// The CSV file, see [`CsvReader`].
     pub path: PathBuf,

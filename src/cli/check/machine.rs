@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::Finding;
+use super::{Finding, hardware};
 use crate::clock;
 use crate::config::{AgentConfig, AggregatorConfig, LinesInput, SourceConfig, SourceKind, bytes_text};
 use crate::limits;
@@ -178,6 +178,7 @@ fn source(source: &SourceConfig) -> Vec<Finding> {
             vec![folder("source", parent)]
         }
         SourceKind::Lines { input: LinesInput::Tcp { listen, .. }, .. } => vec![page("source", *listen)],
+        kind => hardware::source(&source.name, kind),
     }
 }
 

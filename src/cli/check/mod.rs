@@ -5,6 +5,7 @@
 
 mod broker;
 mod certificates;
+mod hardware;
 mod machine;
 mod pages;
 

@@ -8,7 +8,7 @@ use super::ChipOptions;
 use super::port::{Deadline, Patience};
 use crate::limits;
 use crate::observe::{bus as events, emit};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Unit, Value};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Value};
 use crate::sensor::chips::{Chip, ChipError, Column};
 use crate::time::{Mono, Stamp, Wall};
 
@@ -91,11 +91,11 @@ impl Schedule {
 
 impl Slot {
     fn infos(&self) -> impl Iterator<Item = ChannelInfo> {
-        self.chip.columns().iter().zip(&self.channels).map(|(column, id)| ChannelInfo {
-            unit: Unit(column.unit.into()),
-            quantity: column.quantity,
-            ..ChannelInfo::guess(id)
-        })
+        self.chip
+            .columns()
+            .iter()
+            .zip(&self.channels)
+            .map(|(column, id)| ChannelInfo::given(id, column.quantity, column.unit))
     }
 
     /// None while it rests.

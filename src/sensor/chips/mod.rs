@@ -140,9 +140,13 @@ impl Part {
     /// Its usual addresses on an I2C bus, its default first; none on SPI.
     pub const fn addresses(self) -> &'static [u8] {
         match self {
-            Part::Sht3x | Part::Sht4x => &[0x44, 0x45],
+            Part::Sht3x => &[0x44, 0x45],
+            Part::Sht4x => &[0x44, 0x45, 0x46],
             Part::Bme280 => &[0x76, 0x77],
-            Part::Ina219 | Part::Ina226 => &[0x40, 0x41, 0x44, 0x45],
+            Part::Ina219 | Part::Ina226 => &[
+                0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4d, 0x4e,
+                0x4f,
+            ],
             Part::Ads1115 => &[0x48, 0x49, 0x4a, 0x4b],
             Part::Lis3dh => &[0x18, 0x19],
             Part::Mcp3008 => &[],

@@ -31,7 +31,7 @@ use crate::time::Wall;
 use row::{Line, cells, read_line};
 
 /// How a recording is named.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CsvOptions {
     /// Put before every channel's name as it is, such as `plant2.`; empty by default.
     pub channel_prefix: String,

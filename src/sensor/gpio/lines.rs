@@ -2,7 +2,7 @@
 
 use super::{LineMode, LineOptions, SourceError};
 use crate::limits;
-use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Unit, Value};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Value};
 use crate::time::{Mono, Stamp, Wall};
 
 /// One edge, as the kernel tells it.
@@ -56,15 +56,13 @@ impl Lines {
     }
 
     pub fn infos(&self) -> Vec<ChannelInfo> {
-        let info = |id: &ChannelId, quantity, unit: &str| ChannelInfo {
-            unit: Unit(unit.into()),
-            quantity,
-            ..ChannelInfo::guess(id)
-        };
         let of_line = |line: &Line| match &line.channels {
-            Channels::Level(id) => vec![ChannelInfo { unit: Unit::default(), ..ChannelInfo::guess(id) }],
+            Channels::Level(id) => vec![ChannelInfo::given(id, ChannelInfo::guess(id).quantity, "")],
             Channels::Count { total, rate, .. } => {
-                vec![info(total, Quantity::Count, ""), info(rate, Quantity::Other, "/s")]
+                vec![
+                    ChannelInfo::given(total, Quantity::Count, ""),
+                    ChannelInfo::given(rate, Quantity::Other, "/s"),
+                ]
             }
         };
         self.0.iter().flat_map(of_line).collect()

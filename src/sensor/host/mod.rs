@@ -26,13 +26,13 @@ use std::time::Duration;
 
 use super::{Sensor, names};
 use crate::limits;
-use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Unit, Value};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Value};
 use crate::time::{Mono, Stamp, Wall};
 use files::Root;
 use rates::Rates;
 
 /// Which vitals, and how often.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostOptions {
     /// Between two polls; 1 s by default.
     pub interval: Duration,
@@ -175,8 +175,8 @@ impl Poll<'_> {
         }
         let value: Value = value.filter(|x| x.is_finite()).ok_or(NoData::ReadFailed);
         self.out.push(Reading { channel: id.clone(), at: self.at, value });
-        let unit = Unit(unit.to_owned());
-        self.infos.push(ChannelInfo { id, unit, quantity, asset: Some("host".into()), label: label.into() });
+        let label = label.to_owned();
+        self.infos.push(ChannelInfo { label, ..ChannelInfo::given(&id, quantity, unit) });
     }
 
     /// A rate that needs another look.

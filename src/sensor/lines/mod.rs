@@ -21,7 +21,7 @@ use crate::limits;
 use crate::time::Wall;
 
 /// Where lines come from and how they are read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinesOptions {
     /// Where they come from.
     pub input: Input,

@@ -18,7 +18,7 @@ use super::{number, part};
 use crate::clock;
 use crate::limits;
 use crate::observe::{bus as events, emit};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Unit, value_from_f64};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, value_from_f64};
 use crate::sensor::SourceError;
 use crate::sensor::host::files::Root;
 use crate::sensor::names;
@@ -211,8 +211,7 @@ fn channel(
 ) -> Option<(ChannelInfo, Conversion)> {
     let conversion = Conversion::of(tree, dir, name)?;
     let id = names::channel(&format!("{prefix}.{called}.{}", part(name))).ok()?;
-    let unit = Unit(conversion.unit.into());
-    Some((ChannelInfo { unit, quantity: conversion.quantity, ..ChannelInfo::guess(&id) }, conversion))
+    Some((ChannelInfo::given(&id, conversion.quantity, conversion.unit), conversion))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

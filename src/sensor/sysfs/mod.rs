@@ -24,7 +24,7 @@ use std::time::Duration;
 use super::host::files::Root;
 use super::{Sensor, names};
 use crate::limits;
-use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Unit, Value, named_enum};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Value, named_enum};
 use crate::time::Stamp;
 
 named_enum! {
@@ -91,11 +91,7 @@ impl Sensor for Sysfs {
         for found in self.look() {
             let Some(id) = self.channel(&found.name).filter(|id| seen.insert(id.clone())) else { continue };
             if self.known.insert(id.clone(), 0).is_none() {
-                fresh.push(ChannelInfo {
-                    unit: Unit(found.unit.into()),
-                    quantity: found.quantity,
-                    ..ChannelInfo::guess(&id)
-                });
+                fresh.push(ChannelInfo::given(&id, found.quantity, found.unit));
             }
             out.push(Reading { channel: id, at: now.wall, value: found.value });
         }
