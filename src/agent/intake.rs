@@ -3,89 +3,111 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use smol::channel::{Receiver, Sender};
+use smol::channel::Receiver;
 use smol::future::FutureExt as _;
 
 use super::assemble::Source;
 use super::clocks::{SourceClock, StepWatch};
+use super::sources::{Order, Sources};
 use super::status::SourceBrief;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::episode::Phase;
 use crate::limits;
 use crate::observe::{self, agent as events};
-use crate::sensor::{self, Batch, SourceHandle, Stop};
+use crate::sensor::{Batch, SourceHandle, SourceOptions, Stop};
 use crate::time::{Mono, humane};
 use crate::wire::{Lane, Notice, Record};
 
-/// Opens every source and starts its thread.
-pub(super) fn start(
-    shared: &Shared,
-    out: &Sender<Batch>,
-    stop: &Stop,
-) -> Result<Vec<SourceHandle>, AgentError> {
-    let sources = &shared.options.sources;
-    if sources.len() > limits::SOURCE_CLOCKS_MAX {
-        return Err(AgentError::TooManySources { sources: sources.len() });
-    }
-    let mut handles: Vec<SourceHandle> = Vec::with_capacity(sources.len());
-    for (name, options) in sources {
-        if handles.iter().any(|known| known.name() == name) {
-            return Err(AgentError::SourceTwice { name: name.clone() });
-        }
-        let handle = sensor::spawn(name, options.clone(), out.clone(), stop.clone())
-            .map_err(|error| AgentError::Source { name: name.clone(), error })?;
-        let state = handle.address().map_or("running".into(), |addr| format!("running on {addr}"));
-        shared.sources.borrow_mut().push(SourceBrief { name: name.clone(), state });
-        handles.push(handle);
-    }
-    Ok(handles)
+/// What comes to the intake.
+enum Heard {
+    Batch(Batch),
+    Order(Order),
+    Tick,
+    /// The seat ends.
+    Stop,
+    /// Every source has ended after the stop.
+    Over,
 }
 
-/// Judges what comes until every source has ended, then ends all windows and episodes.
+/// Judges what comes until the seat ends and every source has ended, then ends all windows and episodes.
 pub(super) async fn run(
     shared: Rc<Shared>,
     inbox: Receiver<Batch>,
-    sources: Vec<SourceHandle>,
+    sources: Sources,
+    orders: Receiver<Order>,
+    stop: Stop,
 ) -> Result<(), AgentError> {
     let mut intake = Intake {
         clocks: shared.options.sources.iter().map(SourceClock::new).collect(),
         steps: StepWatch::new(&clock::stamp()),
         shared: shared.clone(),
     };
+    let (mut sources, mut ending) = (Some(sources), Vec::new());
     let mut next_tick = clock::mono() + TICK;
     loop {
         let mut out = Vec::new();
-        let heard = async { inbox.recv().await.ok().map(Some) }.or(tick_at(next_tick)).await;
+        let listened = async {
+            match sources {
+                Some(_) => asked(&orders, &stop).await,
+                None => smol::future::pending().await,
+            }
+        };
+        let arrived = async { inbox.recv().await.map_or(Heard::Over, Heard::Batch) };
+        let heard = listened.or(arrived).or(tick_at(next_tick)).await;
         intake.watch_clock(&mut out);
         match heard {
-            Some(Some(batch)) => intake.judge(batch, &mut out),
-            Some(None) => {
-                next_tick = clock::mono() + TICK;
+            Heard::Batch(batch) => intake.judge(batch, &mut out),
+            Heard::Order(order) => intake.obey(order, sources.as_mut(), &mut out),
+            Heard::Tick => {
                 intake.tick(&mut out);
                 // What a source sent before its end is judged before its end.
-                let gone: Vec<&SourceHandle> = sources.iter().filter(|s| s.is_finished()).collect();
-                if inbox.is_empty() {
-                    gone.into_iter().for_each(|source| intake.gone(source, &mut out));
+                if let Some(sources) = sources.as_mut().filter(|_| inbox.is_empty()) {
+                    sources.gone().for_each(|source| intake.gone(source, &mut out));
+                    intake.change(sources, &mut out);
                 }
+                let soon = sources.as_ref().is_some_and(Sources::is_changing);
+                next_tick = clock::mono() + if soon { SOON } else { TICK };
             }
-            None => {
+            Heard::Stop => ending = sources.take().map(Sources::stop).unwrap_or_default(),
+            Heard::Over => {
                 shared.assembler.borrow_mut().flush(&mut out);
                 admit(&shared, out).await?;
                 // Their ends of the channel are gone, so the threads are at their end.
-                sources.into_iter().for_each(SourceHandle::join);
+                ending.into_iter().for_each(SourceHandle::join);
                 return Ok(());
             }
         }
         admit(&shared, out).await?;
+        if sources.as_ref().is_some_and(Sources::is_changing) {
+            next_tick = next_tick.min(clock::mono() + SOON);
+        }
     }
+}
+
+/// Between two looks at sources that are to end or to begin.
+const SOON: Duration = Duration::from_millis(20);
+
+async fn asked(orders: &Receiver<Order>, stop: &Stop) -> Heard {
+    let stopped = async {
+        stop.requested().await;
+        Heard::Stop
+    };
+    let ordered = async {
+        match orders.recv().await {
+            Ok(order) => Heard::Order(order),
+            // Nobody is left who could give any.
+            Err(_) => smol::future::pending().await,
+        }
+    };
+    stopped.or(ordered).await
 }
 
 const TICK: Duration = Duration::from_secs(1);
 
-async fn tick_at(at: Mono) -> Option<Option<Batch>> {
+async fn tick_at(at: Mono) -> Heard {
     smol::Timer::after(at.since(clock::mono())).await;
-    Some(None)
+    Heard::Tick
 }
 
 fn source_id(index: usize) -> Source {
@@ -141,11 +163,83 @@ impl Intake {
         out.push(Record::Notice(Notice {
             code: "source_failed".into(),
             text: format!(
-                "Source {} has failed: {why}. Nothing is read from it until the agent is restarted.",
+                "Source {} has failed: {why}. Nothing is read from it until the agent is restarted or told to reload.",
                 handle.name()
             ),
             at: clock::wall(),
         }));
+    }
+
+    /// Another configuration: channels change at once, sources as soon as they can.
+    fn obey(&mut self, order: Order, sources: Option<&mut Sources>, out: &mut Vec<Record>) {
+        let (code, text) = match (order, sources) {
+            (Order::Apply(reload), Some(sources)) => {
+                self.shared.assembler.borrow_mut().reconfigure(reload.channels, reload.raw);
+                let change = sources.change(reload.sources);
+                observe::emit(&events::ConfigurationApplied {
+                    kept: change.kept,
+                    stopped: change.stopped,
+                    started: change.started,
+                    restart: &reload.restart.join(" "),
+                });
+                let rest = match reload.restart.as_slice() {
+                    [] => String::new(),
+                    some => format!(" A restart is needed for {}.", some.join(", ")),
+                };
+                let text = format!(
+                    "Another configuration applies: {} sources go on untouched, {} end, {} begin.{rest}",
+                    change.kept, change.stopped, change.started
+                );
+                ("configuration_applied", text)
+            }
+            (Order::Refuse(problems), _) => {
+                observe::emit(&events::ConfigurationRefused { problems: &problems });
+                let text = format!("Another configuration cannot be used, the old one stays: {problems}");
+                ("configuration_refused", text)
+            }
+            (Order::Apply(_), None) => return,
+        };
+        out.push(Record::Notice(Notice { code: code.into(), text, at: clock::wall() }));
+    }
+
+    /// Takes leave of sources that have ended as they were asked to, and welcomes those that can begin.
+    fn change(&mut self, sources: &mut Sources, out: &mut Vec<Record>) {
+        for name in sources.ended() {
+            if let Some(index) = self.clocks.iter().position(|clock| clock.name == name) {
+                self.clocks[index].ended = true;
+                self.shared.assembler.borrow_mut().end(source_id(index), out);
+            }
+            self.shared.forget_source(&name);
+        }
+        let shared = self.shared.clone();
+        for (source, begun) in sources.begin(&shared) {
+            let error = match begun {
+                Ok(()) if self.seat(&source) => continue,
+                Ok(()) => "there are too many sources".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            observe::emit(&events::SourceNotStarted { source: &source.0, error: &error });
+            shared.set_source(SourceBrief { name: source.0.clone(), state: format!("failed: {error}") });
+            out.push(Record::Notice(Notice {
+                code: "source_failed".into(),
+                text: format!("Source {} cannot be started: {error}", source.0),
+                at: clock::wall(),
+            }));
+        }
+    }
+
+    /// Gives a source that begins the place of an earlier one of its name, or of one that has ended, or a new one.
+    fn seat(&mut self, source: &(String, SourceOptions)) -> bool {
+        let own = self.clocks.iter().position(|clock| clock.name == source.0);
+        let free = own.or_else(|| self.clocks.iter().position(|clock| clock.ended));
+        match free {
+            Some(index) => self.clocks[index] = SourceClock::new(source),
+            None if self.clocks.len() < limits::SOURCE_CLOCKS_MAX => {
+                self.clocks.push(SourceClock::new(source))
+            }
+            None => return false,
+        }
+        true
     }
 
     /// Live sources are measured by the wall clock: a step of it is no silence of theirs.

@@ -25,6 +25,7 @@ mod relay;
 pub mod replay;
 mod serial;
 mod shared;
+mod sources;
 pub mod status;
 mod tally;
 mod timekeeper;
@@ -39,6 +40,8 @@ use smol::future::FutureExt as _;
 
 use assemble::AssembleOptions;
 use shared::Shared;
+use sources::Sources;
+pub use sources::{Order, Reload};
 
 use crate::clock;
 use crate::digest::Lang;
@@ -135,16 +138,17 @@ pub enum AgentError {
     LinkGone,
 }
 
-/// Runs the seat until `stop` says something or closes, then ends it in good order. Blocks.
-pub fn run(options: AgentOptions, stop: Receiver<()>) -> Result<(), AgentError> {
+/// Runs the seat until `stop` says something or closes, then ends it in good order. Meanwhile it obeys `orders`. Blocks.
+pub fn run(options: AgentOptions, stop: Receiver<()>, orders: Receiver<Order>) -> Result<(), AgentError> {
     let executor = LocalExecutor::new();
-    smol::block_on(executor.run(seat(&executor, options, stop)))
+    smol::block_on(executor.run(seat(&executor, options, stop, orders)))
 }
 
 async fn seat(
     executor: &LocalExecutor<'_>,
     options: AgentOptions,
     stop: Receiver<()>,
+    orders: Receiver<Order>,
 ) -> Result<(), AgentError> {
     let begun = clock::mono();
     let (store, tails, opened) = spool::start(&options.spool_dir, options.spool.clone())?;
@@ -160,9 +164,8 @@ async fn seat(
 
     let (stopper, told) = sensor::stopper();
     let (batches, inbox) = smol::channel::bounded(limits::BATCHES_MAX);
-    let sources = intake::start(&shared, &batches, &told)?;
-    drop(batches);
-    let intake = executor.spawn(intake::run(shared.clone(), inbox, sources));
+    let sources = Sources::start(&shared, batches)?;
+    let intake = executor.spawn(intake::run(shared.clone(), inbox, sources, orders, told));
 
     let Link { commands, events: line, join } = link::spawn(link_options(&shared.options))?;
     let (outages, asked) = smol::channel::bounded(1);

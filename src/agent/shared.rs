@@ -186,6 +186,20 @@ impl Shared {
         });
     }
 
+    /// Takes note of a source that runs now, in the place of an earlier one of its name.
+    pub fn set_source(&self, brief: SourceBrief) {
+        let mut sources = self.sources.borrow_mut();
+        match sources.iter_mut().find(|known| known.name == brief.name) {
+            Some(known) => *known = brief,
+            None => sources.push(brief),
+        }
+    }
+
+    /// A source is gone for good.
+    pub fn forget_source(&self, name: &str) {
+        self.sources.borrow_mut().retain(|known| known.name != name);
+    }
+
     pub fn set_source_state(&self, name: &str, state: &str) {
         if let Some(source) = self.sources.borrow_mut().iter_mut().find(|source| source.name == name) {
             source.state = state.to_owned();

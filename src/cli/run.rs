@@ -1,6 +1,6 @@
 //! `outpost run`: the configuration into the options of the gateway seat's rooms.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::args::RunArgs;
 use super::exit::Failure;
 use super::{hardware, kv_format, link, signals, sources};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
-use crate::agent::{self, AgentOptions};
+use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
 use crate::config::{
-    Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
+    self, Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
     SpoolConfig,
 };
 use crate::detect::LimitOptions;
@@ -31,9 +31,50 @@ pub(super) fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
     let loaded = sources::agent_config(args.config.as_deref())?;
     observe::init(loaded.config.log.format, loaded.config.log.level);
     loaded.warnings.iter().for_each(|w| eprintln!("{w}"));
-    let stop = signals::stop().map_err(|e| Failure::Failed(e.into()))?;
-    agent::run(options(loaded.config), stop).map_err(|e| Failure::Failed(e.into()))?;
+    let (told, orders) = smol::channel::bounded(1);
+    let (file, running) = (sources::file(&config::AGENT, args.config.as_deref()), loaded.config.clone());
+    // A seat that is ending takes no more orders, and none is needed.
+    let reload = move || drop(told.send_blocking(order(&file, &running)));
+    let stop = signals::stop_and(reload).map_err(|e| Failure::Failed(e.into()))?;
+    agent::run(options(loaded.config), stop, orders).map_err(|e| Failure::Failed(e.into()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the file says now, beside what the seat was started with.
+fn order(file: &Path, running: &AgentConfig) -> Order {
+    match config::load_agent(file) {
+        Err(mistakes) => Order::Refuse(mistakes.to_string()),
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(|w| eprintln!("{w}"));
+            let assemble = assemble(&loaded.config);
+            Order::Apply(Reload {
+                sources: loaded.config.sources.iter().flat_map(source).collect(),
+                channels: assemble.channels,
+                raw: assemble.raw,
+                restart: needs_restart(running, &loaded.config),
+            })
+        }
+    }
+}
+
+/// The parts of the file that a running seat can't follow and that differ.
+fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> {
+    let (a, b) = (running, now);
+    let line = |c: &AgentConfig| (c.mqtt.clone(), c.heartbeat_every, c.ack, c.payload);
+    let parts = [
+        ("device", a.device == b.device),
+        ("data_dir", a.data_dir == b.data_dir),
+        ("language", a.language == b.language),
+        ("[mqtt]", line(a) == line(b)),
+        ("[spool]", a.spool == b.spool),
+        ("[uplink]", a.budget == b.budget),
+        ("[windows]", a.windows == b.windows),
+        ("[digest]", a.digest == b.digest),
+        ("[glm]", a.glm == b.glm),
+        ("[http]", a.http == b.http),
+        ("[log]", a.log == b.log),
+    ];
+    parts.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }
 
 /// What the configuration means for the seat.

@@ -255,3 +255,54 @@ impl Event for BootsNotKept<'_> {
         fields.put("reason", self.reason);
     }
 }
+
+/// Another configuration applies to a running agent.
+pub struct ConfigurationApplied<'a> {
+    /// Sources that go on untouched.
+    pub kept: usize,
+    /// Sources that end.
+    pub stopped: usize,
+    /// Sources that begin, those that were changed included.
+    pub started: usize,
+    /// What waits for a restart, parted by blanks.
+    pub restart: &'a str,
+}
+
+impl Event for ConfigurationApplied<'_> {
+    const NAME: &'static str = "configuration_applied";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("kept", self.kept).put("stopped", self.stopped).put("started", self.started);
+        fields.put("restart_needed_for", self.restart);
+    }
+}
+
+/// Another configuration was there and can't be used; the agent goes on with the old one.
+pub struct ConfigurationRefused<'a> {
+    /// Every mistake, with the next step.
+    pub problems: &'a str,
+}
+
+impl Event for ConfigurationRefused<'_> {
+    const NAME: &'static str = "configuration_refused";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("problems", self.problems);
+    }
+}
+
+/// A source of the new configuration can't be started.
+pub struct SourceNotStarted<'a> {
+    /// Its name.
+    pub source: &'a str,
+    /// Why, with the next step.
+    pub error: &'a str,
+}
+
+impl Event for SourceNotStarted<'_> {
+    const NAME: &'static str = "source_not_started";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("error", self.error);
+    }
+}

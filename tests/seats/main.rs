@@ -12,6 +12,7 @@ mod delivery;
 mod hostile;
 mod kills;
 mod ledger;
+mod reload;
 mod seat;
 mod site;
 mod weather;

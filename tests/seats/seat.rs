@@ -49,8 +49,19 @@ impl Seat {
 
     /// Asks it to end.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Changes its configuration by `edit` and asks it to read it again.
+    pub fn reload(&self, edit: impl FnOnce(String) -> String) {
+        let toml = edit(std::fs::read_to_string(&self.config).unwrap());
+        std::fs::write(&self.config, toml).unwrap();
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Starts it again after it has ended, with the same configuration.
