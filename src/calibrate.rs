@@ -144,7 +144,7 @@ mod tests {
             ..Treatment::default()
         };
         let (value, quality) = treatment.apply(12.0);
-        assert!(value.is_ok_and(|v| (v - 1034.213_594).abs() < 1e-5) && quality == Quality::Good);
+        assert!(value.is_ok_and(|v| (v - 1_034.213_594).abs() < 1e-5) && quality == Quality::Good);
         // A broken wire gives no current: no pressure at all, and not a negative one.
         assert_eq!(treatment.apply(0.0), (Err(NoData::OutOfRange), Quality::Bad));
         assert_eq!(treatment.apply(25.0), (Err(NoData::OutOfRange), Quality::Bad));

@@ -201,6 +201,40 @@ fn a_stopped_spool_tells_its_books_its_blocks_and_its_records() {
     assert_eq!((none.code, &none.json()["ok"]), (1, &false.into()));
 }
 
+#[cfg(feature = "gateway")]
+#[test]
+fn what_init_writes_is_what_check_finds_nothing_wrong_with_but_missing_certificates() {
+    let shop = Shop::new();
+    let written = shop.run("init");
+    assert!(written.code == 0 && written.out.contains("outpost check -c outpost.toml"), "{}", written.err);
+    let file = std::fs::read_to_string(shop.dir.path().join("outpost.toml")).expect("written");
+    assert_eq!(shop.run("init --to -").out, file, "a machine that stays the same");
+    let report = shop.run("check --offline --json").json();
+    let errors = report["findings"].as_array().unwrap().iter().filter(|f| f["mark"] == "error");
+    let areas: Vec<_> = errors.map(|f| f["area"].as_str().unwrap()).collect();
+    assert_eq!(areas, ["certificates", "certificates"], "{report}");
+    let again = shop.run("init");
+    assert!(again.code == 1 && again.err.contains("--replace takes its place"), "{}", again.err);
+    assert_eq!(shop.run("init --replace --json").json()["file"], "outpost.toml");
+}
+
+#[cfg(feature = "gateway")]
+#[test]
+fn the_survey_of_this_machine_is_told_to_people_and_to_scripts() {
+    let shop = Shop::new();
+    let people = shop.run("sensors");
+    assert!(
+        people.code == 0 && ["I2C", "SPI", "GPIO", "Serial"].iter().all(|s| people.out.contains(s)),
+        "{}",
+        people.out
+    );
+    let json = shop.run("sensors --json").json();
+    assert!(
+        ["i2c", "spi", "gpio", "published", "buffers", "serial"].iter().all(|key| json[key].is_array()),
+        "{json}"
+    );
+}
+
 #[test]
 fn the_version_names_the_build() {
     let version = Shop::new().run("version --json").json();

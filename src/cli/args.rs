@@ -58,6 +58,10 @@ pub enum Command {
     Run(RunArgs),
     /// A question to the running agent.
     Ask(AskArgs),
+    /// What is on this machine.
+    Sensors(SensorsArgs),
+    /// A configuration from what is on this machine.
+    Init(InitArgs),
     /// A language model of one's own.
     Model(ModelArgs),
     /// The cloud seat.
@@ -138,6 +142,22 @@ pub struct AskArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Arguments of `outpost sensors`.
+#[derive(Debug, PartialEq)]
+pub struct SensorsArgs {
+    /// Show values live.
+    pub watch: bool,
+}
+
+/// Arguments of `outpost init`.
+#[derive(Debug, PartialEq)]
+pub struct InitArgs {
+    /// Where it is written to; `-` prints it.
+    pub file: PathBuf,
+    /// Take the place of a file that is there.
+    pub replace: bool,
+}
+
 /// Arguments of `outpost aggregate`.
 #[derive(Debug, PartialEq)]
 pub struct AggregateArgs {
@@ -205,6 +225,8 @@ impl Command {
             Command::Check(_) => "check",
             Command::Run(_) => "run",
             Command::Ask(_) => "ask",
+            Command::Sensors(_) => "sensors",
+            Command::Init(_) => "init",
             Command::Ledger(_) => "ledger",
             Command::Model(_) => "model",
             Command::Aggregate(_) => "aggregate",
@@ -287,6 +309,11 @@ impl LowArgs {
             "check" => Command::Check(self.check()?),
             "run" => Command::Run(RunArgs { config: self.path("config") }),
             "ask" => Command::Ask(self.ask()?),
+            "sensors" => Command::Sensors(SensorsArgs { watch: self.has("watch") }),
+            "init" => Command::Init(InitArgs {
+                file: self.path("to").unwrap_or_else(|| "outpost.toml".into()),
+                replace: self.has("replace"),
+            }),
             name if name.starts_with("model") => Command::Model(ModelArgs::from_low(&self)?),
             "aggregate" => Command::Aggregate(AggregateArgs { config: self.path("config") }),
             "ledger" => Command::Ledger(self.ledger()?),

@@ -73,7 +73,8 @@ fn rows<'a>(out: &mut String, rows: impl Iterator<Item = (String, &'a str)>, sty
 const FIRST: &[(&str, &str)] = &[
     ("outpost demo", "the main job on this machine, with nothing to set up"),
     ("outpost replay plant.csv", "what it would say of your data"),
-    ("outpost check --example agent > outpost.toml", "a configuration to begin with"),
+    ("outpost sensors", "what is on this machine"),
+    ("outpost init", "a configuration that reads it"),
     ("outpost check -c outpost.toml", "what is still wrong with it"),
     ("outpost run -c outpost.toml", "the gateway seat"),
     ("outpost ask \"what happened today?\"", "what it would say of that"),

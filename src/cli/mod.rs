@@ -18,6 +18,8 @@ pub mod exit;
 #[cfg(feature = "gateway")]
 mod hardware;
 mod help;
+#[cfg(feature = "gateway")]
+mod init;
 mod ledger;
 mod link;
 #[cfg(feature = "gateway")]
@@ -27,6 +29,8 @@ pub mod model_args;
 mod replay;
 #[cfg(feature = "gateway")]
 mod run;
+#[cfg(feature = "gateway")]
+mod sensors;
 mod signals;
 mod sources;
 pub mod spec;
@@ -75,6 +79,10 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         #[cfg(feature = "gateway")]
         Command::Ask(args) => ask::main(args, invocation.json),
         Command::Ledger(args) => ledger::main(args, invocation.json, style),
+        #[cfg(feature = "gateway")]
+        Command::Init(args) => init::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
+        Command::Sensors(args) => sensors::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Model(args) => model::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]

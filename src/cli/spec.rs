@@ -34,6 +34,8 @@ pub struct OptionSpec {
 pub static COMMANDS: &[CommandSpec] = &[
     DEMO,
     REPLAY,
+    SENSORS,
+    INIT,
     CHECK,
     RUN,
     ASK,
@@ -146,6 +148,46 @@ value columns; a unit may stand in brackets: `pump2.bearing_temp [Cel]`.",
         ("outpost replay plant.csv", "alarms as they happen, one digest at the end"),
         ("outpost replay --lang zh --every 1h plant.csv", "a Chinese digest per recorded hour"),
         ("outpost replay --json plant.csv | jq .text", "one JSON object per record"),
+    ],
+};
+
+const SENSORS: CommandSpec = CommandSpec {
+    name: "sensors",
+    operands: "",
+    summary: "list what is on this machine, and what it says",
+    purpose: "\
+Lists I2C buses with the chips that say what they are, SPI devices, GPIO chips, what kernel drivers publish (hardware
+monitors, industrial I/O, 1-Wire thermometers) with its values, and serial ports. Only chips that can be recognised
+are asked, by reading an identity register at an address that such a part can have; nothing else is written to any
+chip, and an address that a kernel driver holds is left alone. SHT3x, INA219, ADS1115 and parts on SPI have nothing
+to recognise them by.",
+    options: &[option(
+        "watch",
+        None,
+        "",
+        "Read everything found and show it live, until Ctrl-C; with --json one line per reading. Default: list once.",
+    )],
+    examples: &[
+        ("outpost sensors", "what is there"),
+        ("outpost sensors --watch", "live values as sparklines, this machine's vitals among them"),
+        ("outpost sensors --json | jq .i2c", "for scripts: one object"),
+    ],
+};
+
+const INIT: CommandSpec = CommandSpec {
+    name: "init",
+    operands: "",
+    summary: "write a commented configuration from what is on this machine",
+    purpose: "\
+Looks as `outpost sensors` does and writes a configuration that reads everything that it found; what it can only
+propose is commented out. The broker and its certificates remain to be filled in.",
+    options: &[
+        option("to", None, "FILE", "Where to; - prints it. Default: outpost.toml in this folder."),
+        option("replace", None, "", "Take the place of a file that is there. Default: refuse."),
+    ],
+    examples: &[
+        ("outpost init", "then `outpost check`, which says what is still to be done"),
+        ("outpost init --to -", "only look at it"),
     ],
 };
 

@@ -24,6 +24,7 @@ mod malformed;
 mod names;
 mod outlet;
 mod replay;
+pub mod survey;
 mod sysfs;
 mod timestamp;
 
@@ -34,6 +35,7 @@ pub use host::{Host, HostOptions};
 pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
 pub use outlet::{Batch, SourceStats};
 pub use replay::ReplayOptions;
+pub use survey::Survey;
 pub use sysfs::{BufferOptions, Sysfs, SysfsKind, SysfsOptions};
 
 use std::convert::Infallible;

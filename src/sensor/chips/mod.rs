@@ -29,6 +29,7 @@ pub use lis3dh::Lis3dh;
 pub use mcp3008::Mcp3008;
 pub use script::{Script, Step};
 pub use sht::Sht;
+pub(super) use sht::crc8;
 
 use embedded_hal::delay::DelayNs;
 use embedded_hal::i2c::{self, I2c};

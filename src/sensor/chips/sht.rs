@@ -70,7 +70,7 @@ fn spread(raw: u16, low: f64, high: f64) -> f64 {
 }
 
 /// Sensirion's checksum over a word: polynomial 0x31, initial 0xff.
-pub(super) fn crc8(bytes: [u8; 2]) -> u8 {
+pub(in crate::sensor) fn crc8(bytes: [u8; 2]) -> u8 {
     bytes.iter().fold(0xff, |crc, byte| {
         (0..8).fold(crc ^ byte, |crc, _| if crc & 0x80 == 0 { crc << 1 } else { (crc << 1) ^ 0x31 })
     })

@@ -106,6 +106,13 @@ impl Sensor for Sysfs {
     }
 }
 
+/// IIO devices that can be read from a buffer, as the kernel numbers them.
+pub(super) fn buffered(tree: &Root) -> Vec<String> {
+    let has_scan =
+        |device: &String| !tree.entries(&format!("{}/{device}/scan_elements", iio::DEVICES)).is_empty();
+    tree.entries(iio::DEVICES).into_iter().filter(has_scan).collect()
+}
+
 /// A number that stands alone in a file, if that is what it holds.
 fn number(tree: &Root, path: &str) -> Option<f64> {
     tree.text(path)?.trim().parse::<f64>().ok().filter(|x| x.is_finite())

@@ -1,0 +1,238 @@
+//! What sources of hardware cost, from reading to durable block: `cargo bench --bench sources`.
+//!
+//! | case | what |
+//! |---|---|
+//! | slow | 1,002 channels, each read once a second: 334 chips on a bus of I2C that answers at once |
+//! | fast | three channels at 6.6 kHz each, from the buffer of an IIO device whose character device is a pipe |
+//!
+//! The rooms are those of the agent: a source on its thread, the assembler with calibration, windows and every detector,
+//! the store with a real fsync; lane `raw` is kept. Told are the share of one core and the memory that this program holds,
+//! the model and the line left out. `OUTPOST_BENCH_S` sets how long each case takes, 20 s unless it does.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
+use outpost::agent::assemble::{AssembleOptions, Assembler, Source};
+use outpost::clock;
+use outpost::limits;
+use outpost::reading::{ChannelId, ChannelInfo, Reading};
+use outpost::sensor::chips::{Chip, Column, Ina};
+use outpost::sensor::{self, Batch, BufferOptions, Sensor, SourceHandle, SourceOptions, Stop};
+use outpost::spool::{self, StoreHandle};
+use outpost::time::Stamp;
+use outpost::wire::Lane;
+use smol::channel::{Receiver, Sender};
+
+fn main() {
+    println!(
+        "{:<6}{:>14}{:>12}{:>12}{:>12}{:>10}",
+        "case", "readings", "per second", "% of core", "own MiB", "dropped"
+    );
+    measure("slow", |out, stop| {
+        sensor::spawn_polled("bus", Cabinet::new(), Duration::from_secs(1), out, stop).expect("a thread")
+    });
+    let dir = tempfile::tempdir().expect("a folder");
+    accelerometer(dir.path());
+    let feeder = {
+        let pipe = dir.path().join("dev/iio:device0");
+        thread::spawn(move || feed(&pipe))
+    };
+    let root = dir.path().to_owned();
+    measure("fast", move |out, stop| {
+        let (prefix, device) = ("motor".into(), "iio:device0".into());
+        let options = BufferOptions { prefix, device, rate_hz: Some(RATE_HZ), root };
+        sensor::spawn("vib", SourceOptions::IioBuffer(options), out, stop).expect("a device")
+    });
+    feeder.join().expect("the feeder ends with its reader");
+}
+
+const RATE_HZ: f64 = 6600.0;
+
+fn seconds() -> u64 {
+    std::env::var("OUTPOST_BENCH_S").ok().and_then(|s| s.parse().ok()).unwrap_or(20)
+}
+
+fn measure(name: &str, start: impl FnOnce(Sender<Batch>, Stop) -> SourceHandle) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _tails, _) = spool::start(dir.path(), spool::Options::default()).expect("an empty spool");
+    let (stopper, stop) = sensor::stopper();
+    let (out, inbox) = smol::channel::bounded(limits::BATCHES_MAX);
+    let source = start(out, stop);
+    let (begun, begun_cpu) = (Instant::now(), cpu());
+    let end = begun + Duration::from_secs(seconds());
+    let readings = smol::block_on(judge(&inbox, &store, end));
+    let (lasted, cpu) = (begun.elapsed().as_secs_f64(), (cpu() - begun_cpu).as_secs_f64());
+    smol::block_on(store.admit_durable(Vec::new())).expect("the last commit");
+    let kept = smol::block_on(store.status()).expect("the store runs").ledger[Lane::Raw.index()].pending;
+    assert_eq!(kept, readings, "every reading is durable");
+    let (per_second, share) = (readings as f64 / lasted, 100.0 * cpu / lasted);
+    let (own_mib, dropped) = (anonymous_kib() as f64 / 1024.0, source.stats().dropped);
+    println!("{name:<6}{readings:>14}{per_second:>12.0}{share:>12.1}{own_mib:>12.1}{dropped:>10}");
+    drop((stopper, inbox));
+    source.join();
+    smol::block_on(store.close()).expect("the store closes");
+}
+
+async fn judge(inbox: &Receiver<Batch>, store: &StoreHandle, end: Instant) -> u64 {
+    let mut assembler = Assembler::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
+    let mut readings = 0;
+    while Instant::now() < end {
+        let Ok(batch) = inbox.recv().await else { break };
+        let mut records = Vec::new();
+        for info in batch.infos {
+            assembler.describe(Source(0), info);
+        }
+        for reading in &batch.readings {
+            assembler.push(Source(0), reading, &mut records);
+        }
+        readings += batch.readings.len() as u64;
+        assembler.tick(Source(0), clock::wall(), &mut records);
+        store.admit(records).await.expect("the store takes them");
+    }
+    readings
+}
+
+/// Power monitors on a bus that answers at once: what is measured is the program, not the wire.
+struct Cabinet {
+    chips: Vec<(Ina<Prompt>, Vec<ChannelId>)>,
+    told: bool,
+}
+
+impl Cabinet {
+    fn new() -> Self {
+        let chip = |n: u64| {
+            let chip = Ina::ina226(Prompt(fastrand::Rng::with_seed(n)), 0x40, 0.1);
+            let name = |column: &Column| ChannelId::new(&format!("panel{n}.{}", column.name));
+            let channels =
+                chip.columns().iter().map(|column| name(column).expect("a channel's name")).collect();
+            (chip, channels)
+        };
+        Self { chips: (0..CHIPS).map(chip).collect(), told: false }
+    }
+
+    fn infos(&self) -> Vec<ChannelInfo> {
+        let of_chip = |(chip, channels): &(Ina<Prompt>, Vec<ChannelId>)| {
+            let described = channels.iter().zip(chip.columns());
+            described
+                .map(|(id, column)| ChannelInfo::given(id, column.quantity, column.unit))
+                .collect::<Vec<_>>()
+        };
+        self.chips.iter().flat_map(of_chip).collect()
+    }
+}
+
+impl Sensor for Cabinet {
+    fn poll(&mut self, now: Stamp, out: &mut Vec<Reading>) -> Vec<ChannelInfo> {
+        let mut values = Vec::new();
+        for (chip, channels) in &mut self.chips {
+            values.clear();
+            chip.read(&mut Delay, &mut values).expect("the bus answers");
+            let named = channels.iter().zip(&values);
+            out.extend(named.map(|(channel, value)| Reading {
+                channel: channel.clone(),
+                at: now.wall,
+                value: *value,
+            }));
+        }
+        if std::mem::replace(&mut self.told, true) { Vec::new() } else { self.infos() }
+    }
+}
+
+/// Three channels each: a thousand and two.
+const CHIPS: u64 = 334;
+
+/// Every register holds some current around a level; the one for the maker holds the maker.
+struct Prompt(fastrand::Rng);
+
+impl ErrorType for Prompt {
+    type Error = ErrorKind;
+}
+
+impl I2c for Prompt {
+    fn transaction(&mut self, _: u8, operations: &mut [Operation<'_>]) -> Result<(), ErrorKind> {
+        let mut register = 0;
+        for operation in operations {
+            match operation {
+                Operation::Write(bytes) => register = bytes[0],
+                Operation::Read(buffer) => {
+                    let word = if register == 0xfe { 0x5449 } else { 8000 + self.0.u16(0..40) };
+                    buffer.copy_from_slice(&word.to_be_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folder of a device with three axes of 16 bits and a timestamp; its character device is a pipe.
+fn accelerometer(root: &Path) {
+    let put = |path: &str, text: &str| {
+        let path = root.join("sys/bus/iio/devices/iio:device0").join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    put("name", "accel");
+    put("sampling_frequency", "6600");
+    put("in_accel_scale", "0.001");
+    put("buffer/enable", "0");
+    for (index, axis) in ["accel_x", "accel_y", "accel_z"].into_iter().enumerate() {
+        put(&format!("scan_elements/in_{axis}_en"), "0");
+        put(&format!("scan_elements/in_{axis}_index"), &index.to_string());
+        put(&format!("scan_elements/in_{axis}_type"), "le:s16/16>>0");
+    }
+    put("scan_elements/in_timestamp_en", "0");
+    put("scan_elements/in_timestamp_index", "3");
+    put("scan_elements/in_timestamp_type", "le:s64/64>>0");
+    std::fs::create_dir_all(root.join("dev")).expect("a folder");
+    let (mode, fifo) = (rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, rustix::fs::FileType::Fifo);
+    rustix::fs::mknodat(rustix::fs::CWD, root.join("dev/iio:device0"), fifo, mode, 0).expect("a pipe");
+}
+
+/// Plays the kernel: every 50 ms what an accelerometer has measured meanwhile, until nobody reads any more.
+fn feed(pipe: &Path) {
+    let mut device = std::fs::OpenOptions::new().write(true).open(pipe).expect("a reader");
+    let (begun, begun_ns) = (Instant::now(), clock::wall().0 * 1000);
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut sent = 0_u64;
+    loop {
+        let due = (begun.elapsed().as_secs_f64() * RATE_HZ) as u64;
+        let mut bytes = Vec::new();
+        for n in sent..due {
+            let seconds = n as f64 / RATE_HZ;
+            let swing = (1000.0 * (seconds * 50.0 * std::f64::consts::TAU).sin()) as i16;
+            for axis in 0..3 {
+                bytes.extend((swing / (axis + 1) + random.i16(-20..20)).to_le_bytes());
+            }
+            bytes.extend([0; 2]);
+            bytes.extend((begun_ns + (seconds * 1e9) as i64).to_le_bytes());
+        }
+        sent = due;
+        if device.write_all(&bytes).is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Time that this program's threads have worked, less that of the feeder, which works next to nothing.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|n| fields.get(*n)?.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn anonymous_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|rest| rest.trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)
+}
+
+struct Delay;
+
+impl embedded_hal::delay::DelayNs for Delay {
+    fn delay_ns(&mut self, _: u32) {}
+}
