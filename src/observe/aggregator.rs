@@ -147,7 +147,7 @@ impl Event for BlockUnread<'_> {
             .put("first", self.id.first)
             .put("last", self.id.last)
             .put("why", self.why)
-            .put("next", &"run a newer outpost aggregate, which reads it at its start");
+            .put("next", "run a newer outpost aggregate, which reads it at its start");
     }
 
     fn count(&self) {
