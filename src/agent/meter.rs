@@ -58,6 +58,11 @@ impl Meter {
         (allowance, (before != fidelity).then(|| self.tell(now)))
     }
 
+    /// Which lanes the budget lets go at all.
+    pub fn may_go(&mut self, now: Wall) -> PerLane<bool> {
+        self.budget.allowance(now).map(|bytes| bytes > 0)
+    }
+
     /// A block of `lane` goes out.
     pub fn sent(&mut self, now: Wall, lane: Lane, bytes: u64) {
         self.budget.sent(now, Some(lane), bytes);

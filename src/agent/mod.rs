@@ -222,10 +222,15 @@ async fn patience(time: Duration) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Commits what is there and waits until nothing is pending, if there is a line.
+/// Commits what is there and waits until nothing is pending that may go, if there is a line.
 async fn drain(shared: &Shared, store: &StoreHandle) -> Result<(), AgentError> {
     store.admit_durable(Vec::new()).await?;
-    while shared.line.borrow().up && store.status().await?.ledger.iter().any(|lane| lane.pending > 0) {
+    while shared.line.borrow().up {
+        let ledger = store.status().await?.ledger;
+        let may_go = shared.meter.borrow_mut().may_go(clock::wall());
+        if !ledger.iter().zip(may_go).any(|(lane, may_go)| may_go && lane.pending > 0) {
+            break;
+        }
         smol::Timer::after(Duration::from_millis(20)).await;
     }
     Ok(())
