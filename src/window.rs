@@ -39,13 +39,13 @@ pub struct WindowSummary {
     pub min: f64,
     /// Largest value.
     pub max: f64,
-    /// Arithmetic mean.
+    /// Arithmetic mean, to a 65,536th of the way from `min` to `max`.
     pub mean: f64,
-    /// Population standard deviation.
+    /// Population standard deviation, in single precision.
     pub std: f64,
     /// Value with the latest event time.
     pub last: f64,
-    /// Least-squares slope in units per hour.
+    /// Least-squares slope in units per hour, in single precision.
     pub slope_per_h: f64,
 }
 
@@ -62,12 +62,18 @@ impl WindowSummary {
             missing: f.missing(),
             min: f.min(),
             max: f.max(),
-            mean: f.mean(),
-            std: f.std(),
+            mean: single(f.mean(), (f.max() - f.min()) / 65_536.0),
+            std: single(f.std(), f64::INFINITY),
             last: f.last(),
-            slope_per_h: f.slope_per_h(),
+            slope_per_h: single(f.slope_per_h(), f64::INFINITY),
         }
     }
+}
+
+/// The nearest number of single precision if it is no farther away than that: half as long where it is kept and sent.
+fn single(value: f64, error_max: f64) -> f64 {
+    let near = f64::from(value as f32);
+    if near.is_finite() && (near - value).abs() <= error_max { near } else { value }
 }
 
 /// One closed window.
@@ -263,6 +269,20 @@ mod tests {
         }
         windows.flush(&mut |w| closed.push(w.clone()));
         (closed, windows)
+    }
+
+    #[test]
+    fn a_summary_is_shortened_where_nobody_can_tell() {
+        let (channel, unit) = (ChannelId::new("meter").unwrap(), Unit::default());
+        for base in [20.0, 1.0e9] {
+            let readings: Vec<(i64, f64)> = (0..9).map(|n| (n * 100, base + n as f64 / 7.0)).collect();
+            let (windows, _) = run(OPTIONS, &readings);
+            let (whole, told) = (&windows[0].features, WindowSummary::new(&channel, &unit, &windows[0]));
+            let range = whole.max() - whole.min();
+            assert!((told.mean - whole.mean()).abs() <= range / 65_536.0, "{}", told.mean);
+            assert_eq!(f64::from(told.mean as f32) == told.mean, base < 1e6, "{}", told.mean);
+            assert_eq!(f64::from(told.std as f32), told.std);
+        }
     }
 
     /// What a batch job would say: start in ms, count and sum of each window that has a reading.

@@ -3,6 +3,7 @@
 //! A change of the format shows as a diff of `tests/golden/`. Write new ones with
 //! `OUTPOST_BLESS=1 cargo test --test wire_blocks`; existing ones stay, readers of version 1 are kept for ever.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use outpost::digest::{Digest, DigestTiming, Engine, Lang};
@@ -11,7 +12,7 @@ use outpost::facts::{Citation, EventFact, Facts, Outage};
 use outpost::limits;
 use outpost::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, Unit};
 use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
-use outpost::window::WindowSummary;
+use outpost::window::{WindowOptions, WindowSummary, Windows};
 use outpost::wire::{
     Block, BlockHeader, Body, ClockFix, GapReason, Lane, Notice, Record, WireError, decode_block,
     decode_header, encode_block, json,
@@ -323,6 +324,26 @@ fn readings_take_an_eighth_of_their_json_at_most() {
     let records: Vec<Record> = plant(30).into_iter().map(Record::Reading).collect();
     for per_block in [500, 15_000] {
         let times = times_smaller(Lane::Raw, &records[..per_block]);
+        assert!(times >= 8.0, "{per_block} a block: {times:.1} times smaller");
+    }
+}
+
+/// Means, deviations and slopes are numbers without an end; half of each is worth keeping.
+#[test]
+fn summaries_take_an_eighth_of_their_json_at_most() {
+    let mut windows = BTreeMap::new();
+    let mut records = Vec::new();
+    let unit = Unit("Cel".into());
+    for reading in plant(330) {
+        let of_channel =
+            windows.entry(reading.channel.clone()).or_insert_with(|| Windows::new(WindowOptions::default()));
+        of_channel.push(reading.at, reading.value, &mut |window| {
+            records.push(Record::Window(WindowSummary::new(&reading.channel, &unit, window)));
+        });
+    }
+    assert!(records.len() >= 200, "{}", records.len());
+    for per_block in [50, 200] {
+        let times = times_smaller(Lane::Metric, &records[..per_block]);
         assert!(times >= 8.0, "{per_block} a block: {times:.1} times smaller");
     }
 }
