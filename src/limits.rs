@@ -455,6 +455,8 @@ pub const ENDED_EPISODES_MAX: usize = 256;
 pub const READ_AHEAD_BLOCKS: usize = 8;
 /// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
 pub const BATCHES_MAX: usize = 16;
+/// Channels in doubt that the status page names.
+pub const STATUS_DOUBTS_MAX: usize = 64;
 /// Time in which episodes that begin or end together are gathered into one digest.
 pub const DIGEST_SETTLE_MS: u64 = 2_000;
 

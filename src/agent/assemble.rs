@@ -21,7 +21,7 @@ use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, S
 use crate::facts::{Citation, Facts};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
-use crate::reading::{ChannelId, ChannelInfo, Quantity, Reading, Unit};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Unit};
 use crate::time::{Mono, Stamp, Wall, humane};
 use crate::units::{self, Conversion};
 use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
@@ -127,6 +127,9 @@ struct Channel {
     info: ChannelInfo,
     /// As its source has it, before the configuration.
     described: ChannelInfo,
+    /// What the latest reading is worth, and why it has no value.
+    quality: Quality,
+    missing: Option<NoData>,
     source: Source,
     raw: bool,
     windows: Windows,
@@ -200,12 +203,14 @@ impl Assembler {
         let Some(i) = known.or_else(|| self.add(source, ChannelInfo::guess(&reading.channel))) else {
             return;
         };
-        let reading = &self.calibrated(reading);
+        let (reading, quality) = &self.calibrated(reading);
         let clock = self.clocks[slot(source)];
         self.tally.readings += 1;
         let stamp = self.tally.readings;
         let channel = &mut self.channels[i];
         channel.source = source;
+        channel.quality = *quality;
+        channel.missing = reading.value.err();
         if channel.raw {
             out.push(Record::Reading(reading.clone()));
         }
@@ -297,6 +302,12 @@ impl Assembler {
         self.channels.iter().map(|channel| &channel.info)
     }
 
+    /// Channels whose latest reading is not as it should be: its quality, and why there is no value.
+    pub fn doubtful(&self) -> impl Iterator<Item = (&ChannelInfo, Quality, Option<NoData>)> {
+        let doubtful = self.channels.iter().filter(|channel| channel.quality != Quality::Good);
+        doubtful.map(|channel| (&channel.info, channel.quality, channel.missing))
+    }
+
     /// Id that the next episode will have; to be kept over a restart.
     pub const fn next_episode_id(&self) -> u64 {
         self.next_episode_id
@@ -340,15 +351,15 @@ impl Assembler {
         info
     }
 
-    /// The reading as it is judged and kept.
-    fn calibrated(&self, reading: &Reading) -> Reading {
+    /// The reading as it is judged and kept, with what it is worth.
+    fn calibrated(&self, reading: &Reading) -> (Reading, Quality) {
         let (value, quality) = self.calibrator.apply(reading);
         match quality {
             Quality::Uncertain => metrics::READINGS_UNCERTAIN.inc(),
             Quality::Bad if reading.value.is_ok() => metrics::READINGS_OUT_OF_RANGE.inc(),
             Quality::Good | Quality::Bad => {}
         }
-        Reading { value, ..reading.clone() }
+        (Reading { value, ..reading.clone() }, quality)
     }
 
     fn add(&mut self, source: Source, described: ChannelInfo) -> Option<usize> {
@@ -375,6 +386,8 @@ impl Assembler {
             interval_off: false,
             heard: Heard::default(),
             described,
+            quality: Quality::Good,
+            missing: None,
             info,
         });
         Some(self.channels.len() - 1)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::episode::Phase;
-use crate::reading::{NoData, Pattern, Severity, Value};
+use crate::reading::{Pattern, Severity, Value};
 
 const PLANT: Source = Source(0);
 const HOST: Source = Source(1);
@@ -237,6 +237,10 @@ fn calibration_comes_before_everything_that_judges_and_a_value_that_cannot_be_is
     let kept = kept(&bench);
     assert!(kept[0].is_ok_and(|kpa| (kpa - 68.947_572_9).abs() < 1e-6), "{kept:?}");
     assert_eq!(kept[1..], [Err(NoData::OutOfRange), Err(NoData::NoAnswer)]);
+    let doubts = |bench: &Bench| bench.assembler.doubtful().map(|(_, q, why)| (q, why)).collect::<Vec<_>>();
+    assert_eq!(doubts(&bench), [(Quality::Bad, Some(NoData::NoAnswer))]);
+    bench.push("a.press", 3, Ok(5.0));
+    assert_eq!(doubts(&bench), []);
 }
 
 /// What a judge has learnt took days: a new label must not cost it.

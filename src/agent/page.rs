@@ -123,6 +123,11 @@ fn counts(out: &mut String, status: &Status) {
     for source in &status.sources {
         let _ = write!(out, "<tr><th>source {}<td>{}", Esc(&source.name), Esc(&source.state));
     }
+    for doubt in &status.doubtful {
+        let why = doubt.missing.as_deref().unwrap_or("beyond its calibration").replace('_', " ");
+        let (channel, quality) = (Esc(&doubt.channel), Esc(&doubt.quality));
+        let _ = write!(out, "<tr><th>channel {channel}<td class=bad>{quality}: {}", Esc(why));
+    }
     out.push_str("</table>");
 }
 
@@ -158,12 +163,19 @@ th{text-align:left;font-weight:400}.ok{color:var(--ok)}.bad{color:var(--bad);fon
 
 #[cfg(test)]
 mod tests {
+    use super::super::status::DoubtBrief;
     use super::*;
 
     #[test]
     fn a_hostile_name_does_not_become_markup() {
-        let status =
-            Status { device: "<script>alert(1)</script>".into(), ..super::super::status::tests::example() };
+        let hostile = "<script>alert(1)</script>";
+        let doubt =
+            DoubtBrief { channel: hostile.into(), quality: hostile.into(), missing: Some(hostile.into()) };
+        let status = Status {
+            device: hostile.into(),
+            doubtful: vec![doubt],
+            ..super::super::status::tests::example()
+        };
         let page = html(&status);
         assert!(!page.contains("<script>"), "{page}");
         assert!(page.contains("&lt;script&gt;"));

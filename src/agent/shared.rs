@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::assemble::{AssembleOptions, Assembler};
 use super::meter::Meter;
-use super::status::{DigestBrief, LedgerRow, LineStatus, SourceBrief, SpoolBrief, Status};
+use super::status::{DigestBrief, DoubtBrief, LedgerRow, LineStatus, SourceBrief, SpoolBrief, Status};
 use super::{AgentError, AgentOptions};
 use crate::ask::Outage;
 use crate::clock;
@@ -238,8 +238,20 @@ impl Shared {
             },
             ledger: ledger(&spool),
             sources: self.sources.borrow().clone(),
+            doubtful: doubtful(&self.assembler.borrow()),
         })
     }
+}
+
+fn doubtful(assembler: &Assembler) -> Vec<DoubtBrief> {
+    let doubts = assembler.doubtful().take(limits::STATUS_DOUBTS_MAX);
+    doubts
+        .map(|(info, quality, why)| DoubtBrief {
+            channel: info.id.to_string(),
+            quality: quality.name().into(),
+            missing: why.map(|why| why.name().into()),
+        })
+        .collect()
 }
 
 pub(super) fn evicted(spool: &SpoolStatus) -> u64 {

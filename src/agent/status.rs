@@ -45,6 +45,9 @@ pub struct Status {
     pub ledger: Vec<LedgerRow>,
     /// Names of the sources and whether each is still running.
     pub sources: Vec<SourceBrief>,
+    /// Channels whose latest reading is not as it should be, at most [`crate::limits::STATUS_DOUBTS_MAX`] of them.
+    #[serde(default)]
+    pub doubtful: Vec<DoubtBrief>,
 }
 
 /// The line to the broker.
@@ -140,6 +143,17 @@ pub struct SourceBrief {
     pub state: String,
 }
 
+/// A channel whose latest reading is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtBrief {
+    /// Its name.
+    pub channel: String,
+    /// `uncertain` or `bad`.
+    pub quality: String,
+    /// Why it has no value: `no_answer`, `out_of_range` and so on.
+    pub missing: Option<String>,
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -162,6 +176,7 @@ pub(super) mod tests {
             spool: SpoolBrief::default(),
             ledger: vec![row()],
             sources: Vec::new(),
+            doubtful: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Event, Fields, Level};
 
-/// A bus can't be opened; told once until it can.
+/// A bus or device can't be opened or read; told once until it can.
 pub struct BusFailed<'a> {
     /// The source's configured name.
     pub source: &'a str,
@@ -19,7 +19,7 @@ impl Event for BusFailed<'_> {
     const NAME: &'static str = "bus_failed";
     const LEVEL: Level = Level::Error;
     fn fields(&self, fields: &mut Fields<'_>) {
-        let next = "enable the bus in the device tree, and let the user who runs outpost read and write it";
+        let next = "make sure that it is there (outpost sensors lists what is) and that the user who runs outpost may use it";
         fields.put("source", self.source).put("device", self.device.display());
         fields.put("error", self.error).put("next", next);
     }

@@ -146,6 +146,9 @@ impl Scan {
         // Drivers without a watermark wake the reader as they like.
         let _ = write(&at("buffer/length"), &(SAMPLES_MAX * 2).to_string());
         let _ = write(&at("buffer/watermark"), &format!("{samples}"));
+        if let Some(trigger) = trigger(&tree, options) {
+            write(&at("trigger/current_trigger"), &trigger)?;
+        }
         write(&at("buffer/enable"), "1")?;
         Ok(Self {
             has_time: elements.iter().any(|element| element.name == TIMESTAMP),
@@ -178,6 +181,19 @@ impl Scan {
         }
         readings
     }
+}
+
+/// The device's own trigger, by the name that drivers give it (`adxl345-dev0`), where one is needed and none is set.
+fn trigger(tree: &Root, options: &BufferOptions) -> Option<String> {
+    let dir = options.dir();
+    tree.text(&format!("{dir}/trigger/current_trigger")).filter(|set| set.trim().is_empty())?;
+    let device = tree.text(&format!("{dir}/name"))?;
+    let own =
+        format!("{}-dev{}", device.trim(), options.device.trim_start_matches(|c: char| !c.is_ascii_digit()));
+    let triggers = tree.entries(DEVICES).into_iter().filter(|name| name.starts_with("trigger"));
+    triggers
+        .filter_map(|trigger| tree.text(&format!("{DEVICES}/{trigger}/name")))
+        .find(|name| name.trim() == own)
 }
 
 /// One element of a sample as the folder describes it.

@@ -36,7 +36,7 @@ impl Element {
         let sound = matches!(storage, 8 | 16 | 32 | 64)
             && (1..=storage).contains(&bits)
             && shift.checked_add(bits)? <= storage
-            && (1..=4).contains(&repeat);
+            && matches!(repeat, 1 | 2 | 4);
         sound.then_some(Self { big_endian, signed, bits, bytes: storage as usize / 8, repeat, shift })
     }
 
@@ -65,10 +65,11 @@ impl Layout {
         let (mut at, mut widest) = (0_usize, 1);
         let mut placed = Vec::new();
         for element in elements {
-            at = at.next_multiple_of(element.bytes);
+            let bytes = element.bytes * element.repeat;
+            at = at.next_multiple_of(bytes);
             placed.push((at, element));
-            at += element.bytes * element.repeat;
-            widest = widest.max(element.bytes);
+            at += bytes;
+            widest = widest.max(bytes);
         }
         Self { elements: placed, bytes: at.next_multiple_of(widest) }
     }
@@ -119,7 +120,7 @@ mod tests {
             "le:s17/16>>0",
             "le:s12/16>>5",
             "le:s0/8>>0",
-            "le:s8/8X9>>0",
+            "le:s8/8X3>>0",
         ] {
             assert_eq!(Element::parse(bad), None, "{bad}");
         }
@@ -134,6 +135,7 @@ mod tests {
         sample.extend(7_i64.to_le_bytes());
         assert_eq!(layout.read(&sample).collect::<Vec<_>>(), [1, 2, -1, 7]);
         assert_eq!(Layout::new([u8, s16, u8]).bytes(), 6);
+        assert_eq!(Layout::new([u8, element("le:s16/16X4>>0")]).bytes(), 16, "several in one are one");
         assert_eq!(Layout::new([]).bytes(), 0);
     }
 }

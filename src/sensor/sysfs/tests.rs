@@ -156,6 +156,9 @@ fn accelerometer() -> tempfile::TempDir {
         ("sys/bus/iio/devices/iio:device0/sampling_frequency", "1000"),
         ("sys/bus/iio/devices/iio:device0/in_accel_scale", "0.01"),
         ("sys/bus/iio/devices/iio:device0/buffer/enable", "0"),
+        ("sys/bus/iio/devices/iio:device0/trigger/current_trigger", "\n"),
+        ("sys/bus/iio/devices/trigger0/name", "sysfstrig1"),
+        ("sys/bus/iio/devices/trigger1/name", "adxl355-dev0"),
         ("sys/bus/iio/devices/iio:device0/scan_elements/in_accel_x_type", "be:s12/16>>4"),
         ("sys/bus/iio/devices/iio:device0/scan_elements/in_accel_x_index", "0"),
         ("sys/bus/iio/devices/iio:device0/scan_elements/in_accel_x_en", "0"),
@@ -201,6 +204,7 @@ fn a_buffer_is_set_up_and_its_samples_are_read_however_they_are_cut() {
     // Opening a pipe to write waits for its reader.
     let mut device = fs::OpenOptions::new().write(true).open(dir.path().join("dev/iio:device0")).unwrap();
     assert_eq!((file("buffer/enable"), file("sampling_frequency")), ("1".into(), "6600".into()));
+    assert_eq!(file("trigger/current_trigger"), "adxl355-dev0");
     assert_eq!((file("scan_elements/in_accel_y_en"), file("buffer/watermark")), ("1".into(), "330".into()));
     let bytes: Vec<u8> =
         (0..1000).flat_map(|n| sample(n, -n, Wall(1_800_000_000_000_000 + i64::from(n)))).collect();
