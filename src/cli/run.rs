@@ -11,8 +11,8 @@ use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
 use crate::config::{
-    self, Ack, AgentConfig, ChannelRule, LinesInput, ModelChoice, Payload, SourceConfig, SourceKind,
-    SpoolConfig,
+    self, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice, Payload, SourceConfig,
+    SourceKind, SpoolConfig,
 };
 use crate::detect::LimitOptions;
 use crate::glm::bundle;
@@ -43,7 +43,7 @@ pub(super) fn main(args: &RunArgs) -> Result<ExitCode, Failure> {
 /// What the file says now, beside what the seat was started with.
 fn order(file: &Path, running: &AgentConfig) -> Order {
     match config::load_agent(file) {
-        Err(mistakes) => Order::Refuse(mistakes.to_string()),
+        Err(mistakes) => Order::Refuse(in_brief(&mistakes)),
         Ok(loaded) => {
             loaded.warnings.iter().for_each(|w| eprintln!("{w}"));
             let assemble = assemble(&loaded.config);
@@ -56,6 +56,18 @@ fn order(file: &Path, running: &AgentConfig) -> Order {
         }
     }
 }
+
+/// The first mistakes on one line: `outpost check` tells them all.
+fn in_brief(mistakes: &ConfigError) -> String {
+    let told: Vec<String> = mistakes.problems.iter().take(PROBLEMS_TOLD).map(ToString::to_string).collect();
+    match mistakes.problems.len().saturating_sub(PROBLEMS_TOLD) {
+        0 => told.join(" | "),
+        n => format!("{} | and {n} more", told.join(" | ")),
+    }
+}
+
+/// A notice of them stays far below a block.
+const PROBLEMS_TOLD: usize = 5;
 
 /// The parts of the file that a running seat can't follow and that differ.
 fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> {

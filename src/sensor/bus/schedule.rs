@@ -8,7 +8,7 @@ use super::ChipOptions;
 use super::port::{Deadline, Patience};
 use crate::limits;
 use crate::observe::{bus as events, emit};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Value};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Value, value_from_f64};
 use crate::sensor::chips::{Chip, ChipError, Column};
 use crate::time::{Mono, Stamp, Wall};
 
@@ -123,7 +123,9 @@ impl Slot {
             emit(&events::ChipRecovered { source, chip: &self.name });
         }
         let named = self.channels.iter().zip(values);
-        out.extend(named.map(|(channel, value)| Reading { channel: channel.clone(), at, value }));
+        // A calibration that a chip keeps inside may be damaged and make anything of a number.
+        let sound = named.map(|(channel, value)| (channel, value.and_then(value_from_f64)));
+        out.extend(sound.map(|(channel, value)| Reading { channel: channel.clone(), at, value }));
     }
 
     fn failed(&mut self, source: &str, error: ChipError, now: Stamp, out: &mut Vec<Reading>) {

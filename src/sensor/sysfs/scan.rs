@@ -87,6 +87,8 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn element(text: &str) -> Element {
@@ -123,6 +125,21 @@ mod tests {
             "le:s8/8X3>>0",
         ] {
             assert_eq!(Element::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_type_and_no_bytes_make_it_panic(
+            kind in "(le|be):[su][0-9]{1,3}/(8|16|32|64)(X[0-9]{1,3})?(>>[0-9]{1,3})?",
+            wild in "\\PC{0,20}",
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            Element::parse(&wild);
+            if let Some(element) = Element::parse(&kind) {
+                element.read(&bytes);
+                Layout::new([element, element]).read(&bytes).for_each(drop);
+            }
         }
     }
 

@@ -159,6 +159,15 @@ fn a_chip_that_is_back_is_read_as_before() {
 }
 
 #[test]
+fn what_is_no_number_never_leaves_the_bus() {
+    let mut bench = Bench::new();
+    bench.add("air", 100, 1, &[Ok(f64::NAN), Ok(f64::INFINITY)]);
+    let readings = bench.run(200);
+    let values: Vec<Value> = of(&readings, "air.x").iter().map(|r| r.value).collect();
+    assert_eq!(values, [Err(NoData::NotANumber), Err(NoData::Infinite)]);
+}
+
+#[test]
 fn a_read_that_fails_half_way_gives_no_half_of_the_values() {
     let mut bench = Bench::new();
     bench.add("air", 100, 1, &[Err(ChipError::NotReady)]);
