@@ -4,7 +4,7 @@
 //! its manifest does: the binary would carry a model that nobody has measured.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest as _, Sha256};
@@ -15,9 +15,20 @@ fn main() {
     let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown".into());
     println!("cargo::rustc-env=OUTPOST_TARGET={target}");
     println!("cargo::rustc-env=OUTPOST_FEATURES={}", features().join(","));
-    if let Err(problem) = models(Path::new("models/student")) {
-        println!("cargo::error={problem}");
+    for dir in model_dirs(Path::new("models")) {
+        if let Err(problem) = models(&dir) {
+            println!("cargo::error={problem}");
+        }
     }
+}
+
+/// Every folder of a model, in order of name.
+fn model_dirs(root: &Path) -> Vec<PathBuf> {
+    println!("cargo::rerun-if-changed={}", root.display());
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    dirs.sort();
+    dirs
 }
 
 fn commit() {
