@@ -21,6 +21,8 @@ pub mod aggregator;
 #[cfg(feature = "gateway")]
 pub mod glm;
 pub mod http;
+#[cfg(feature = "gateway")]
+pub mod infer;
 pub mod link;
 #[cfg(feature = "gateway")]
 pub mod sensor;
@@ -28,6 +30,8 @@ pub mod sensor;
 pub mod spool;
 
 // L2' footing of the edges
+#[cfg(feature = "gateway")]
+pub mod accel;
 pub mod clock;
 pub mod observe;
 
@@ -39,6 +43,7 @@ pub mod digest;
 pub mod episode;
 pub mod facts;
 pub mod features;
+pub mod frame;
 pub mod sync;
 pub mod window;
 pub mod wire;

@@ -39,6 +39,35 @@ pub const STREAM_BYTES_MAX: usize = 8 * 1024;
 
 const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
 
+// Small models.
+
+/// Small models of one agent.
+pub const MODELS_MAX: usize = 16;
+/// Longest name of a small model or of one of its classes, in bytes.
+pub const MODEL_NAME_BYTES_MAX: usize = 24;
+/// Channels that one small model looks at.
+pub const MODEL_CHANNELS_MAX: usize = 16;
+/// Samples of one channel in a frame.
+pub const FRAME_SAMPLES_MAX: usize = 4096;
+/// Empty cells in a row that the sample before stands in for.
+pub const FRAME_HOLD_CELLS: i64 = 3;
+/// Largest file of a small model's bundle.
+pub const SMALL_MODEL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Elements of a small model's input or output.
+pub const SMALL_MODEL_ELEMENTS_MAX: usize = 1024 * 1024;
+/// Variants of one bundle, and golden vectors of one, each.
+pub const BUNDLE_ENTRIES_MAX: usize = 64;
+/// Frames that wait for the small models; with more, frames are skipped and counted.
+pub const INFER_QUEUE_MAX: usize = 32;
+/// Runs that a backend is timed by when it is loaded.
+pub const BACKEND_TIMED_RUNS: usize = 21;
+/// First wait after a backend failed; waits double.
+pub const BACKEND_BACKOFF_MS_MIN: u64 = 1000;
+/// Longest wait after a backend failed.
+pub const BACKEND_BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+/// Failures in a row that end in quarantine.
+pub const BACKEND_FAILURES_MAX: u32 = 5;
+
 // Facts.
 
 /// Events that one digest names; further ones are counted.

@@ -9,10 +9,13 @@ const LAYERS: &[(Layer, &[&str])] = &[
     (Layer::Words, &["limits", "reading", "time", "units"]),
     (
         Layer::Core,
-        &["ask", "calibrate", "detect", "digest", "episode", "facts", "features", "sync", "window", "wire"],
+        &[
+            "ask", "calibrate", "detect", "digest", "episode", "facts", "features", "frame", "sync", "window",
+            "wire",
+        ],
     ),
-    (Layer::Footing, &["clock", "observe"]),
-    (Layer::Edges, &["glm", "http", "link", "sensor", "spool"]),
+    (Layer::Footing, &["accel", "clock", "observe"]),
+    (Layer::Edges, &["glm", "http", "infer", "link", "sensor", "spool"]),
     (Layer::Compose, &["agent", "aggregator"]),
     (Layer::Shell, &["cli", "config", "demo"]),
 ];

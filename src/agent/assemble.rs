@@ -16,12 +16,14 @@ use std::time::Duration;
 use super::tally::{Heard, Period, Tally};
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
-use crate::detect::{Judge, LimitOptions, Silence, Verdict};
+use crate::detect::{Judge, LimitOptions, Reason, Silence, Verdict};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Subject};
 use crate::facts::{Citation, Facts};
+use crate::frame::{Frame, FrameOptions, Frames, ModelName};
+use crate::infer::{Job, Judgement};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Quantity, Reading, Unit};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Pattern, Quantity, Reading, Severity, Unit};
 use crate::time::{Mono, Stamp, Wall, humane};
 use crate::units::{self, Conversion};
 use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
@@ -44,6 +46,21 @@ pub struct AssembleOptions {
     pub first_episode_id: u64,
     /// What differs for single channels.
     pub channels: ChannelBook,
+    /// What small models look at.
+    pub watches: Vec<WatchOptions>,
+}
+
+/// What one small model looks at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchOptions {
+    /// Number of the model.
+    pub model: usize,
+    /// Its name, for alarms.
+    pub name: ModelName,
+    /// In the order of the rows of its frames.
+    pub channels: Vec<ChannelId>,
+    /// How it wants its samples.
+    pub frames: FrameOptions,
 }
 
 /// What the configuration says of each channel. Asked once, when a channel is first seen.
@@ -120,6 +137,16 @@ pub struct Assembler {
     tally: Tally,
     calibrator: Calibrator,
     refused: u64,
+    watches: Vec<Watch>,
+    /// Frames that are complete and were not taken yet.
+    complete: Vec<Job>,
+}
+
+/// One small model's samples.
+#[derive(Debug)]
+struct Watch {
+    options: WatchOptions,
+    frames: Frames,
 }
 
 #[derive(Debug)]
@@ -143,6 +170,10 @@ struct Channel {
     /// The clock was set since: the interval to the next value teaches nothing.
     interval_off: bool,
     heard: Heard,
+    /// Numbers of the watches that look at it, each with its row.
+    watched: Vec<(usize, usize)>,
+    /// Time from one frame to the next of the slowest of them; 0 without any.
+    judged_every_us: i64,
 }
 
 impl Assembler {
@@ -156,6 +187,8 @@ impl Assembler {
             tally: Tally::new(),
             calibrator: Calibrator::default(),
             refused: 0,
+            watches: options.watches.iter().map(Watch::new).collect(),
+            complete: Vec::new(),
             options,
         }
     }
@@ -224,10 +257,48 @@ impl Assembler {
             Taken::Late => metrics::LATE.inc(),
             Taken::InTime => channel.heard.note(stamp, reading.at),
             Taken::SetBack => {
+                channel.watched.iter().for_each(|(watch, _)| self.watches[*watch].frames.clear());
                 channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
                 channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
             }
             Taken::Newest => channel.take(reading, clock, stamp, &mut ears, &mut self.tally),
+        }
+        if matches!(taken, Taken::Newest | Taken::SetBack) {
+            self.gather(i, reading);
+        }
+    }
+
+    /// The frames that have become complete since the last call.
+    pub fn take_frames(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.complete)
+    }
+
+    /// Takes what a small model says of one of its frames and appends what comes of it to `out`.
+    pub fn judged(&mut self, judgement: &Judgement, out: &mut Vec<Record>) {
+        let Some(watch) = self.watches.iter().find(|watch| watch.options.model == judgement.model) else {
+            return;
+        };
+        if judgement.score < judgement.threshold {
+            return;
+        }
+        metrics::INFER_ODD.inc();
+        let (row, verdict) = verdict(watch.options.name, watch.options.frames.step_ms, judgement);
+        let channel = watch.options.channels.get(row).and_then(|id| self.index.get(id));
+        let Some(channel) = channel.map(|&i| &mut self.channels[i]) else { return };
+        let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+        channel.flag(verdict, judgement.frame.at, &mut ears);
+    }
+
+    /// Adds a reading to the frames of the small models that look at its channel.
+    fn gather(&mut self, channel: usize, reading: &Reading) {
+        let Ok(x) = reading.value else { return };
+        for &(watch, row) in &self.channels[channel].watched {
+            let Watch { options, frames } = &mut self.watches[watch];
+            if let Some(frame) = frames.push(row, reading.at, x)
+                && self.complete.len() < limits::INFER_QUEUE_MAX
+            {
+                self.complete.push(Job { model: options.model, frame });
+            }
         }
     }
 
@@ -372,6 +443,10 @@ impl Assembler {
         }
         let info = self.configured(described.clone());
         let raw = self.options.channels.of(&info.id).raw.unwrap_or(self.options.raw);
+        let watched: Vec<(usize, usize)> = (self.watches.iter().enumerate())
+            .filter_map(|(n, watch)| Some((n, watch.options.channels.iter().position(|id| *id == info.id)?)))
+            .collect();
+        let judged_every_us = watched.iter().map(|(n, _)| self.watches[*n].hop_us()).max().unwrap_or(0);
         self.index.insert(info.id.clone(), self.channels.len());
         self.channels.push(Channel {
             source,
@@ -388,6 +463,8 @@ impl Assembler {
             described,
             quality: Quality::Good,
             missing: None,
+            watched,
+            judged_every_us,
             info,
         });
         Some(self.channels.len() - 1)
@@ -513,8 +590,9 @@ impl Channel {
     }
 
     fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
+        // What a small model flags is flagged once per frame, however often the channel speaks.
+        let interval_us = self.silence.interval_us().max(self.judged_every_us);
         let Self { episodes, info, last, source, .. } = self;
-        let interval_us = self.silence.interval_us();
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
         let mut ended = |episode: Episode, update: EpisodeUpdate| {
             tally.ended(info, *source, episode);
@@ -536,6 +614,47 @@ impl Channel {
             None => episodes.close_all(subject, &mut ended),
         }
     }
+}
+
+impl Watch {
+    fn new(options: &WatchOptions) -> Self {
+        Self { frames: Frames::new(options.frames), options: options.clone() }
+    }
+
+    fn hop_us(&self) -> i64 {
+        let FrameOptions { step_ms, hop, .. } = self.options.frames;
+        i64::from(step_ms).saturating_mul(1000).saturating_mul(i64::try_from(hop).unwrap_or(i64::MAX))
+    }
+}
+
+/// What a judgement means, and the row of the channel that it shows on most.
+fn verdict(name: ModelName, step_ms: u32, judgement: &Judgement) -> (usize, Verdict) {
+    let Judgement { frame, score, threshold, class, worst, .. } = judgement;
+    let row = worst.map_or(0, |(row, ..)| row);
+    let samples = frame.rows.get(row).map(Vec::as_slice).unwrap_or_default();
+    let seen = worst.and_then(|(_, sample, expected)| Some((samples.get(sample)?, sample, expected)));
+    let above = seen.is_none_or(|(x, _, expected)| *x >= expected);
+    let shape = Frame::trend(samples).unwrap_or(if above { Pattern::High } else { Pattern::Low });
+    let began = seen.map(|(_, sample, _)| {
+        frame.start + Duration::from_millis(u64::from(step_ms).saturating_mul(sample as u64))
+    });
+    let verdict = Verdict {
+        score: (score / (score + threshold)) as f32,
+        pattern: shape,
+        severity: Severity::Warning,
+        reason: Reason::Model {
+            model: name,
+            class: *class,
+            score: *score as f32,
+            threshold: *threshold as f32,
+        },
+        since: began,
+        baseline: seen.map(|(_, _, expected)| expected),
+        peak: seen.map(|(x, ..)| *x).or(samples.last().copied()),
+        limit: None,
+        fresh: false,
+    };
+    (row, verdict)
 }
 
 fn judge(options: &AssembleOptions, info: &ChannelInfo) -> Judge {

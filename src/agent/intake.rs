@@ -13,6 +13,7 @@ use super::status::SourceBrief;
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::episode::Phase;
+use crate::infer::Judgement;
 use crate::limits;
 use crate::observe::{self, agent as events};
 use crate::sensor::{Batch, SourceHandle, SourceOptions, Stop};
@@ -22,6 +23,7 @@ use crate::wire::{Lane, Notice, Record};
 /// What comes to the intake.
 enum Heard {
     Batch(Batch),
+    Judgement(Judgement),
     Order(Order),
     Tick,
     /// The seat ends.
@@ -54,10 +56,11 @@ pub(super) async fn run(
             }
         };
         let arrived = async { inbox.recv().await.map_or(Heard::Over, Heard::Batch) };
-        let heard = listened.or(arrived).or(tick_at(next_tick)).await;
+        let heard = listened.or(judgement(&shared)).or(arrived).or(tick_at(next_tick)).await;
         intake.watch_clock(&mut out);
         match heard {
             Heard::Batch(batch) => intake.judge(batch, &mut out),
+            Heard::Judgement(judgement) => shared.assembler.borrow_mut().judged(&judgement, &mut out),
             Heard::Order(order) => intake.obey(order, sources.as_mut(), &mut out),
             Heard::Tick => {
                 intake.tick(&mut out);
@@ -110,6 +113,14 @@ async fn tick_at(at: Mono) -> Heard {
     Heard::Tick
 }
 
+/// The next word of a small model; never, where there is none any more.
+async fn judgement(shared: &Shared) -> Heard {
+    match shared.infer.next().await {
+        Some(judgement) => Heard::Judgement(judgement),
+        None => smol::future::pending().await,
+    }
+}
+
 fn source_id(index: usize) -> Source {
     Source(u8::try_from(index).unwrap_or(u8::MAX))
 }
@@ -133,6 +144,7 @@ impl Intake {
             clock.heard(reading.at);
             assembler.push(source, reading, out);
         }
+        assembler.take_frames().into_iter().for_each(|job| self.shared.infer.offer(job));
         if let (true, false, Some(now)) = (clock.recorded, batch.readings.is_empty(), clock.now()) {
             assembler.tick(source, now, out);
         }

@@ -38,7 +38,7 @@ use smol::LocalExecutor;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
-use assemble::AssembleOptions;
+use assemble::{AssembleOptions, WatchOptions};
 use shared::Shared;
 use sources::Sources;
 pub use sources::{Order, Reload};
@@ -47,6 +47,7 @@ use crate::clock;
 use crate::digest::Lang;
 use crate::glm::{Glm, GlmOptions};
 use crate::http::{HttpError, HttpOptions, Server};
+use crate::infer::{Infer, InferError, InferOptions, ModelOptions};
 use crate::limits;
 use crate::link::{self, Announcement, Command, Link, LinkOptions, Will};
 use crate::observe::{self, agent as events};
@@ -89,6 +90,8 @@ pub struct AgentOptions {
     pub offline_after: Duration,
     /// The language model.
     pub glm: GlmOptions,
+    /// Small models; what they look at is added to `assemble`.
+    pub infer: InferOptions,
     /// Programs on this machine may talk with the bigger model; only on a loopback address.
     pub chat: bool,
     /// The status page.
@@ -101,6 +104,9 @@ pub enum AgentError {
     /// The spool can't be used at all: the operator's to mend.
     #[error(transparent)]
     Spool(#[from] spool::OpenError),
+    /// A small model that is required can't be used: the configuration's fault.
+    #[error(transparent)]
+    Infer(#[from] InferError),
     /// The status page can't be served: the configuration's fault.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -156,7 +162,9 @@ async fn seat(
     let server = Server::bind(http).await?;
     let http = server.addr();
     let glm = Glm::start(options.glm.clone());
-    let shared = Rc::new(Shared::new(options, begun, store.clone(), &glm, opened.damage.is_some()).await?);
+    let infer = Infer::start(options.infer.clone()).await?;
+    let engines = shared::Engines { glm: glm.handle(), infer: infer.handle() };
+    let shared = Rc::new(Shared::new(options, begun, store.clone(), engines, opened.damage.is_some()).await?);
     // Not waited for: a disk that refuses must not keep the page from coming up and saying so.
     let notices = opened.damage.iter().map(salvage_notice).chain([started_notice()]);
     store.admit(notices.collect()).await?;
@@ -197,7 +205,7 @@ async fn seat(
     digests.cancel().await;
     heartbeat.cancel().await;
     timekeeper.cancel().await;
-    smol::unblock(move || glm.stop()).await;
+    smol::unblock(move || (glm.stop(), infer.stop())).await;
     // Then the line drains for as long as it is worth waiting.
     let drained = drain(&shared, &store).or(patience(DRAIN_PATIENCE)).await;
     stop_link(&commands, join).await;
@@ -212,6 +220,15 @@ async fn seat(
     store.close().await?;
     observe::emit(&events::AgentStopped { pending });
     result.and(judged).and(drained)
+}
+
+/// What the small models look at; a model whose bundle can't be read is told of by their thread.
+fn watches(options: &InferOptions) -> Vec<WatchOptions> {
+    let watch = |(number, model): (usize, &ModelOptions)| {
+        let frames = model.frames()?;
+        Some(WatchOptions { model: number, name: model.name, channels: model.channels.clone(), frames })
+    };
+    options.models.iter().enumerate().filter_map(watch).collect()
 }
 
 /// How long an orderly stop waits for acknowledgements.

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::digest::{Digest, Lang};
 use crate::episode::EpisodeUpdate;
 use crate::glm::{Glm, GlmHandle, GlmOptions};
+use crate::infer::{Infer, InferError, InferHandle, InferOptions};
 use crate::limits;
 use crate::sensor::{CsvError, CsvOptions, CsvReader};
 use crate::time::{Mono, Wall};
@@ -28,6 +29,19 @@ pub struct ReplayOptions {
     pub lang: Lang,
     /// The language model.
     pub glm: GlmOptions,
+    /// Small models.
+    pub infer: InferOptions,
+}
+
+/// Why a recording could not be gone through.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The recording can't be read.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
+    /// A small model that is required can't be used.
+    #[error(transparent)]
+    Infer(#[from] InferError),
 }
 
 /// What comes out, in order.
@@ -58,18 +72,21 @@ pub struct Summary {
 
 /// Goes through all files and tells `tell` what comes of them. Blocks.
 ///
-/// Errors: a recording that can't be read at all; single bad rows are counted in the summary.
-pub fn run(options: ReplayOptions, tell: &mut dyn FnMut(Told<'_>)) -> Result<Summary, CsvError> {
+/// Errors: a recording that can't be read at all, a required model that can't be used; single bad rows are counted.
+pub fn run(options: ReplayOptions, tell: &mut dyn FnMut(Told<'_>)) -> Result<Summary, ReplayError> {
+    let infer = smol::block_on(Infer::start(options.infer.clone()))?;
     let glm = Glm::start(options.glm.clone());
     let mut replay = Replay {
         assembler: Assembler::new(AssembleOptions {
             raw: false,
             first_episode_id: 1,
+            watches: super::watches(&options.infer),
             ..options.assemble.clone()
         }),
         mark: Mark::default(),
         summary: Summary::default(),
         glm: glm.handle(),
+        infer: infer.handle(),
         tell,
         options: &options,
     };
@@ -80,6 +97,7 @@ pub fn run(options: ReplayOptions, tell: &mut dyn FnMut(Told<'_>)) -> Result<Sum
     replay.digest();
     let summary = replay.summary;
     glm.stop();
+    infer.stop();
     Ok(summary)
 }
 
@@ -88,6 +106,7 @@ struct Replay<'a> {
     mark: Mark,
     summary: Summary,
     glm: GlmHandle,
+    infer: InferHandle,
     tell: &'a mut dyn FnMut(Told<'_>),
     options: &'a ReplayOptions,
 }
@@ -116,6 +135,12 @@ impl Replay<'_> {
             for reading in readings.drain(..) {
                 self.summary.readings += 1;
                 self.assembler.push(source, &reading, &mut out);
+            }
+            // A recording waits for its judge, so that the same recording gives the same alarms.
+            for job in self.assembler.take_frames() {
+                if let Some(judgement) = self.infer.judge_blocking(job) {
+                    self.assembler.judged(&judgement, &mut out);
+                }
             }
             self.assembler.tick(source, pace.newest, &mut out);
             self.told(&mut out);
@@ -190,6 +215,9 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::episode::Phase;
+    use crate::frame::ModelName;
+    use crate::infer::{ModelOptions, Policy};
+    use crate::reading::ChannelId;
 
     /// Steps and digests of a recording in which one channel sticks.
     fn replayed(every: Option<Duration>) -> (Vec<Phase>, Vec<Digest>, Summary) {
@@ -209,6 +237,7 @@ mod tests {
             every,
             lang: Lang::En,
             glm: GlmOptions { enabled: false, ..GlmOptions::default() },
+            infer: InferOptions::default(),
         };
         let (mut phases, mut digests) = (Vec::new(), Vec::new());
         let summary = run(options, &mut |told| match told {
@@ -235,6 +264,69 @@ mod tests {
         assert!(digests[0].facts.events.is_empty() && !digests[1].facts.events.is_empty());
     }
 
+    fn cold_room(channels: &[&str], backends: &[&str], policy: Policy) -> InferOptions {
+        let model = ModelOptions {
+            name: ModelName::new("freezer").unwrap(),
+            bundle: "cold_room".into(),
+            channels: channels.iter().map(|name| ChannelId::new(name).unwrap()).collect(),
+            every: Duration::from_secs(60),
+            backends: backends.iter().map(|name| (*name).to_owned()).collect(),
+            policy,
+        };
+        InferOptions { models: vec![model] }
+    }
+
+    /// Openings and digest of the six hours that the shipped model was not taught: iced from the fourth hour on.
+    fn cold_room_replayed(infer: InferOptions) -> (Vec<EpisodeUpdate>, Vec<Digest>) {
+        let options = ReplayOptions {
+            files: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/models/cold_room/held_out.csv").into()],
+            // Without the detectors that learn: what is told is the model's.
+            assemble: AssembleOptions { learning_off: true, ..AssembleOptions::default() },
+            speed: 0.0,
+            every: None,
+            lang: Lang::En,
+            glm: GlmOptions { enabled: false, ..GlmOptions::default() },
+            infer,
+        };
+        let (mut openings, mut digests) = (Vec::new(), Vec::new());
+        run(options, &mut |told| match told {
+            Told::Episode(step) if step.phase == Phase::Opened => openings.push(step.clone()),
+            Told::Digest(digest) => digests.push(digest.clone()),
+            Told::Episode(_) | Told::Progress(..) => {}
+        })
+        .unwrap();
+        (openings, digests)
+    }
+
+    #[test]
+    fn a_small_model_finds_the_iced_evaporator_and_its_alarm_names_the_model() {
+        let (openings, digests) = cold_room_replayed(cold_room(&["cold1.temp"], &["onnx"], Policy::Require));
+        let iced_from = Wall::from_secs(1_790_000_000 + 4 * 3600);
+        let first = openings.first().expect("no episode");
+        assert!(first.reason.starts_with("model freezer scores"), "{}", first.reason);
+        // A window is 32 minutes long, so a fault may show a window late, and never before it is there.
+        assert!(
+            first.at > iced_from && first.at < iced_from + Duration::from_secs(40 * 60),
+            "{}",
+            first.at.rfc3339()
+        );
+        assert!(openings.len() <= 3, "{} alarms of one fault", openings.len());
+        assert_eq!(digests[0].facts.events[0].channel.as_str(), "cold1.temp");
+    }
+
+    #[test]
+    fn without_its_backend_a_preferred_model_is_missing_and_a_required_one_stops_the_start() {
+        let (openings, _) = cold_room_replayed(cold_room(&["cold1.temp"], &["galcore"], Policy::Prefer));
+        assert_eq!(openings, []);
+        for (infer, says) in [
+            (cold_room(&["cold1.temp"], &["galcore"], Policy::Require), "galcore"),
+            (cold_room(&["a.x", "b.x"], &["onnx"], Policy::Require), "1 channels, but 2 are configured"),
+        ] {
+            let error = smol::block_on(Infer::start(infer)).map(Infer::stop).unwrap_err().to_string();
+            assert!(error.contains("model freezer") && error.contains(says), "{error}");
+        }
+    }
+
     #[test]
     fn a_file_that_is_not_there_is_an_error_with_its_name() {
         let options = ReplayOptions {
@@ -244,6 +336,7 @@ mod tests {
             every: None,
             lang: Lang::En,
             glm: GlmOptions { enabled: false, ..GlmOptions::default() },
+            infer: InferOptions::default(),
         };
         assert!(run(options, &mut |_| {}).unwrap_err().to_string().contains("none.csv"));
     }

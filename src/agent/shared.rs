@@ -13,7 +13,8 @@ use crate::ask::Outage;
 use crate::clock;
 use crate::digest::{Digest, Engine};
 use crate::facts::Facts;
-use crate::glm::{Glm, GlmHandle};
+use crate::glm::GlmHandle;
+use crate::infer::InferHandle;
 use crate::limits;
 use crate::observe::metrics;
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub up_topics: PerLane<String>,
     pub store: StoreHandle,
     pub glm: GlmHandle,
+    pub infer: InferHandle,
     pub assembler: RefCell<Assembler>,
     pub line: RefCell<Line>,
     pub last_digest: RefCell<Option<DigestBrief>>,
@@ -47,6 +49,12 @@ pub(super) struct Shared {
     pub meter: RefCell<Meter>,
     /// Where boots stand in time, as far as that is known.
     pub boots: RefCell<Vec<ClockFix>>,
+}
+
+/// The ways to the threads of models.
+pub(super) struct Engines {
+    pub glm: GlmHandle,
+    pub infer: InferHandle,
 }
 
 /// The language model as its latest digest shows it.
@@ -71,19 +79,24 @@ impl Shared {
         options: AgentOptions,
         started: Mono,
         store: StoreHandle,
-        glm: &Glm,
+        engines: Engines,
         salvaged: bool,
     ) -> Result<Self, AgentError> {
         let books = store.status().await?.ledger;
         // Every episode and every digest of an earlier run took a number of its lane: beyond them all ids are free.
         let first_episode_id = books[Lane::Alarm.index()].admitted + 1;
-        let assemble = AssembleOptions { first_episode_id, ..options.assemble.clone() };
+        let assemble = AssembleOptions {
+            first_episode_id,
+            watches: super::watches(&options.infer),
+            ..options.assemble.clone()
+        };
         let topic = |lane: usize| format!("{}/{}/up/{}", options.prefix, options.device, Lane::ALL[lane]);
         Ok(Self {
             started,
             up_topics: std::array::from_fn(topic),
             store,
-            glm: glm.handle(),
+            glm: engines.glm,
+            infer: engines.infer,
             assembler: RefCell::new(Assembler::new(assemble)),
             line: RefCell::new(Line { up: false, since: clock::mono(), downs: 0, reason: None }),
             last_digest: RefCell::new(None),

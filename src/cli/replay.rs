@@ -29,6 +29,7 @@ pub(super) fn main(args: &ReplayArgs, json: bool, style: Style) -> Result<ExitCo
         every: args.every,
         lang: args.lang.unwrap_or(config.language),
         glm: run::glm(&config),
+        infer: run::infer(&config),
     };
     let mut progress = Progress::new();
     let mut printed = Ok(ExitCode::SUCCESS);

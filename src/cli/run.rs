@@ -11,7 +11,7 @@ use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
 use crate::config::{
-    self, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice, Payload, SourceConfig,
+    self, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice, ModelConfig, Payload, SourceConfig,
     SourceKind, SpoolConfig,
 };
 use crate::detect::LimitOptions;
@@ -19,6 +19,7 @@ use crate::glm::bundle;
 use crate::glm::engine::EngineOptions;
 use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
 use crate::http::HttpOptions;
+use crate::infer::{InferOptions, ModelOptions, Policy};
 use crate::observe;
 use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
 use crate::spool::{self, WhenFull};
@@ -123,6 +124,7 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
         digest_every: config.digest.every,
         offline_after: config.digest.offline_after,
         glm: glm(&config),
+        infer: infer(&config),
         chat: config.glm.chat && config.http.listen.ip().is_loopback(),
         http: HttpOptions {
             addr: config.http.listen,
@@ -165,6 +167,19 @@ pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
         ..GovernorOptions::default()
     };
     GlmOptions { enabled: config.digest.enabled, dir, speaker, governor, ..GlmOptions::default() }
+}
+
+/// The small models as configured.
+pub(super) fn infer(config: &AgentConfig) -> InferOptions {
+    let model = |model: &ModelConfig| ModelOptions {
+        name: model.name,
+        bundle: model.bundle.clone(),
+        channels: model.channels.clone(),
+        every: model.every,
+        backends: model.backends.clone(),
+        policy: if model.require { Policy::Require } else { Policy::Prefer },
+    };
+    InferOptions { models: config.models.iter().map(model).collect() }
 }
 
 fn speaker(config: &AgentConfig, dir: PathBuf) -> SpeakerOptions {

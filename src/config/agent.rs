@@ -10,6 +10,7 @@ use super::document::{Entry, Raw};
 use super::glm::{self, GlmConfig};
 use super::glob;
 use super::hardware::{self, ChipConfig, LineConfig};
+use super::model::{self, ModelConfig};
 use crate::digest::Lang;
 use crate::limits;
 use crate::reading::{Quantity, Unit};
@@ -52,6 +53,8 @@ pub struct AgentConfig {
     pub log: LogConfig,
     /// At least one, at most [`limits::SOURCES_MAX`].
     pub sources: Vec<SourceConfig>,
+    /// Small models, in the order of the file, at most [`limits::MODELS_MAX`].
+    pub models: Vec<ModelConfig>,
     /// In the order of the file; see [`AgentConfig::channel`].
     pub channels: Vec<ChannelRule>,
 }
@@ -200,6 +203,7 @@ impl AgentConfig {
             http,
             log: common::log(raw),
             sources: sources(raw, base),
+            models: model::models(raw, base),
             channels: channels(raw),
         }
     }

@@ -295,6 +295,11 @@ impl Entry {
         Self { section, path, name, at, values: BTreeMap::new() }
     }
 
+    /// Whether the key stands in the file, with a value of its kind.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
     pub fn flag(&self, key: &str) -> bool {
         self.opt_flag(key).unwrap_or_else(|| self.no_default(key))
     }

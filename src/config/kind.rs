@@ -1,11 +1,13 @@
 //! The kinds of values a key may take, their ranges, and how people write them: `30 s`, `64 MiB`, `127.0.0.1:9750`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use crate::limits;
+use crate::reading::ChannelId;
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,6 +34,8 @@ pub enum Kind {
     Path,
     /// A list of paths.
     Paths,
+    /// A list of channels by name, each once.
+    Channels,
     /// An IP address with a port.
     Address,
     /// Points of a curve: a list of pairs, rising in their first numbers.
@@ -71,6 +75,11 @@ impl Kind {
                 let points: Option<Vec<_>> = list.iter().map(|v| point(v.get_ref())).collect();
                 points.filter(|p| is_curve(p)).map(Value::Points)
             }
+            (Kind::Channels, DeValue::Array(list)) => {
+                let names: Option<Vec<&str>> = list.iter().map(|v| v.get_ref().as_str()).collect();
+                names.and_then(|names| channels(&names))
+            }
+            (Kind::Channels, DeValue::String(s)) => channels(&[&**s]),
             (Kind::Paths, DeValue::String(s)) => path(s).map(|p| Value::Texts(vec![p])),
             (_, DeValue::String(s)) => self.read_text(s),
             _ => None,
@@ -92,7 +101,9 @@ impl Kind {
             Kind::Topic => text(is_topic(s)),
             Kind::Path => path(s).map(Value::Text),
             Kind::Address => s.parse::<SocketAddr>().ok().map(Value::Address),
-            Kind::Flag | Kind::Integer { .. } | Kind::Number { .. } | Kind::Paths | Kind::Points => None,
+            Kind::Flag | Kind::Integer { .. } | Kind::Number { .. } | Kind::Paths | Kind::Points | Kind::Channels => {
+                None
+            }
         }
     }
 
@@ -125,6 +136,10 @@ impl Kind {
             Kind::Points => {
                 format!("a list of 2 to {} pairs, rising in their first numbers", limits::CONFIG_LIST_MAX)
             }
+            Kind::Channels => format!(
+                "a channel, or a list of 1 to {} channels, each once and without wildcards",
+                limits::MODEL_CHANNELS_MAX
+            ),
             Kind::Address => "an IP address with a port, such as \"127.0.0.1:9750\" or \"[::1]:9750\"".into(),
         }
     }
@@ -158,6 +173,13 @@ fn point(value: &DeValue<'_>) -> Option<(f64, f64)> {
 fn is_curve(points: &[(f64, f64)]) -> bool {
     (2..=limits::CONFIG_LIST_MAX).contains(&points.len())
         && points.windows(2).all(|pair| pair[0].0 < pair[1].0)
+}
+
+fn channels(names: &[&str]) -> Option<Value> {
+    let sound = (1..=limits::MODEL_CHANNELS_MAX).contains(&names.len())
+        && names.iter().all(|name| ChannelId::new(name).is_ok())
+        && names.iter().collect::<BTreeSet<_>>().len() == names.len();
+    sound.then(|| Value::Texts(names.iter().map(ToString::to_string).collect()))
 }
 
 fn integer(value: &DeValue<'_>) -> Option<i64> {

@@ -5,7 +5,7 @@
 mod hardware;
 
 use super::kind::Kind::{
-    Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Points, Size, Text, Time, Topic,
+    Address, Channels, Flag, Integer, Name, Number, OneOf, Path, Paths, Points, Size, Text, Time, Topic,
 };
 use super::schema::{Key, Schema, Section, Shape};
 use crate::limits;
@@ -79,6 +79,12 @@ pub static AGENT: Schema = Schema {
             shape: Shape::List,
             meaning: "A line of a GPIO chip: a source of kind \"gpio\".",
             keys: hardware::LINE,
+        },
+        Section {
+            name: "model",
+            shape: Shape::List,
+            meaning: "A small model that judges windows of samples beside the detectors; its alarms name it.",
+            keys: MODEL,
         },
         Section {
             name: "channels",
@@ -537,6 +543,40 @@ const SOURCE: &[Key] = &[
         "Samples per second to set with buffer; when absent, as the driver has it.",
     )
     .only("iio"),
+];
+
+const MODEL: &[Key] = &[
+    Key::optional("name", Name, "\"cold_room\"", "Name of the model in alarms, unique in the file."),
+    Key::optional(
+        "bundle",
+        Text { min: 1, max: limits::CONFIG_PATH_BYTES_MAX },
+        "\"cold_room\"",
+        "A model of this program (cold_room: the course of a cold room's temperature), or the folder of a bundle.",
+    ),
+    Key::optional(
+        "channels",
+        Channels,
+        "[\"cold1.temp\"]",
+        "The channels that it looks at, in the order of its manifest.",
+    ),
+    Key::new(
+        "every",
+        Time { min_ms: S, max_ms: H },
+        "\"1 min\"",
+        "Time from one judgement to the next, at least one sample of the model.",
+    ),
+    Key::new(
+        "backends",
+        Text { min: 1, max: 256 },
+        "\"onnx\"",
+        "What may run it, in order of preference, parted by commas: onnx (tract on the CPU).",
+    ),
+    Key::new(
+        "policy",
+        OneOf(&["prefer", "require"]),
+        "\"prefer\"",
+        "Whether the next backend takes over where the first does not do, or the agent does not start.",
+    ),
 ];
 
 const CHANNELS: &[Key] = &[

@@ -26,6 +26,7 @@ pub use stuck::Stuck;
 
 use std::time::Duration;
 
+use crate::frame::ModelName;
 use crate::limits;
 use crate::reading::{Pattern, Quantity, Severity, Unit, Value, value_from_f64};
 use crate::time::{Wall, humane};
@@ -93,6 +94,17 @@ pub enum Reason {
         /// where so many seconds between two are usual.
         usual_s: u64,
     },
+    /// A small model found a window odd.
+    Model {
+        /// Which model.
+        model: ModelName,
+        /// What it takes the window for, where it tells classes.
+        class: Option<ModelName>,
+        /// How odd.
+        score: f32,
+        /// From this score on it is told.
+        threshold: f32,
+    },
     /// No value.
     Silent {
         /// For so many seconds.
@@ -137,6 +149,14 @@ impl Reason {
                 seconds(within_s),
                 seconds(usual_s)
             ),
+            Reason::Model { model, class, score, threshold } => {
+                let seen = class.map(|class| format!(" sees {class}:")).unwrap_or_default();
+                format!(
+                    "model {model}{seen} scores {} (odd from {})",
+                    plain(score.into()),
+                    plain(threshold.into())
+                )
+            }
             Reason::Silent { for_s, usual_ms } => format!(
                 "no value for {} (usually every {})",
                 seconds(for_s),

@@ -73,6 +73,18 @@ metrics! {
     Counter WINDOWS = "outpost_windows_total";
     /// Episodes opened.
     Counter EPISODES = "outpost_episodes_opened_total";
+    /// Frames for small models by their end: skipped where too many waited or no backend could answer.
+    Counter INFER_JUDGED = "outpost_infer_frames_total" {"end=\"judged\""};
+    /// Frames for small models by their end: skipped where too many waited or no backend could answer.
+    Counter INFER_SKIPPED = "outpost_infer_frames_total" {"end=\"skipped\""};
+    /// Frames that a small model found odd.
+    Counter INFER_ODD = "outpost_infer_odd_total";
+    /// Time that small models took.
+    Counter INFER_US = "outpost_infer_microseconds_total";
+    /// Times that a backend of a small model failed and the next one answered.
+    Counter INFER_BACKEND_FAILURES = "outpost_infer_backend_failures_total";
+    /// Backends of small models that are in quarantine.
+    Counter INFER_QUARANTINES = "outpost_infer_backend_quarantines_total";
     /// Digests by engine.
     Counter DIGESTS_GLM = "outpost_digests_total" {"engine=\"glm\""};
     /// Digests by engine.

@@ -9,6 +9,8 @@ pub mod agent;
 pub mod aggregator;
 pub mod bus;
 pub mod glm;
+#[cfg(feature = "gateway")]
+pub mod infer;
 pub mod judge;
 pub mod link;
 pub mod sensor;

@@ -1,0 +1,13 @@
+//! Compute backends: what can run a model file, whether it is well, and what is known of the machine's accelerators.
+//!
+//! A [`ComputeBackend`] makes a [`Runner`] of a [`ModelFile`]; a runner turns the bytes of one tensor into those of another.
+//! [`Health`] decides whether one that failed is asked again. Whatever fails says at which [`Stage`] and why, and somebody
+//! else, in the end the CPU, gives the same answer.
+
+mod backend;
+mod health;
+
+pub use backend::{
+    ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
+};
+pub use health::{Health, State};

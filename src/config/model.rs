@@ -1,0 +1,81 @@
+//! What an operator says of small models.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::{Entry, Raw};
+use crate::frame::ModelName;
+use crate::limits;
+use crate::reading::ChannelId;
+
+/// One small model and what it looks at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Unique among the models.
+    pub name: ModelName,
+    /// Name of a model of this program, or the folder of a bundle.
+    pub bundle: PathBuf,
+    /// In the order of the bundle's manifest.
+    pub channels: Vec<ChannelId>,
+    /// Time from one judgement to the next.
+    pub every: Duration,
+    /// Names of backends in order of preference.
+    pub backends: Vec<String>,
+    /// The agent does not start unless the first backend does.
+    pub require: bool,
+}
+
+pub(super) fn models(raw: &mut Raw, base: &Path) -> Vec<ModelConfig> {
+    let entries = raw.take("model");
+    if let Some(first_beyond) = entries.get(limits::MODELS_MAX) {
+        let problem = format!("more than {} models", limits::MODELS_MAX);
+        raw.error(first_beyond, "", problem, "look at fewer channels with them");
+    }
+    let mut names = BTreeSet::new();
+    let mut models = Vec::new();
+    for entry in entries.iter().take(limits::MODELS_MAX) {
+        let Some(model) = model(raw, entry, base) else { continue };
+        if !names.insert(model.name) {
+            raw.error(entry, "name", "used twice", "give each model a name of its own");
+        }
+        models.push(model);
+    }
+    models
+}
+
+fn model(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<ModelConfig> {
+    for (key, example) in
+        [("name", "\"cold_room\""), ("bundle", "\"cold_room\""), ("channels", "[\"cold1.temp\"]")]
+    {
+        if !entry.is_written(key) && !raw.is_flawed(entry, key) {
+            raw.error(entry, key, "missing", format!("write for example {key} = {example}"));
+        }
+    }
+    let name = entry.opt_text("name")?;
+    let parsed = ModelName::new(&name);
+    if parsed.is_none() {
+        let allowed = format!("use 1 to {} characters of A-Z a-z 0-9 _ - .", limits::MODEL_NAME_BYTES_MAX);
+        raw.error(entry, "name", "not a name for a model", allowed);
+    }
+    let backends: Vec<String> =
+        entry.text("backends").split(',').map(|name| name.trim().to_owned()).collect();
+    if backends.iter().any(String::is_empty) {
+        raw.error(
+            entry,
+            "backends",
+            "an empty name",
+            "write names parted by single commas: \"tflite, onnx\"",
+        );
+    }
+    let bundle = entry.opt_text("bundle")?;
+    Some(ModelConfig {
+        name: parsed?,
+        // One word is a model of this program; a folder has a slash, or stands beside the file.
+        bundle: if base.join(&bundle).is_dir() { base.join(bundle) } else { bundle.into() },
+        channels: entry.opt_texts("channels")?.iter().filter_map(|name| ChannelId::new(name).ok()).collect(),
+        every: entry.time("every"),
+        backends,
+        require: entry.text("policy") == "require",
+    })
+}

@@ -1,0 +1,292 @@
+//! A small model in service: the first backend that proved itself, and the others behind it.
+//!
+//! A backend serves when it has loaded the variant that is meant for it and its answers to the golden vectors are within the
+//! variant's tolerance; one that runs on a device must also claim operators and be no slower than the CPU. When it fails later,
+//! the next one gives the answer to the same window, and [`Health`] decides whether it is asked again.
+
+use std::time::Duration;
+
+use super::bundle::{Bundle, BundleError};
+use super::manifest::Variant;
+use super::window::{self, Prepared, Scored};
+use crate::accel::{ComputeBackend, Health, Refused, Runner, Stage};
+use crate::clock;
+use crate::frame::Frame;
+use crate::limits;
+use crate::observe::{self, infer as events};
+
+/// A bundle with the backends that serve it.
+pub struct Model {
+    name: String,
+    bundle: Bundle,
+    served: Vec<Served>,
+    refused: Vec<Refused>,
+}
+
+/// One backend with its variant.
+struct Served {
+    backend: String,
+    variant: Variant,
+    runner: Box<dyn Runner>,
+    health: Health,
+    p50: Duration,
+    golden_error: f64,
+}
+
+/// What is known of one backend of a model, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Serving {
+    /// Name of the backend.
+    pub backend: String,
+    /// Its file.
+    pub file: String,
+    /// Operators on a device, of how many.
+    pub placement: crate::accel::Placement,
+    /// Largest difference from the golden vectors, in the unit of the tolerance.
+    pub golden_error: f64,
+    /// Median time of one run.
+    pub p50: Duration,
+}
+
+/// A model without a backend.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Its files.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The configuration and the bundle disagree.
+    #[error(
+        "it looks at {wanted} channels, but {given} are configured; name them in the order of its manifest"
+    )]
+    Channels {
+        /// Channels of the bundle.
+        wanted: usize,
+        /// Channels of the configuration.
+        given: usize,
+    },
+    /// No backend does.
+    #[error("no backend can run model {name}: {reasons}")]
+    NoBackend {
+        /// Name of the model.
+        name: String,
+        /// Each one's stage and reason.
+        reasons: String,
+    },
+}
+
+impl Model {
+    /// Loads the bundle with every backend of `backends`, in order of preference; those that do not do are told once. With
+    /// `require`, the first one must do. Blocks: it loads, runs the golden vectors and takes times.
+    pub fn load(
+        name: &str,
+        bundle: Bundle,
+        backends: &[Box<dyn ComputeBackend>],
+        require: bool,
+    ) -> Result<Self, ModelError> {
+        let mut model = Self { name: name.into(), bundle, served: Vec::new(), refused: Vec::new() };
+        for backend in backends {
+            model.add(backend.as_ref())?;
+            if require && model.served.is_empty() {
+                break;
+            }
+        }
+        model.refuse_slow();
+        for refused in &model.refused {
+            observe::emit(&events::BackendRefused { model: name, refused });
+        }
+        let Some(first) = model.served.first() else {
+            let reasons: Vec<String> = model.refused.iter().map(Refused::to_string).collect();
+            return Err(ModelError::NoBackend { name: name.into(), reasons: reasons.join("; ") });
+        };
+        observe::emit(&events::ModelReady {
+            model: name,
+            backend: &first.backend,
+            file: &first.variant.file,
+            id: &model.bundle.id(&first.variant),
+            placement: first.runner.placement(),
+            golden_error: first.golden_error,
+            p50_us: micros(first.p50),
+        });
+        Ok(model)
+    }
+
+    /// What its bundle says.
+    pub fn manifest(&self) -> &super::manifest::Manifest {
+        &self.bundle.manifest
+    }
+
+    /// The backends that serve it, the preferred one first.
+    pub fn serving(&self) -> impl Iterator<Item = Serving> {
+        self.served.iter().map(|served| Serving {
+            backend: served.backend.clone(),
+            file: served.variant.file.clone(),
+            placement: served.runner.placement(),
+            golden_error: served.golden_error,
+            p50: served.p50,
+        })
+    }
+
+    /// Why the others do not.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails.
+    pub fn judge(&mut self, frame: &Frame) -> Option<Scored> {
+        let prepared = window::prepare(&self.bundle.manifest.input, &frame.rows);
+        let mut answer = Vec::new();
+        for index in 0..self.served.len() {
+            let served = &mut self.served[index];
+            let now = clock::mono();
+            if !served.health.may_try(now) {
+                continue;
+            }
+            let scored = score(&self.bundle, served, &prepared, &mut answer);
+            match scored {
+                Ok(scored) => {
+                    served.health.succeeded();
+                    return Some(scored);
+                }
+                Err(refused) => {
+                    let quarantined = served.health.failed(clock::mono());
+                    let model = self.name.as_str();
+                    observe::emit(&events::BackendFailed { model, refused: &refused, quarantined });
+                }
+            }
+        }
+        None
+    }
+
+    /// Loads every variant that is meant for `backend` until one does.
+    fn add(&mut self, backend: &dyn ComputeBackend) -> Result<(), BundleError> {
+        let variants: Vec<Variant> =
+            self.bundle.manifest.variants.iter().filter(|v| backend.takes(&v.backend)).cloned().collect();
+        if variants.is_empty() {
+            let reason = format!("the bundle has no file for {}", backend.name());
+            self.refused.push(Refused::new(backend.name(), Stage::Find, reason));
+        }
+        for variant in variants {
+            match self.load_variant(backend, variant)? {
+                Ok(served) => {
+                    self.served.push(served);
+                    break;
+                }
+                Err(refused) => self.refused.push(refused),
+            }
+        }
+        Ok(())
+    }
+
+    fn load_variant(
+        &self,
+        backend: &dyn ComputeBackend,
+        variant: Variant,
+    ) -> Result<Result<Served, Refused>, BundleError> {
+        let file = self.bundle.file(&variant)?;
+        let loaded = backend.load(&file).and_then(|mut runner| {
+            let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
+            let p50 = timed(&self.bundle, &variant, runner.as_mut())?;
+            let backend = backend.name().to_owned();
+            Ok(Served { backend, variant, runner, health: Health::default(), p50, golden_error })
+        });
+        Ok(loaded)
+    }
+
+    /// What runs on a device and is slower than the CPU gives way to it.
+    fn refuse_slow(&mut self) {
+        let on_cpu = |served: &Served| served.runner.placement().claimed == 0;
+        let Some(cpu) = self.served.iter().filter(|s| on_cpu(s)).map(|s| s.p50).min() else { return };
+        let (kept, slow): (Vec<_>, Vec<_>) =
+            self.served.drain(..).partition(|served| on_cpu(served) || served.p50 <= cpu);
+        self.served = kept;
+        self.refused.extend(slow.iter().map(|served| {
+            let reason = format!("a run takes {} us, {} us on the CPU", micros(served.p50), micros(cpu));
+            Refused::new(&served.backend, Stage::Speed, reason)
+        }));
+    }
+}
+
+fn score(
+    bundle: &Bundle,
+    served: &mut Served,
+    prepared: &Prepared,
+    answer: &mut Vec<u8>,
+) -> Result<Scored, Refused> {
+    let manifest = &bundle.manifest;
+    served.runner.run(&window::encode(&prepared.values, &served.variant.input()), answer)?;
+    window::score(&manifest.input, &manifest.output, prepared, &served.variant.output(), answer).ok_or_else(
+        || {
+            Refused::new(
+                &served.backend,
+                Stage::Invoke,
+                "the answer has the wrong size or holds what is no number",
+            )
+        },
+    )
+}
+
+/// Holds the answers to the golden vectors against the tolerance; returns the largest difference.
+fn golden(
+    bundle: &Bundle,
+    variant: &Variant,
+    backend: &str,
+    runner: &mut dyn Runner,
+) -> Result<f64, Refused> {
+    let fail =
+        |reason: String| Refused::new(backend, Stage::Golden, format_args!("{}: {reason}", variant.file));
+    let (mut worst, mut answer) = (0.0_f64, Vec::new());
+    for (n, vector) in bundle.golden.iter().enumerate() {
+        let input = window::encode(&prepared(bundle, &vector.window).values, &variant.input());
+        runner.run(&input, &mut answer)?;
+        let output = variant.output();
+        let wanted = vector.outputs.get(output.element.name());
+        let (Some(found), Some(wanted)) = (window::codes(&answer, &output), wanted) else {
+            return Err(fail(format!("golden vector {n} has no answer of type {}", output.element)));
+        };
+        let apart = || found.iter().zip(wanted).map(|(a, b)| (a - b).abs());
+        let off = apart().fold(0.0, f64::max);
+        // What is no number is within nothing.
+        if found.len() != wanted.len() || !apart().all(|d| d <= variant.tolerance) {
+            let tolerance = variant.tolerance;
+            return Err(fail(format!(
+                "golden vector {n} is off by {off}, {tolerance} is tolerated: wrong numbers"
+            )));
+        }
+        worst = worst.max(off);
+    }
+    Ok(worst)
+}
+
+/// The median time of some runs.
+fn timed(bundle: &Bundle, variant: &Variant, runner: &mut dyn Runner) -> Result<Duration, Refused> {
+    let window = bundle.golden.first().map(|v| v.window.as_slice()).unwrap_or_default();
+    let input = window::encode(&prepared(bundle, window).values, &variant.input());
+    let mut answer = Vec::new();
+    let mut times = Vec::with_capacity(limits::BACKEND_TIMED_RUNS);
+    for _ in 0..limits::BACKEND_TIMED_RUNS {
+        let begun = clock::mono();
+        for _ in 0..RUNS_PER_TIME {
+            runner.run(&input, &mut answer)?;
+        }
+        times.push(clock::mono().since(begun) / RUNS_PER_TIME);
+    }
+    times.sort_unstable();
+    Ok(times.get(times.len() / 2).copied().unwrap_or_default())
+}
+
+/// The clock counts microseconds, and a run may take fewer.
+const RUNS_PER_TIME: u32 = 8;
+
+fn prepared(bundle: &Bundle, window: &[f64]) -> Prepared {
+    let input = &bundle.manifest.input;
+    let rows: Vec<Vec<f64>> = window.chunks(input.length).map(<[f64]>::to_vec).collect();
+    window::prepare(input, &rows)
+}
+
+fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;
