@@ -61,12 +61,26 @@ pub const BUNDLE_ENTRIES_MAX: usize = 64;
 pub const INFER_QUEUE_MAX: usize = 32;
 /// Runs that a backend is timed by when it is loaded.
 pub const BACKEND_TIMED_RUNS: usize = 21;
+/// Time after which a slow backend is timed no longer, in milliseconds.
+pub const BACKEND_TIMED_MS_MAX: u64 = 200;
+/// Entries of one folder that are looked at for accelerators.
+pub const PROBE_ENTRIES_MAX: usize = 4096;
+/// Largest tensor that travels through a worker's socket; larger ones stand in shared memory.
+pub const WORKER_INLINE_BYTES_MAX: usize = 16 * 1024;
+/// Largest frame between the agent and a worker: a model's file with its name.
+pub const WORKER_FRAME_BYTES_MAX: usize = SMALL_MODEL_BYTES_MAX as usize + 64 * 1024;
+/// Longest time for a worker to load its plug-in, or one model, in milliseconds.
+pub const WORKER_LOAD_MS_MAX: u64 = 20_000;
+/// Most memory of its own that a worker may take; a plug-in that leaks ends there.
+pub const WORKER_DATA_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// First wait after a backend failed; waits double.
 pub const BACKEND_BACKOFF_MS_MIN: u64 = 1000;
 /// Longest wait after a backend failed.
 pub const BACKEND_BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
 /// Failures in a row that end in quarantine.
 pub const BACKEND_FAILURES_MAX: u32 = 5;
+
+const _: () = assert!(WORKER_INLINE_BYTES_MAX < SMALL_MODEL_ELEMENTS_MAX);
 
 // Facts.
 

@@ -1,6 +1,7 @@
 //! The seam between models and what runs them.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -157,7 +158,7 @@ pub trait Runner: Send {
 }
 
 /// Something that can run a model file.
-pub trait ComputeBackend: Send {
+pub trait ComputeBackend {
     /// Short name, for logs and `outpost backends`.
     fn name(&self) -> &str;
 
@@ -168,4 +169,18 @@ pub trait ComputeBackend: Send {
 
     /// Makes a file ready. Blocks. Errors: with the stage and the reason; nothing of it stays behind.
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused>;
+}
+
+impl<T: ComputeBackend> ComputeBackend for Rc<T> {
+    fn name(&self) -> &str {
+        self.as_ref().name()
+    }
+
+    fn takes(&self, format: &str) -> bool {
+        self.as_ref().takes(format)
+    }
+
+    fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
+        self.as_ref().load(model)
+    }
 }

@@ -2,12 +2,19 @@
 //!
 //! A [`ComputeBackend`] makes a [`Runner`] of a [`ModelFile`]; a runner turns the bytes of one tensor into those of another.
 //! [`Health`] decides whether one that failed is asked again. Whatever fails says at which [`Stage`] and why, and somebody
-//! else, in the end the CPU, gives the same answer.
+//! else, in the end the CPU, gives the same answer. [`probe`] looks for accelerators without loading anything; a vendor's code
+//! is loaded by a [`worker`] process alone, behind [`Isolated`].
 
 mod backend;
+mod ffi;
 mod health;
+mod isolated;
+mod probe;
+pub mod worker;
 
 pub use backend::{
     ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
 };
 pub use health::{Health, State};
+pub use isolated::Isolated;
+pub use probe::{Found, NPUS, Npu, Route, check_library, library_folders, probe};

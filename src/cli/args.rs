@@ -62,6 +62,8 @@ pub enum Command {
     Sensors(SensorsArgs),
     /// A configuration from what is on this machine.
     Init(InitArgs),
+    /// Accelerators, and what runs the small models.
+    Backends(BackendsArgs),
     /// A language model of one's own.
     Model(ModelArgs),
     /// The cloud seat.
@@ -70,6 +72,8 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// A stopped agent's spool.
     Spool(SpoolArgs),
+    /// A vendor's code, apart from the agent.
+    Worker,
     /// The front page, or the page of one command.
     Help(Option<&'static CommandSpec>),
     /// Which build this is.
@@ -131,6 +135,15 @@ pub enum CheckWhat {
 pub struct RunArgs {
     /// The file; none: the usual places.
     pub config: Option<PathBuf>,
+}
+
+/// Arguments of `outpost backends`.
+#[derive(Debug, PartialEq)]
+pub struct BackendsArgs {
+    /// The file; none: the usual places.
+    pub config: Option<PathBuf>,
+    /// Where devices and libraries are looked for; none: `/`.
+    pub root: Option<PathBuf>,
 }
 
 /// Arguments of `outpost ask`.
@@ -230,7 +243,9 @@ impl Command {
             Command::Ledger(_) => "ledger",
             Command::Model(_) => "model",
             Command::Aggregate(_) => "aggregate",
+            Command::Backends(_) => "backends",
             Command::Spool(_) => "spool",
+            Command::Worker => "worker",
             Command::Help(_) => "help",
             Command::Version => "version",
         }
@@ -314,10 +329,14 @@ impl LowArgs {
                 file: self.path("to").unwrap_or_else(|| "outpost.toml".into()),
                 replace: self.has("replace"),
             }),
+            "backends" => {
+                Command::Backends(BackendsArgs { config: self.path("config"), root: self.path("root") })
+            }
             name if name.starts_with("model") => Command::Model(ModelArgs::from_low(&self)?),
             "aggregate" => Command::Aggregate(AggregateArgs { config: self.path("config") }),
             "ledger" => Command::Ledger(self.ledger()?),
             "spool" => Command::Spool(self.spool()?),
+            "worker" => Command::Worker,
             "version" => Command::Version,
             _ => Command::Help(self.topic()?),
         })

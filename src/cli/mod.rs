@@ -11,6 +11,8 @@ mod aggregate;
 pub mod args;
 #[cfg(feature = "gateway")]
 mod ask;
+#[cfg(feature = "gateway")]
+mod backends;
 pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -38,6 +40,8 @@ pub mod spec;
 mod spool;
 mod style;
 mod version;
+#[cfg(feature = "gateway")]
+mod worker;
 
 pub use sources::{agent_config, aggregator_config};
 pub use style::Style;
@@ -77,6 +81,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::main(args, invocation.json),
         #[cfg(feature = "gateway")]
+        Command::Backends(args) => backends::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
         Command::Ask(args) => ask::main(args, invocation.json),
         Command::Ledger(args) => ledger::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
@@ -89,6 +95,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Replay(args) => replay::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Run(args) => run::main(args),
+        #[cfg(feature = "gateway")]
+        Command::Worker => worker::main(),
         #[cfg(feature = "gateway")]
         Command::Spool(args) => spool::main(args, invocation.json),
         #[allow(unreachable_patterns, reason = "with every feature each command has an arm of its own")]

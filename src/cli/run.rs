@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::args::RunArgs;
 use super::exit::Failure;
 use super::{hardware, kv_format, link, signals, sources};
+use crate::accel::worker::WorkerOptions;
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
 use crate::config::{
-    self, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice, ModelConfig, Payload, SourceConfig,
-    SourceKind, SpoolConfig,
+    self, AcceleratorConfig, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice, ModelConfig, Payload,
+    SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::detect::LimitOptions;
 use crate::glm::bundle;
@@ -179,7 +180,18 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
         backends: model.backends.clone(),
         policy: if model.require { Policy::Require } else { Policy::Prefer },
     };
-    InferOptions { models: config.models.iter().map(model).collect() }
+    let accelerator = |config: &AcceleratorConfig| WorkerOptions {
+        name: config.name.clone(),
+        // A program whose file was replaced while it runs is not found again: then its accelerators are missing.
+        program: std::env::current_exe().unwrap_or_default(),
+        library: config.plugin.clone(),
+        options: config.options.clone(),
+        deadline: config.deadline,
+    };
+    InferOptions {
+        models: config.models.iter().map(model).collect(),
+        accelerators: config.accelerators.iter().map(accelerator).collect(),
+    }
 }
 
 fn speaker(config: &AgentConfig, dir: PathBuf) -> SpeakerOptions {

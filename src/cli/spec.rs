@@ -42,12 +42,14 @@ pub static COMMANDS: &[CommandSpec] = &[
     AGGREGATE,
     LEDGER,
     SPOOL,
+    BACKENDS,
     MODEL,
     MODEL_IMPORT,
     MODEL_VERIFY,
     MODEL_LIST,
     MODEL_BENCH,
     MODEL_CHAT,
+    WORKER,
     HELP,
     VERSION,
 ];
@@ -338,6 +340,35 @@ or stop it first.",
         ("outpost spool fsck --repair --dir outpost-data/spool", "check and mend"),
         ("outpost spool replay outpost-data/spool/dead/*.block", "send again what was refused"),
     ],
+};
+
+const BACKENDS: CommandSpec = CommandSpec {
+    name: "backends",
+    operands: "",
+    summary: "show which accelerators there are, and what runs each small model",
+    purpose: "\
+Looks for the device nodes, libraries and permissions of every accelerator that is known, without loading anybody's
+code; then loads the configured small models as the agent would and says of each which backend serves it, how many
+operators run on a device, how far it is off its golden vectors, how long a run takes, and why the others do not.",
+    options: &[
+        AGENT_CONFIG,
+        option("root", None, "DIR", "Look for devices and libraries below this folder. Default: /."),
+    ],
+    examples: &[
+        ("outpost backends -c outpost.toml", "on a new board, before the first start"),
+        ("outpost backends --json | jq .models", "for scripts"),
+    ],
+};
+
+const WORKER: CommandSpec = CommandSpec {
+    name: "worker",
+    operands: "",
+    summary: "run a vendor's code apart from the agent, which starts it",
+    purpose: "\
+The agent starts one for each accelerator that is configured: the vendor's plug-in is loaded there, so that it may
+crash, hang or leak without harm. Its standard input must be the socket of an agent; by hand it only says so.",
+    options: &[],
+    examples: &[("ps -C outpost -o pid,args", "the agent and its workers")],
 };
 
 const MODEL: CommandSpec = CommandSpec {

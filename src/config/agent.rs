@@ -10,7 +10,7 @@ use super::document::{Entry, Raw};
 use super::glm::{self, GlmConfig};
 use super::glob;
 use super::hardware::{self, ChipConfig, LineConfig};
-use super::model::{self, ModelConfig};
+use super::model::{self, AcceleratorConfig, ModelConfig};
 use crate::digest::Lang;
 use crate::limits;
 use crate::reading::{Quantity, Unit};
@@ -55,6 +55,8 @@ pub struct AgentConfig {
     pub sources: Vec<SourceConfig>,
     /// Small models, in the order of the file, at most [`limits::MODELS_MAX`].
     pub models: Vec<ModelConfig>,
+    /// Accelerators that models may name.
+    pub accelerators: Vec<AcceleratorConfig>,
     /// In the order of the file; see [`AgentConfig::channel`].
     pub channels: Vec<ChannelRule>,
 }
@@ -204,6 +206,7 @@ impl AgentConfig {
             log: common::log(raw),
             sources: sources(raw, base),
             models: model::models(raw, base),
+            accelerators: model::accelerators(raw, base),
             channels: channels(raw),
         }
     }

@@ -101,9 +101,12 @@ impl Kind {
             Kind::Topic => text(is_topic(s)),
             Kind::Path => path(s).map(Value::Text),
             Kind::Address => s.parse::<SocketAddr>().ok().map(Value::Address),
-            Kind::Flag | Kind::Integer { .. } | Kind::Number { .. } | Kind::Paths | Kind::Points | Kind::Channels => {
-                None
-            }
+            Kind::Flag
+            | Kind::Integer { .. }
+            | Kind::Number { .. }
+            | Kind::Paths
+            | Kind::Points
+            | Kind::Channels => None,
         }
     }
 

@@ -38,7 +38,7 @@ pub use common::{Ack, HttpConfig, LogConfig, MqttConfig, Payload, TlsPaths, host
 pub use glm::{GlmConfig, KvKind};
 pub use hardware::{ChipConfig, LineConfig};
 pub use kind::{bytes_text, duration_text, parse_bytes, parse_duration};
-pub use model::ModelConfig;
+pub use model::{AcceleratorConfig, ModelConfig};
 pub use problem::{ConfigError, Loaded, Problem};
 pub use reference::{example, markdown};
 pub use schema::Schema;

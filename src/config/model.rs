@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{Entry, Raw};
+use super::kind::is_name;
 use crate::frame::ModelName;
 use crate::limits;
 use crate::reading::ChannelId;
@@ -24,6 +25,39 @@ pub struct ModelConfig {
     pub backends: Vec<String>,
     /// The agent does not start unless the first backend does.
     pub require: bool,
+}
+
+/// An accelerator behind a plug-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceleratorConfig {
+    /// What models call it.
+    pub name: String,
+    /// The plug-in.
+    pub plugin: PathBuf,
+    /// For the plug-in.
+    pub options: String,
+    /// Longest time for one run.
+    pub deadline: Duration,
+}
+
+pub(super) fn accelerators(raw: &mut Raw, base: &Path) -> Vec<AcceleratorConfig> {
+    let mut accelerators = Vec::new();
+    for entry in raw.take("accelerator") {
+        let name = entry.name.clone();
+        if !is_name(&name) || name == "onnx" {
+            let hint = "use its id from `outpost backends`, such as hailo";
+            raw.error(&entry, "", "not a name for an accelerator", hint);
+        }
+        let Some(plugin) = entry.opt_text("plugin") else {
+            if !raw.is_flawed(&entry, "plugin") {
+                raw.error(&entry, "plugin", "missing", "name the shared library of the vendor's plug-in");
+            }
+            continue;
+        };
+        let (options, deadline) = (entry.text("options"), entry.time("deadline"));
+        accelerators.push(AcceleratorConfig { name, plugin: base.join(plugin), options, deadline });
+    }
+    accelerators
 }
 
 pub(super) fn models(raw: &mut Raw, base: &Path) -> Vec<ModelConfig> {

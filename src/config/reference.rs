@@ -71,7 +71,9 @@ pub fn markdown(schema: &Schema) -> String {
 fn entries(section: &Section) -> Vec<(&'static str, &'static str)> {
     match section.shape {
         Shape::Top | Shape::Table => vec![("", "")],
+        Shape::Named if section.name == "accelerator" => vec![("hailo", "")],
         Shape::Named => vec![("pump1.*", "")],
+
         Shape::List => {
             let kinds: &[&str] = match section.key("kind").map(|key| key.kind) {
                 Some(Kind::OneOf(kinds)) => kinds,

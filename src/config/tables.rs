@@ -3,9 +3,10 @@
 //! Ranges are wide enough for every sensible plant and narrow enough that a slip of the unit is caught.
 
 mod hardware;
+mod model;
 
 use super::kind::Kind::{
-    Address, Channels, Flag, Integer, Name, Number, OneOf, Path, Paths, Points, Size, Text, Time, Topic,
+    Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Points, Size, Text, Time, Topic,
 };
 use super::schema::{Key, Schema, Section, Shape};
 use crate::limits;
@@ -84,7 +85,13 @@ pub static AGENT: Schema = Schema {
             name: "model",
             shape: Shape::List,
             meaning: "A small model that judges windows of samples beside the detectors; its alarms name it.",
-            keys: MODEL,
+            keys: model::MODEL,
+        },
+        Section {
+            name: "accelerator",
+            shape: Shape::Named,
+            meaning: "A vendor's runtime that small models may run on, behind a plug-in in a process of its own; `outpost backends` knows the names.",
+            keys: model::ACCELERATOR,
         },
         Section {
             name: "channels",
@@ -543,40 +550,6 @@ const SOURCE: &[Key] = &[
         "Samples per second to set with buffer; when absent, as the driver has it.",
     )
     .only("iio"),
-];
-
-const MODEL: &[Key] = &[
-    Key::optional("name", Name, "\"cold_room\"", "Name of the model in alarms, unique in the file."),
-    Key::optional(
-        "bundle",
-        Text { min: 1, max: limits::CONFIG_PATH_BYTES_MAX },
-        "\"cold_room\"",
-        "A model of this program (cold_room: the course of a cold room's temperature), or the folder of a bundle.",
-    ),
-    Key::optional(
-        "channels",
-        Channels,
-        "[\"cold1.temp\"]",
-        "The channels that it looks at, in the order of its manifest.",
-    ),
-    Key::new(
-        "every",
-        Time { min_ms: S, max_ms: H },
-        "\"1 min\"",
-        "Time from one judgement to the next, at least one sample of the model.",
-    ),
-    Key::new(
-        "backends",
-        Text { min: 1, max: 256 },
-        "\"onnx\"",
-        "What may run it, in order of preference, parted by commas: onnx (tract on the CPU).",
-    ),
-    Key::new(
-        "policy",
-        OneOf(&["prefer", "require"]),
-        "\"prefer\"",
-        "Whether the next backend takes over where the first does not do, or the agent does not start.",
-    ),
 ];
 
 const CHANNELS: &[Key] = &[

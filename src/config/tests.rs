@@ -78,7 +78,7 @@ fn the_source_that_stands_in_is_the_one_that_the_table_describes() {
 fn every_example_can_be_switched_on_and_every_key_is_read() {
     READS.with_borrow_mut(BTreeSet::clear);
     let all = agent(&uncommented(&example(&AGENT), true)).config;
-    assert_eq!((all.sources.len(), all.models.len()), (9, 1));
+    assert_eq!((all.sources.len(), all.models.len(), all.accelerators.len()), (9, 1, 1));
     assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
     parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
     let read = READS.with_borrow(BTreeSet::clone);

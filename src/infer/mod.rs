@@ -21,6 +21,6 @@ pub use manifest::{Input, Manifest, Output, Variant};
 pub use model::{Model, ModelError, Serving};
 pub use onnx::Onnx;
 pub use thread::{
-    Infer, InferError, InferHandle, InferOptions, Job, Judgement, ModelOptions, Policy, backends,
+    Devices, Infer, InferError, InferHandle, InferOptions, Job, Judgement, ModelOptions, Policy,
 };
 pub use window::Scored;

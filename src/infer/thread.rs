@@ -1,6 +1,7 @@
 //! The thread `infer` and the way to it.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use smol::channel::{Receiver, Sender, TrySendError, bounded};
 use super::bundle::Bundle;
 use super::model::{Model, ModelError};
 use super::onnx::{self, Onnx};
-use crate::accel::{ComputeBackend, ModelFile, Refused, Runner, Stage};
+use crate::accel::worker::WorkerOptions;
+use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage};
 use crate::clock;
 use crate::frame::{Frame, FrameOptions, ModelName};
 use crate::limits;
@@ -49,6 +51,8 @@ pub struct ModelOptions {
 pub struct InferOptions {
     /// In the order of their numbers.
     pub models: Vec<ModelOptions>,
+    /// Accelerators behind a plug-in, each with a name that `backends` may hold.
+    pub accelerators: Vec<WorkerOptions>,
 }
 
 /// Small models that can't be started; the configuration's fault.
@@ -137,6 +141,8 @@ impl Infer {
         let required = options.models.iter().any(|model| model.policy == Policy::Require);
         let (ready, is_ready) = bounded(1);
         let work = move || {
+            let devices = Devices::new(&options.accelerators);
+            let load = |model| load(model, &devices);
             let loaded: Result<Vec<_>, _> =
                 options.models.iter().take(limits::MODELS_MAX).map(load).collect();
             let (models, told) = match loaded {
@@ -197,14 +203,14 @@ impl InferHandle {
 }
 
 /// Loads one model. None: it has no backend, which has been told, and the others go on.
-fn load(options: &ModelOptions) -> Result<Option<Model>, InferError> {
+fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, InferError> {
     let require = options.policy == Policy::Require;
     let loaded = Bundle::open(&options.bundle).map_err(ModelError::from).and_then(|bundle| {
         let (wanted, given) = (bundle.manifest.input.channels.len(), options.channels.len());
         if wanted != given {
             return Err(ModelError::Channels { wanted, given });
         }
-        Model::load(options.name.as_str(), bundle, &backends(&options.backends), require)
+        Model::load(options.name.as_str(), bundle, &devices.backends(&options.backends), require)
     });
     match loaded {
         Ok(model) => Ok(Some(model)),
@@ -216,15 +222,29 @@ fn load(options: &ModelOptions) -> Result<Option<Model>, InferError> {
     }
 }
 
-/// The backends of those names, in that order; one that this program does not know says so when it is to load something.
-pub fn backends(names: &[String]) -> Vec<Box<dyn ComputeBackend>> {
-    let backend = |name: &String| -> Box<dyn ComputeBackend> {
-        match name.as_str() {
-            onnx::NAME => Box::new(Onnx),
-            _ => Box::new(Unknown(name.clone())),
-        }
-    };
-    names.iter().map(backend).collect()
+/// The accelerators of one agent; models that name the same one share its process.
+pub struct Devices(Vec<Rc<Isolated>>);
+
+impl Devices {
+    /// Nothing is begun yet.
+    pub fn new(accelerators: &[WorkerOptions]) -> Self {
+        Self(accelerators.iter().map(|options| Rc::new(Isolated::new(options.clone()))).collect())
+    }
+
+    /// The backends of those names in that order, and the CPU behind them; a name that this program does not know says so when it
+    /// is to load something.
+    pub fn backends(&self, names: &[String]) -> Vec<Box<dyn ComputeBackend>> {
+        let backend = |name: &String| -> Box<dyn ComputeBackend> {
+            let device = self.0.iter().find(|device| device.name() == name);
+            match (name.as_str(), device) {
+                (onnx::NAME, _) => Box::new(Onnx),
+                (_, Some(device)) => Box::new(device.clone()),
+                _ => Box::new(Unknown(name.clone())),
+            }
+        };
+        let last = Some(onnx::NAME.to_owned()).filter(|last| !names.contains(last));
+        names.iter().chain(&last).map(backend).collect()
+    }
 }
 
 /// A name that stands for nothing.
@@ -243,7 +263,7 @@ impl ComputeBackend for Unknown {
         Err(Refused::new(
             &self.0,
             Stage::Find,
-            "this program knows no such backend; `outpost backends` lists them",
+            "this program knows no such backend; write onnx, or the name of an [accelerator.\"name\"]",
         ))
     }
 }
@@ -301,7 +321,9 @@ mod tests {
             backends: vec![onnx::NAME.into()],
             policy: Policy::Prefer,
         };
-        let infer = smol::block_on(Infer::start(InferOptions { models: vec![options] })).unwrap();
+        let infer =
+            smol::block_on(Infer::start(InferOptions { models: vec![options], ..InferOptions::default() }))
+                .unwrap();
         assert_eq!(infer.handle().judge_blocking(job()), None);
         infer.stop();
         let none = smol::block_on(Infer::start(InferOptions::default())).unwrap();

@@ -1,0 +1,11 @@
+//! Other people's shared libraries: the only room of `accel` with `unsafe`.
+//!
+//! What is given out is safe to call as far as the library keeps its word; that is why only a worker process calls it. A library
+//! is never unloaded: vendors' destructors and threads do not expect it.
+
+#![allow(unsafe_code)]
+
+mod library;
+mod plugin;
+
+pub use plugin::{Plugin, PluginModel};

@@ -1,0 +1,148 @@
+//! A vendor's runtime behind the interface of `outpost_plugin.h`.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::Path;
+use std::ptr::NonNull;
+
+use super::library::Library;
+use crate::accel::{ModelFile, Placement, Refused, Stage};
+
+/// Version of the interface.
+const ABI: u32 = 1;
+/// Room for an error's text.
+const ERROR_BYTES: usize = 1024;
+
+#[repr(C)]
+struct CModel {
+    origin: *const c_char,
+    bytes: *const c_void,
+    bytes_count: usize,
+    input_bytes: usize,
+    output_bytes: usize,
+    options: *const c_char,
+}
+
+type Abi = unsafe extern "C" fn() -> u32;
+type Create = unsafe extern "C" fn(*const CModel, *mut c_char, usize) -> *mut c_void;
+type PlacementOf = unsafe extern "C" fn(*mut c_void, *mut u32, *mut u32);
+type Run = unsafe extern "C" fn(*mut c_void, *const c_void, *mut c_void, *mut c_char, usize) -> c_int;
+type Destroy = unsafe extern "C" fn(*mut c_void);
+
+/// A loaded plug-in.
+#[derive(Debug, Clone, Copy)]
+pub struct Plugin {
+    create: Create,
+    placement: PlacementOf,
+    run: Run,
+    destroy: Destroy,
+}
+
+/// A model that a plug-in has made ready.
+#[derive(Debug)]
+pub struct PluginModel {
+    plugin: Plugin,
+    runtime: NonNull<c_void>,
+    input_bytes: usize,
+    output_bytes: usize,
+}
+
+impl Plugin {
+    /// Loads the plug-in at `path`. Errors: at stage `load`, with the file.
+    pub fn open(path: &Path) -> Result<Self, Refused> {
+        let refuse =
+            |why: String| Refused::new("plugin", Stage::Load, format_args!("{}: {why}", path.display()));
+        let library = Library::open(path).map_err(refuse)?;
+        let symbol = |name: &CStr| library.symbol(name).map(NonNull::as_ptr).map_err(refuse);
+        // SAFETY: each symbol is taken for the function that outpost_plugin.h declares under its name; a library that exports
+        // another one under it is not a plug-in, and harms the worker process alone.
+        let (abi, this) = unsafe {
+            let abi = std::mem::transmute::<*mut c_void, Abi>(symbol(c"outpost_plugin_abi")?);
+            let this = Self {
+                create: std::mem::transmute::<*mut c_void, Create>(symbol(c"outpost_plugin_create")?),
+                placement: std::mem::transmute::<*mut c_void, PlacementOf>(symbol(
+                    c"outpost_plugin_placement",
+                )?),
+                run: std::mem::transmute::<*mut c_void, Run>(symbol(c"outpost_plugin_run")?),
+                destroy: std::mem::transmute::<*mut c_void, Destroy>(symbol(c"outpost_plugin_destroy")?),
+            };
+            (abi(), this)
+        };
+        if abi == ABI {
+            return Ok(this);
+        }
+        Err(refuse(format!(
+            "it is made for version {abi} of the interface, not {ABI}; install a matching one"
+        )))
+    }
+
+    /// Makes `model` ready with the configured `options`.
+    pub fn create(&self, model: &ModelFile, options: &str) -> Result<PluginModel, Refused> {
+        let text = |s: &str| CString::new(s.replace('\0', " ")).unwrap_or_default();
+        let (origin, options) = (text(&model.origin), text(options));
+        let (input_bytes, output_bytes) = (model.input.bytes(), model.output.bytes());
+        let c_model = CModel {
+            origin: origin.as_ptr(),
+            bytes: model.bytes.as_ptr().cast(),
+            bytes_count: model.bytes.len(),
+            input_bytes,
+            output_bytes,
+            options: options.as_ptr(),
+        };
+        let mut error = [0; ERROR_BYTES];
+        // SAFETY: everything that the structure points to lives until the call returns, and the error has the room told.
+        let runtime = unsafe { (self.create)(&raw const c_model, error.as_mut_ptr(), ERROR_BYTES) };
+        let runtime = NonNull::new(runtime).ok_or_else(|| {
+            Refused::new("plugin", Stage::Create, format_args!("{}: {}", model.origin, words(&error)))
+        })?;
+        Ok(PluginModel { plugin: *self, runtime, input_bytes, output_bytes })
+    }
+}
+
+impl PluginModel {
+    /// What runs on the device.
+    pub fn placement(&self) -> Placement {
+        let (mut claimed, mut total) = (0, 0);
+        // SAFETY: the runtime is one that this plug-in made and that was not destroyed.
+        unsafe { (self.plugin.placement)(self.runtime.as_ptr(), &raw mut claimed, &raw mut total) };
+        Placement { claimed: claimed as usize, total: total as usize }
+    }
+
+    /// Computes.
+    pub fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+        if input.len() != self.input_bytes {
+            let why = format!("the input has {} bytes, not {}", input.len(), self.input_bytes);
+            return Err(Refused::new("plugin", Stage::Invoke, why));
+        }
+        output.clear();
+        output.resize(self.output_bytes, 0);
+        let mut error = [0; ERROR_BYTES];
+        // SAFETY: both buffers have the sizes that the plug-in was told, and the runtime was not destroyed.
+        let code = unsafe {
+            (self.plugin.run)(
+                self.runtime.as_ptr(),
+                input.as_ptr().cast(),
+                output.as_mut_ptr().cast(),
+                error.as_mut_ptr(),
+                ERROR_BYTES,
+            )
+        };
+        if code == 0 {
+            return Ok(());
+        }
+        Err(Refused::new("plugin", Stage::Invoke, format_args!("code {code}: {}", words(&error))))
+    }
+}
+
+impl Drop for PluginModel {
+    fn drop(&mut self) {
+        // SAFETY: the runtime is one that this plug-in made; nobody has it after this.
+        unsafe { (self.plugin.destroy)(self.runtime.as_ptr()) };
+    }
+}
+
+/// The text of an error, on one line.
+fn words(error: &[c_char; ERROR_BYTES]) -> String {
+    let bytes: Vec<u8> = error.iter().map(|c| c.to_ne_bytes()[0]).take_while(|b| *b != 0).collect();
+    let text = String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.is_empty() { "it does not say why".into() } else { text }
+}

@@ -1,0 +1,113 @@
+//! A vendor's code in a process of its own: `outpost worker`, one per device.
+//!
+//! ```text
+//!  agent, thread infer                        outpost worker
+//!  Process ── requests, replies: a socket ──> serve: the plug-in
+//!     │    ── large tensors: a memfd ───────>
+//!     └ deadline over, error, end of file: killed, reaped without waiting, begun anew when it is asked again
+//! ```
+//!
+//! Requests and replies are frames: four bytes of length, then postcard. A tensor of more than
+//! [`limits::WORKER_INLINE_BYTES_MAX`] stands in the memfd, the input at its beginning, the output behind the largest input.
+
+mod process;
+mod serve;
+
+pub use process::{Process, WorkerOptions, unreaped};
+pub use serve::serve;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt as _;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Refused, Stage};
+use crate::limits;
+
+/// What the agent asks for.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    /// Load the plug-in.
+    Open { library: String, options: String },
+    /// Make a model ready; models are numbered as they come.
+    Load { origin: String, bytes: Vec<u8>, input_bytes: u64, output_bytes: u64 },
+    /// Compute with model number `model`.
+    Run { model: u32, input: Tensor },
+}
+
+/// What the worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Opened,
+    Loaded { claimed: u64, total: u64 },
+    Ran { output: Tensor },
+    Failed { stage: Stage, reason: String },
+}
+
+impl Reply {
+    fn failed(refused: Refused) -> Self {
+        Reply::Failed { stage: refused.stage, reason: refused.reason }
+    }
+}
+
+/// The bytes of a tensor, or how many of them stand in the memfd.
+#[derive(Debug, Serialize, Deserialize)]
+enum Tensor {
+    Here(Vec<u8>),
+    Shared(u64),
+}
+
+/// Where an output stands in the memfd.
+const OUTPUT_AT: u64 = (limits::SMALL_MODEL_ELEMENTS_MAX * 4) as u64;
+
+/// Where a tensor stands in the memfd.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Input = 0,
+    Output = OUTPUT_AT as isize,
+}
+
+impl Tensor {
+    fn put(bytes: &[u8], shared: &File, side: Side) -> io::Result<Self> {
+        if bytes.len() <= limits::WORKER_INLINE_BYTES_MAX {
+            return Ok(Tensor::Here(bytes.to_vec()));
+        }
+        shared.write_all_at(bytes, side as u64)?;
+        Ok(Tensor::Shared(bytes.len() as u64))
+    }
+
+    fn take(self, shared: &File, side: Side, into: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Tensor::Here(bytes) => *into = bytes,
+            Tensor::Shared(count) if count <= OUTPUT_AT => {
+                into.clear();
+                into.resize(count as usize, 0);
+                shared.read_exact_at(into, side as u64)?;
+            }
+            Tensor::Shared(_) => return Err(io::Error::other("a tensor is larger than any may be")),
+        }
+        Ok(())
+    }
+}
+
+fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let mut frame = vec![0; 4];
+    frame = postcard::to_extend(message, frame).map_err(io::Error::other)?;
+    let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    to.write_all(&frame)
+}
+
+fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > limits::WORKER_FRAME_BYTES_MAX {
+        return Err(io::Error::other("a frame is larger than any may be"));
+    }
+    let mut frame = vec![0; length];
+    from.read_exact(&mut frame)?;
+    postcard::from_bytes(&frame).map_err(io::Error::other)
+}

@@ -1,0 +1,258 @@
+//! The agent's side: a process that is begun when it is needed, and ended when it does not answer in time.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use serde::Serialize;
+
+use super::{OUTPUT_AT, Reply, Request, Side, Tensor, receive, send};
+use crate::accel::{ModelFile, Placement, Refused, Stage};
+use crate::clock;
+use crate::limits;
+use crate::time::Mono;
+
+/// How a device's worker is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerOptions {
+    /// Name of the accelerator, for errors.
+    pub name: String,
+    /// This program.
+    pub program: PathBuf,
+    /// The plug-in.
+    pub library: PathBuf,
+    /// `key=value`, parted by commas, for the plug-in.
+    pub options: String,
+    /// Longest time for one run.
+    pub deadline: Duration,
+}
+
+/// A worker with the models that it has, or would have once it is begun again.
+#[derive(Debug)]
+pub struct Process {
+    options: WorkerOptions,
+    shared: File,
+    models: Vec<ModelFile>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Process {
+    /// Nothing is begun yet. Errors: the system has no memory or no descriptor left.
+    pub fn new(options: WorkerOptions) -> Result<Self, Refused> {
+        let refuse =
+            |e: io::Error| Refused::new(&options.name, Stage::Worker, format_args!("no shared memory: {e}"));
+        let memory =
+            rustix::fs::memfd_create("outpost-tensors", MemfdFlags::CLOEXEC).map_err(|e| refuse(e.into()))?;
+        let shared = File::from(memory);
+        // Sparse: it takes what is written.
+        shared.set_len(2 * OUTPUT_AT).map_err(refuse)?;
+        Ok(Self { options, shared, models: Vec::new(), running: None })
+    }
+
+    /// Makes `model` ready and returns its number and what it claims. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
+    pub fn load(&mut self, model: &ModelFile) -> Result<(u32, Placement), Refused> {
+        self.ensure_running()?;
+        let placement = self.load_now(model)?;
+        self.models.push(model.clone());
+        Ok((u32::try_from(self.models.len() - 1).unwrap_or(u32::MAX), placement))
+    }
+
+    /// Computes with model number `model`, in a new process if the last one is gone. Blocks for the deadline at most, and for the
+    /// loading where it begins anew.
+    pub fn run(&mut self, model: u32, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+        self.ensure_running()?;
+        let input =
+            Tensor::put(input, &self.shared, Side::Input).map_err(|e| self.refuse(Stage::Worker, e))?;
+        match self.ask(&Request::Run { model, input }, self.options.deadline, Stage::Invoke)? {
+            Reply::Ran { output: tensor } => {
+                tensor.take(&self.shared, Side::Output, output).map_err(|e| self.refuse(Stage::Worker, e))
+            }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn load_now(&mut self, model: &ModelFile) -> Result<Placement, Refused> {
+        let request = Request::Load {
+            origin: model.origin.clone(),
+            bytes: model.bytes.to_vec(),
+            input_bytes: model.input.bytes() as u64,
+            output_bytes: model.output.bytes() as u64,
+        };
+        match self.ask(&request, LOAD, Stage::Prepare)? {
+            Reply::Loaded { claimed, total } => {
+                Ok(Placement { claimed: claimed as usize, total: total as usize })
+            }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Begins the process and gives it what it had.
+    fn ensure_running(&mut self) -> Result<(), Refused> {
+        reap();
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let running = self.begin().map_err(|e| {
+            self.refuse(Stage::Worker, format_args!("the worker process can't be started: {e}"))
+        })?;
+        self.running = Some(running);
+        let library = self.options.library.to_string_lossy().into_owned();
+        let open = Request::Open { library, options: self.options.options.clone() };
+        match self.ask(&open, LOAD, Stage::Load)? {
+            Reply::Opened => {}
+            other => return Err(self.unexpected(&other)),
+        }
+        for model in self.models.clone() {
+            self.load_now(&model)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> io::Result<Running> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new(&self.options.program)
+            .arg("worker")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(self.shared.try_clone()?))
+            .spawn()?;
+        Ok(Running { child, socket: ours })
+    }
+
+    /// One request and its reply within `time`; `stage` is what a process is doing that dies of it.
+    fn ask(&mut self, request: &Request, time: Duration, stage: Stage) -> Result<Reply, Refused> {
+        let Some(Running { socket, .. }) = &mut self.running else {
+            return Err(self.refuse(Stage::Worker, "the worker process is gone"));
+        };
+        let mut timed = Timed { socket, until: clock::mono() + time };
+        match exchange(&mut timed, request) {
+            Ok(Reply::Failed { stage, reason }) => {
+                // What failed to begin has nothing to give back; a failed run leaves the process as it is.
+                if stage != Stage::Invoke {
+                    self.end(Duration::ZERO);
+                }
+                Err(self.refuse(stage, reason))
+            }
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(self.lost(&error, time, stage)),
+        }
+    }
+
+    /// The process did not answer: why, as far as can be told.
+    fn lost(&mut self, error: &io::Error, time: Duration, stage: Stage) -> Refused {
+        let why = if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) {
+            self.end(Duration::ZERO);
+            format!("no answer within {time:?}; the worker process was killed")
+        } else {
+            match self.end(LAST_WORDS) {
+                Some(status) => format!("the worker process died ({status})"),
+                None => format!("the worker process does not answer ({error})"),
+            }
+        };
+        self.refuse(stage, why)
+    }
+
+    /// Ends the process and does not wait for it longer than `patience`: one that hangs in its driver can't be ended by
+    /// anybody. Returns how it ended by itself, if it did.
+    fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let Running { mut child, socket } = self.running.take()?;
+        drop(socket);
+        let patience = clock::mono() + patience;
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                _ if clock::mono() >= patience => break,
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        // It may have ended meanwhile.
+        let _ = child.kill();
+        UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        reap();
+        None
+    }
+
+    fn unexpected(&mut self, reply: &Reply) -> Refused {
+        self.end(Duration::ZERO);
+        self.refuse(Stage::Worker, format_args!("the worker process answered something else: {reply:?}"))
+    }
+
+    fn refuse(&self, stage: Stage, reason: impl std::fmt::Display) -> Refused {
+        Refused::new(&self.options.name, stage, reason)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end(LAST_WORDS);
+    }
+}
+
+const LOAD: Duration = Duration::from_millis(limits::WORKER_LOAD_MS_MAX);
+/// How long a process that hangs up may take to be gone by itself, so that its end can be told.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// Processes that were killed and may not be gone yet.
+static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Lets go of killed processes that are gone. Never waits.
+fn reap() {
+    let mut children = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
+    children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
+
+/// Killed processes that are not gone: a driver holds each of them.
+pub fn unreaped() -> usize {
+    reap();
+    UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).len()
+}
+
+fn exchange(timed: &mut Timed<'_>, request: &impl Serialize) -> io::Result<Reply> {
+    send(timed, request)?;
+    receive(timed)
+}
+
+/// A socket whose reads and writes end at a point of time.
+struct Timed<'a> {
+    socket: &'a mut UnixStream,
+    until: Mono,
+}
+
+impl Timed<'_> {
+    fn left(&self) -> io::Result<Duration> {
+        let now = clock::mono();
+        if now >= self.until {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        Ok(self.until.since(now).max(Duration::from_millis(1)))
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(self.left()?))?;
+        self.socket.read(buffer)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(self.left()?))?;
+        self.socket.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

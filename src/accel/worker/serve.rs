@@ -1,0 +1,104 @@
+//! The worker's side: whatever the plug-in does to this process, the agent is another one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::{Reply, Request, Side, Tensor, receive, send};
+use crate::accel::ffi::{Plugin, PluginModel};
+use crate::accel::{Element, ModelFile, Refused, Stage, TensorSpec};
+use crate::limits;
+
+/// Serves the agent that has started this process, with the socket as standard input and the memfd as standard output, until
+/// the agent hangs up. Blocks. Errors: standard input is no socket, so that nobody has started it as a worker.
+pub fn serve() -> io::Result<()> {
+    let (mut socket, shared) = inherited()?;
+    restrain();
+    let mut worker = Worker { plugin: None, options: String::new(), models: Vec::new(), input: Vec::new() };
+    loop {
+        let request = match receive(&mut socket) {
+            Ok(request) => request,
+            // The agent is gone, or wants no more.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        send(&mut socket, &worker.answer(request, &shared).unwrap_or_else(Reply::failed))?;
+    }
+}
+
+/// Takes the two descriptors from where the plug-in would print and read.
+fn inherited() -> io::Result<(UnixStream, File)> {
+    let socket: OwnedFd = rustix::io::dup(rustix::stdio::stdin())?;
+    let shared: OwnedFd = rustix::io::dup(rustix::stdio::stdout())?;
+    rustix::net::sockopt::socket_domain(&socket)?;
+    let nowhere = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nowhere)?;
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    Ok((socket.into(), shared.into()))
+}
+
+/// Ends with the agent, takes no more memory than it may, and is the first to go when memory is short. Each is a precaution: what
+/// the system does not grant is done without.
+fn restrain() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let most = Some(limits::WORKER_DATA_BYTES_MAX);
+    let _ = rustix::process::setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
+    let _ = std::fs::write("/proc/self/oom_score_adj", "900");
+}
+
+struct Worker {
+    plugin: Option<Plugin>,
+    options: String,
+    models: Vec<(PluginModel, Vec<u8>)>,
+    input: Vec<u8>,
+}
+
+impl Worker {
+    fn answer(&mut self, request: Request, shared: &File) -> Result<Reply, Refused> {
+        match request {
+            Request::Open { library, options } => {
+                self.plugin = Some(Plugin::open(Path::new(&library))?);
+                self.options = options;
+                Ok(Reply::Opened)
+            }
+            Request::Load { origin, bytes, input_bytes, output_bytes } => {
+                let plugin = self.plugin.ok_or_else(|| protocol("a model before the plug-in"))?;
+                if self.models.len() >= limits::MODELS_MAX {
+                    return Err(protocol("too many models"));
+                }
+                let tensor = |bytes: u64| TensorSpec {
+                    shape: vec![usize::try_from(bytes).unwrap_or(usize::MAX)],
+                    element: Element::Uint8,
+                    quantisation: None,
+                };
+                let model = ModelFile {
+                    origin,
+                    bytes: bytes.into(),
+                    input: tensor(input_bytes),
+                    output: tensor(output_bytes),
+                };
+                let model = plugin.create(&model, &self.options)?;
+                let placement = model.placement();
+                self.models.push((model, Vec::new()));
+                Ok(Reply::Loaded { claimed: placement.claimed as u64, total: placement.total as u64 })
+            }
+            Request::Run { model, input } => {
+                let failed = |e: io::Error| Refused::new("worker", Stage::Worker, e);
+                let Self { models, input: buffer, .. } = self;
+                let (model, output) =
+                    models.get_mut(model as usize).ok_or_else(|| protocol("a model that was not loaded"))?;
+                input.take(shared, Side::Input, buffer).map_err(failed)?;
+                model.run(buffer, output)?;
+                Ok(Reply::Ran { output: Tensor::put(output, shared, Side::Output).map_err(failed)? })
+            }
+        }
+    }
+}
+
+fn protocol(what: &str) -> Refused {
+    Refused::new("worker", Stage::Worker, format_args!("the agent asked for {what}"))
+}
