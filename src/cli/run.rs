@@ -12,8 +12,8 @@ use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
 use crate::config::{
-    self, AcceleratorConfig, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice, ModelConfig, Payload,
-    SourceConfig, SourceKind, SpoolConfig,
+    self, AcceleratorConfig, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice,
+    ModelConfig, Payload, SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::detect::LimitOptions;
 use crate::glm::bundle;
