@@ -85,6 +85,8 @@ fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> 
         ("[windows]", a.windows == b.windows),
         ("[digest]", a.digest == b.digest),
         ("[glm]", a.glm == b.glm),
+        ("[[model]]", a.models == b.models),
+        ("[[accelerator]]", a.accelerators == b.accelerators),
         ("[http]", a.http == b.http),
         ("[log]", a.log == b.log),
     ];
