@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use outpost::agent::assemble::{AssembleOptions, Assembler, Source};
-use outpost::detect::{Judge, Novelty};
+use outpost::detect::{Judge, STREAM_BYTES};
 use outpost::limits;
 use outpost::reading::{ChannelId, Quantity, Reading};
 use outpost::time::Wall;
@@ -23,8 +23,7 @@ fn main() {
             report(&name, READINGS, || assembler(READINGS, channels, step_s));
         }
     }
-    let bytes = size_of::<Judge>() + size_of::<Novelty>() + limits::COURSE_STEPS * 2 * size_of::<f32>();
-    println!("learnt state of one stream: {bytes} bytes of at most {}", limits::STREAM_BYTES_MAX);
+    println!("learnt state of one stream: {STREAM_BYTES} bytes of at most {}", limits::STREAM_BYTES_MAX);
 }
 
 fn report(name: &str, readings: usize, run: impl FnOnce()) {

@@ -32,8 +32,8 @@ pub const LATENESS_S_MAX: u32 = 3600;
 pub const WINDOW_MS_MIN: u32 = 100;
 /// Readings before a stream is judged by its past.
 pub const NOVELTY_LEARN_READINGS: u64 = 150;
-/// Steps of the past that a course remembers: at one step per 5 min, nearly three days.
-pub const COURSE_STEPS: usize = 800;
+/// Steps of the past that a course remembers: at one step per 5 min, more than two days.
+pub const COURSE_STEPS: usize = 688;
 /// Most bytes of learnt state per stream.
 pub const STREAM_BYTES_MAX: usize = 8 * 1024;
 

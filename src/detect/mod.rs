@@ -4,24 +4,34 @@
 //! |---|---|---|
 //! | [`Limits`] | a configured limit crossed for long enough | nothing |
 //! | [`Novelty`] | what the stream never did before | range, drift, course |
+//! | [`Seasonal`] | an hour unlike the same hour on other days | means by hour of the day and the week |
+//! | [`Cusum`] | a mean that creeps away within the range | mean and spread of blocks |
+//! | [`Spike`] | one value far from its neighbours | how far they usually are |
 //! | [`Stuck`] | a value that no longer moves | the longest usual rest |
 //! | [`Flapping`] | a two-state channel that switches too often | the usual time between switches |
 //! | [`Silence`] | no value any more; asked by the clock, not by a reading | the usual interval |
 //!
-//! All are causal, bounded (together less than [`limits::STREAM_BYTES_MAX`] per stream) and take a microsecond or two
-//! per value at most. A [`Judge`] holds those of one channel.
+//! All are causal, bounded (together [`STREAM_BYTES`], less than [`limits::STREAM_BYTES_MAX`]) and take a microsecond or
+//! two per value at most. A [`Judge`] holds those of one channel. What several of those that learn say within
+//! [`REST_READINGS`] is one occurrence: only the first verdict is fresh.
 
 mod course;
+mod cusum;
 mod flapping;
 mod limit;
 mod novelty;
+mod seasonal;
 mod silence;
+mod spike;
 mod stuck;
 
+pub use cusum::Cusum;
 pub use flapping::Flapping;
 pub use limit::{LimitOptions, Limits};
 pub use novelty::Novelty;
+pub use seasonal::Seasonal;
 pub use silence::Silence;
+pub use spike::Spike;
 pub use stuck::Stuck;
 
 use std::time::Duration;
@@ -70,6 +80,27 @@ pub enum Reason {
     OddCourse {
         /// Standard deviations beyond the usual distance to the past.
         sigmas: f32,
+    },
+    /// Unlike what is usual at this hour.
+    OddHour {
+        /// The usual value.
+        usual: f64,
+        /// Days learnt from.
+        days: u32,
+    },
+    /// The mean has crept away.
+    Drifted {
+        /// Upwards.
+        up: bool,
+        /// From this mean.
+        from: f64,
+    },
+    /// Far from its neighbours.
+    Jumped {
+        /// Their median.
+        from: f64,
+        /// The usual distance to it.
+        usual: f64,
     },
     /// A configured limit was crossed.
     OverLimit {
@@ -139,6 +170,17 @@ impl Reason {
             Reason::OddCourse { sigmas } => {
                 format!("a course not seen before ({sigmas:.0} standard deviations from the usual)")
             }
+            Reason::OddHour { usual, days } => {
+                format!("unlike this hour on the last {days} days (usually {})", value(usual))
+            }
+            Reason::Drifted { up, from } => {
+                format!("drifting {} from a mean of {}", if up { "up" } else { "down" }, value(from))
+            }
+            Reason::Jumped { from, usual } => format!(
+                "a jump away from {} (usually within {} of its neighbours)",
+                value(from),
+                value(usual)
+            ),
             Reason::OverLimit { up: true, limit } => format!("above the limit of {}", value(limit)),
             Reason::OverLimit { up: false, limit } => format!("below the limit of {}", value(limit)),
             Reason::Flat { for_s, usual_readings } => {
@@ -182,6 +224,11 @@ fn plain(x: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
+/// 0.5 at the threshold, towards 1 beyond it.
+fn squash(strength: f64) -> f32 {
+    (strength / (1.0 + strength)).clamp(0.5, 1.0) as f32
+}
+
 /// One detector of one stream.
 #[derive(Debug, Clone)]
 pub enum Detector {
@@ -189,6 +236,12 @@ pub enum Detector {
     Limits(Limits),
     /// Leaving one's own past.
     Novelty(Box<Novelty>),
+    /// Unlike the hour.
+    Seasonal(Box<Seasonal>),
+    /// Creeping away.
+    Cusum(Cusum),
+    /// One value far from its neighbours.
+    Spike(Spike),
     /// No longer moving.
     Stuck(Stuck),
     /// Switching too often.
@@ -201,6 +254,9 @@ impl Detector {
         match self {
             Detector::Limits(d) => d.step(at, x),
             Detector::Novelty(d) => d.step(at, x),
+            Detector::Seasonal(d) => d.step(at, x),
+            Detector::Cusum(d) => d.step(at, x),
+            Detector::Spike(d) => d.step(at, x),
             Detector::Stuck(d) => d.step(at, x),
             Detector::Flapping(d) => d.step(at, x),
         }
@@ -211,6 +267,9 @@ impl Detector {
         match self {
             Detector::Limits(d) => d.release(),
             Detector::Novelty(d) => d.release(),
+            Detector::Seasonal(d) => d.release(),
+            Detector::Cusum(d) => d.release(),
+            Detector::Spike(_) => {}
             Detector::Stuck(d) => d.release(),
             Detector::Flapping(d) => d.release(),
         }
@@ -222,37 +281,53 @@ impl Detector {
 pub struct Judge {
     detectors: Vec<Detector>,
     states: States,
+    readings: u64,
+    /// No new occurrence of what is learnt before this reading.
+    rested_at: u64,
 }
 
 impl Judge {
     /// `learning` switches the detectors that learn; limits are watched regardless.
     pub fn new(quantity: Quantity, limit: Option<LimitOptions>, learning: bool) -> Self {
         let two_state = matches!(quantity, Quantity::Door | Quantity::Link);
-        let mut detectors = Vec::with_capacity(4);
+        let mut detectors = Vec::with_capacity(DETECTORS_MAX);
         detectors.extend(limit.map(|options| Detector::Limits(Limits::new(options))));
         if learning {
             detectors.push(Detector::Flapping(Flapping::new()));
             if !two_state {
                 detectors.push(Detector::Novelty(Box::default()));
+                detectors.push(Detector::Seasonal(Box::default()));
+                detectors.push(Detector::Cusum(Cusum::default()));
+                detectors.push(Detector::Spike(Spike::new()));
                 detectors.push(Detector::Stuck(Stuck::new()));
             }
         }
-        Self { detectors, states: States { two_state, ..States::default() } }
+        let states = States { two_state, ..States::default() };
+        Self { detectors, states, readings: 0, rested_at: 0 }
     }
 
     /// Judges one reading and hands each verdict to `tell`; a missing value says nothing here (see [`Silence`]).
     pub fn step(&mut self, at: Wall, value: Value, tell: &mut impl FnMut(Verdict)) {
         let Ok(x) = value.and_then(value_from_f64) else { return };
         let two_state = self.states.step(x);
+        self.readings += 1;
         for detector in &mut self.detectors {
             let applies = match detector {
                 Detector::Limits(_) => true,
                 Detector::Flapping(_) => two_state,
                 // Two states have no range, no course, and may rest for years.
-                Detector::Novelty(_) | Detector::Stuck(_) => !two_state,
+                _ => !two_state,
             };
-            if applies && let Some(verdict) = detector.step(at, x) {
-                tell(verdict);
+            if applies && let Some(mut verdict) = detector.step(at, x) {
+                if !matches!(detector, Detector::Limits(_) | Detector::Flapping(_)) {
+                    verdict.fresh &= self.readings >= self.rested_at;
+                    self.rested_at =
+                        if verdict.fresh { self.readings + REST_READINGS } else { self.rested_at };
+                }
+                // A spike within another finding is a part of it.
+                if verdict.fresh || !matches!(detector, Detector::Spike(_)) {
+                    tell(verdict);
+                }
             }
         }
     }
@@ -287,7 +362,19 @@ impl States {
     }
 }
 
-const _: () = assert!(size_of::<Novelty>() + limits::COURSE_STEPS * 8 + 512 < limits::STREAM_BYTES_MAX);
+/// Readings after a finding in which what is learnt finds no other occurrence.
+pub const REST_READINGS: u64 = 60;
+/// Detectors of one channel at most.
+const DETECTORS_MAX: usize = 7;
+/// What one stream costs: the judge, its detectors and what they keep elsewhere.
+pub const STREAM_BYTES: usize = size_of::<Judge>()
+    + DETECTORS_MAX * size_of::<Detector>()
+    + size_of::<Novelty>()
+    + size_of::<Seasonal>()
+    + limits::COURSE_STEPS * 8
+    + seasonal::WEEK_BYTES;
+
+const _: () = assert!(STREAM_BYTES <= limits::STREAM_BYTES_MAX);
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //! The thresholds were tuned on half of a public benchmark's files and judged on the other half.
 
 use super::course::Course;
-use super::{Reason, Verdict};
+use super::{Reason, Verdict, squash};
 use crate::limits;
 use crate::reading::{Pattern, Severity};
 use crate::time::Wall;
@@ -404,11 +404,6 @@ impl Default for Range {
             epoch_readings: 0,
         }
     }
-}
-
-/// 0.5 at the threshold, towards 1 beyond it.
-fn squash(strength: f64) -> f32 {
-    (strength / (1.0 + strength)).clamp(0.5, 1.0) as f32
 }
 
 /// Larger values are judged as if they were this large.

@@ -109,6 +109,77 @@ fn a_course_never_seen_is_told_although_no_value_is_out_of_range() {
 }
 
 #[test]
+fn a_day_without_its_shift_is_unlike_its_hours() {
+    let shift = |s: i64| (9 * 3600..17 * 3600).contains(&(s % DAY_S));
+    let run = |missed: i64| {
+        Stream::new(7, 300).judge(Quantity::Load, 14 * DAY_S, move |s, noise| {
+            20.0 + noise + if shift(s) && s / DAY_S != missed { 60.0 } else { 0.0 }
+        })
+    };
+    let odd = |flags: &[(i64, Verdict)]| -> Vec<i64> {
+        let odd = flags.iter().filter(|(_, v)| matches!(v.reason, Reason::OddHour { .. }));
+        odd.map(|(s, _)| *s).collect()
+    };
+    assert_eq!(odd(&run(99)), [0; 0]);
+    let flags = run(10);
+    let told = odd(&flags);
+    assert!(told.iter().all(|s| s / DAY_S == 10) && (1..=2).contains(&told.len()), "{flags:?}");
+}
+
+#[test]
+fn a_weekend_is_no_finding_once_weekends_are_known() {
+    let flags = Stream::new(8, 600).judge(Quantity::Load, 42 * DAY_S, |s, noise| {
+        let works = (9 * 3600..17 * 3600).contains(&(s % DAY_S)) && s / DAY_S % 7 < 5;
+        20.0 + 0.5 * noise + if works { 60.0 } else { 0.0 }
+    });
+    let late: Vec<_> = flags.iter().filter(|(s, _)| *s > 21 * DAY_S).collect();
+    assert!(late.is_empty(), "{late:?}");
+}
+
+#[test]
+fn a_mean_that_creeps_within_its_range_is_told_as_a_drift() {
+    let run = |creep: f64| {
+        let mut cusum = Cusum::default();
+        let mut noise = Stream::new(9, 1);
+        let step = |s: i64| {
+            let days = s as f64 / 1440.0;
+            let x = 50.0 + 3.0 * noise.gauss() + 6.0 * daily(60 * s) + creep * (days - 5.0).max(0.0);
+            cusum.step(Wall::from_secs(60 * s), x).map(|v| (days, v))
+        };
+        (0..20 * 1440).filter_map(step).collect::<Vec<_>>()
+    };
+    assert_eq!(run(0.0), []);
+    let (day, first) = &run(2.0)[0];
+    assert!((5.5..12.0).contains(day), "{day} {first:?}");
+    assert!(
+        first.pattern == Pattern::Rise && first.since.unwrap() >= Wall::from_secs(4 * DAY_S),
+        "{first:?}"
+    );
+    assert!(run(-2.0)[0].1.pattern == Pattern::Fall);
+}
+
+#[test]
+fn a_jump_within_the_range_is_a_spike_and_the_range_itself_is_not() {
+    let mut spike = Spike::new();
+    let mut noise = Stream::new(10, 1);
+    let mut told = Vec::new();
+    for s in 0..4000 {
+        let wave = 50.0 * (TAU * f64::from(s) / 1000.0).sin();
+        let x = wave + noise.gauss() + if s == 3250 { 60.0 } else { 0.0 };
+        told.extend(spike.step(Wall::from_secs(s.into()), x).map(|v| (s, v.pattern)));
+    }
+    assert_eq!(told, [(3250, Pattern::Spike)]);
+}
+
+#[test]
+fn what_several_detectors_find_at_once_is_one_occurrence() {
+    let flags = Stream::new(11, 60)
+        .judge(Quantity::Load, 4 * DAY_S, |s, noise| noise + if s >= 3 * DAY_S { 80.0 } else { 0.0 });
+    let near = flags.iter().filter(|(s, _)| (3 * DAY_S..3 * DAY_S + 60 * 60).contains(s));
+    assert_eq!(near.count(), 1, "{flags:?}");
+}
+
+#[test]
 fn no_finite_value_and_no_order_of_times_breaks_a_detector() {
     let mut rng = fastrand::Rng::with_seed(9);
     let mut judge = Judge::new(Quantity::Other, Some(LimitOptions::default()), true);
@@ -153,6 +224,11 @@ fn reasons_read_like_speech() {
         words(Reason::Flat { for_s: 2400, usual_readings: 3 }),
         "flat for 40 min (usually moves within 3 readings)"
     );
+    assert_eq!(
+        words(Reason::OddHour { usual: 80.0, days: 9 }),
+        "unlike this hour on the last 9 days (usually 80 °C)"
+    );
+    assert_eq!(words(Reason::Drifted { up: true, from: 41.5 }), "drifting up from a mean of 41.5 °C");
     assert_eq!(words(Reason::OverLimit { up: false, limit: -18.0 }), "below the limit of -18 °C");
     assert_eq!(words(Reason::Silent { for_s: 90, usual_ms: 5000 }), "no value for 90 s (usually every 5 s)");
 }

@@ -1,0 +1,114 @@
+//! The score of the Numenta Anomaly Benchmark, from its description (Lavin and Ahmad 2015).
+//!
+//! Around each labelled anomaly lies a window. The earliest detection in a window earns up to 1, the more the earlier
+//! (a sigmoid over the position in the window); further ones in it count nothing. A detection outside costs, the more
+//! the farther behind the last window; a window without any costs one miss. The first rows of a file are for learning.
+//! A profile weighs the three, and the sum over a corpus is put on a scale where saying nothing at all is 0 and an
+//! early hit in every window without a false alarm is 100.
+
+/// What hits, false alarms and misses weigh.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Profile {
+    /// Its name.
+    pub name: &'static str,
+    hit: f64,
+    false_alarm: f64,
+    miss: f64,
+}
+
+/// The three profiles of the benchmark.
+pub const PROFILES: [Profile; 3] = [
+    Profile { name: "standard", hit: 1.0, false_alarm: 0.11, miss: 1.0 },
+    Profile { name: "low FP", hit: 1.0, false_alarm: 0.22, miss: 1.0 },
+    Profile { name: "low FN", hit: 1.0, false_alarm: 0.11, miss: 2.0 },
+];
+
+/// First and last row of the neighbourhood of an anomaly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First row.
+    pub first: usize,
+    /// Last row, included.
+    pub last: usize,
+}
+
+impl Span {
+    fn rows(self) -> f64 {
+        (self.last - self.first + 1) as f64
+    }
+
+    fn holds(self, row: usize) -> bool {
+        (self.first..=self.last).contains(&row)
+    }
+}
+
+/// What a detector said of one file, beside what is true.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Anomaly score of each row.
+    pub scores: Vec<f32>,
+    /// The windows, in order and apart.
+    pub spans: Vec<Span>,
+}
+
+impl Run {
+    /// Rows at the beginning that are not scored: 15 % of the file, at most 750.
+    pub fn probation(&self) -> usize {
+        self.scores.len().min(5000) * 15 / 100
+    }
+
+    /// The raw score of the rows that reach `threshold`.
+    pub fn raw(&self, profile: Profile, threshold: f32) -> f64 {
+        let flagged = self.scores.iter().enumerate().skip(self.probation()).filter(|(_, s)| **s >= threshold);
+        let mut earned = vec![None; self.spans.len()];
+        let mut cost = 0.0;
+        for (row, _) in flagged {
+            match self.spans.iter().position(|span| span.holds(row)) {
+                // The first detection is the earliest and so the best.
+                Some(i) => _ = earned[i].get_or_insert(reward(self.spans[i], row)),
+                None => cost += self.penalty(row),
+            }
+        }
+        let windows = earned.iter().map(|e| e.map_or(-profile.miss, |reward| profile.hit * reward));
+        windows.sum::<f64>() + profile.false_alarm * cost
+    }
+
+    /// What a false alarm at `row` costs: between 0 and -1.
+    fn penalty(&self, row: usize) -> f64 {
+        let before = self.spans.iter().rev().find(|span| span.last < row);
+        before.map_or(-1.0, |span| sigmoid((row - span.last) as f64 / (span.rows() - 1.0)))
+    }
+}
+
+/// What a detection at `row` in `span` earns: nearly 1 at its begin, nearly 0 at its end.
+fn reward(span: Span, row: usize) -> f64 {
+    sigmoid(-((span.last - row + 1) as f64) / span.rows()) / sigmoid(-1.0)
+}
+
+/// 1 far before the end of a window, 0 at it, -1 far behind it.
+fn sigmoid(position: f64) -> f64 {
+    if position > 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * position).exp()) - 1.0 }
+}
+
+/// The score of a corpus: 0 for silence, 100 for perfection.
+pub fn score<'a>(runs: impl IntoIterator<Item = &'a Run>, profile: Profile, threshold: f32) -> f64 {
+    let (mut raw, mut windows) = (0.0, 0.0);
+    for run in runs {
+        raw += run.raw(profile, threshold);
+        windows += run.spans.len() as f64;
+    }
+    let (silent, perfect) = (-profile.miss * windows, profile.hit * windows);
+    100.0 * (raw - silent) / (perfect - silent)
+}
+
+/// The threshold that is best on `runs`, among 200 between the lowest and the highest score, and its score.
+pub fn tuned(runs: &[&Run], profile: Profile) -> (f32, f64) {
+    let scored = |run: &&Run| run.scores[run.probation()..].to_vec();
+    let mut all: Vec<f32> = runs.iter().flat_map(scored).filter(|s| *s > 0.0).collect();
+    all.sort_by(f32::total_cmp);
+    all.dedup();
+    let step = (all.len() / 200).max(1);
+    let candidates = all.iter().copied().step_by(step).chain([f32::INFINITY]);
+    let rated = candidates.map(|t| (t, score(runs.iter().copied(), profile, t)));
+    rated.fold((f32::INFINITY, f64::NEG_INFINITY), |best, c| if c.1 > best.1 { c } else { best })
+}
