@@ -34,6 +34,10 @@ pub const WINDOW_MS_MIN: u32 = 100;
 pub const NOVELTY_LEARN_READINGS: u64 = 150;
 /// Steps of the past that a course remembers: at one step per 5 min, more than two days.
 pub const COURSE_STEPS: usize = 688;
+/// Channels of one group that are judged together; what is learnt of them grows with their square.
+pub const GROUP_CHANNELS_MAX: usize = 32;
+/// Readings before and after the begin of an episode that may go along with it; 16 bytes each and channel.
+pub const CLIP_READINGS_MAX: usize = 1000;
 /// Most bytes of learnt state per stream.
 pub const STREAM_BYTES_MAX: usize = 8 * 1024;
 

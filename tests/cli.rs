@@ -344,3 +344,28 @@ fn the_ledger_is_verified_on_either_side() {
     let unknown = shop.run("ledger --store fleet.sqlite --device gw-2");
     assert!(unknown.code == 1 && unknown.err.contains("no device gw-2"), "{}", unknown.err);
 }
+
+#[test]
+#[cfg(feature = "gateway")]
+fn a_recording_is_judged_row_by_row_with_a_reason() {
+    use std::fmt::Write as _;
+    let mut text = String::from("timestamp,value\n");
+    for n in 0..2000 {
+        let x = 20.0 + f64::from(n % 7) + if n == 1500 { 80.0 } else { 0.0 };
+        writeln!(text, "{},{x}", 1_790_000_000 + 60 * n).unwrap();
+        if n == 1000 {
+            text += "yesterday,20\n";
+        }
+    }
+    let shop = Shop::with(&[("cpu.csv", &text)]);
+    let said = shop.run("detect cpu.csv");
+    assert_eq!((said.code, said.out.lines().count()), (0, 2001));
+    let flagged: Vec<_> = said.out.lines().filter(|line| line.contains(",1,")).collect();
+    assert_eq!(flagged.len(), 1, "{flagged:?}");
+    assert!(flagged[0].contains(",102,") || flagged[0].contains("above every value"), "{flagged:?}");
+    assert!(said.err.contains("line 1003: "), "{}", said.err);
+    let json = shop.run("detect --json cpu.csv").json();
+    assert_eq!((&json["flag"], &json["channel"]), (&1.into(), &"cpu".into()));
+    let refused = shop.run("detect --column gpu cpu.csv");
+    assert!(refused.code == 1 && refused.err.contains("there are: cpu"), "{}", refused.err);
+}

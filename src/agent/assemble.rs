@@ -13,11 +13,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
 use crate::detect::{Judge, LimitOptions, Reason, Silence, Verdict};
-use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Subject};
+use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
 use crate::facts::{Citation, Facts};
 use crate::frame::{Frame, FrameOptions, Frames, ModelName};
 use crate::infer::{Job, Judgement};
@@ -40,6 +41,8 @@ pub struct AssembleOptions {
     pub episodes: EpisodeOptions,
     /// Keep every reading in lane `raw`.
     pub raw: bool,
+    /// Where readings are not kept: so many before and after the begin of an episode go to lane `raw` all the same.
+    pub clip_readings: usize,
     /// Switch off the detectors that learn; limits are watched regardless.
     pub learning_off: bool,
     /// Id of the first episode; one more than the last one of the run before.
@@ -159,6 +162,7 @@ struct Channel {
     missing: Option<NoData>,
     source: Source,
     raw: bool,
+    clip: Clip,
     windows: Windows,
     judge: Judge,
     silence: Silence,
@@ -246,6 +250,8 @@ impl Assembler {
         channel.missing = reading.value.err();
         if channel.raw {
             out.push(Record::Reading(reading.clone()));
+        } else {
+            channel.clip.take(reading, out);
         }
         let before = channel.windows.newest();
         let taken = {
@@ -451,6 +457,7 @@ impl Assembler {
         self.channels.push(Channel {
             source,
             raw,
+            clip: Clip::new(if raw { 0 } else { self.options.clip_readings }),
             windows: Windows::new(self.options.windows),
             judge: judge(&self.options, &info),
             silence: Silence::default(),
@@ -586,6 +593,9 @@ impl Channel {
         let Some(update) = self.episodes.flag(&verdict, at, subject, ears.options, ears.next_id) else {
             return;
         };
+        if update.phase == Phase::Opened {
+            self.clip.open(&self.info.id, ears.out);
+        }
         ears.out.push(Record::Episode(update));
     }
 

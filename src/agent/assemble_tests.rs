@@ -1,8 +1,7 @@
 //! What an assembler makes of whole streams.
 
 use super::*;
-use crate::episode::Phase;
-use crate::reading::{Pattern, Severity, Value};
+use crate::reading::{NoData, Pattern, Severity, Value};
 
 const PLANT: Source = Source(0);
 const HOST: Source = Source(1);

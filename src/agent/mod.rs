@@ -14,6 +14,7 @@ mod ask;
 pub mod assemble;
 pub mod boots;
 mod chat;
+mod clip;
 mod clocks;
 mod digests;
 mod heartbeat;

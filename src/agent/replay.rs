@@ -79,6 +79,7 @@ pub fn run(options: ReplayOptions, tell: &mut dyn FnMut(Told<'_>)) -> Result<Sum
     let mut replay = Replay {
         assembler: Assembler::new(AssembleOptions {
             raw: false,
+            clip_readings: 0,
             first_episode_id: 1,
             watches: super::watches(&options.infer),
             ..options.assemble.clone()

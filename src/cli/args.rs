@@ -52,6 +52,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// A recording, told.
     Replay(ReplayArgs),
+    /// A recording, judged row by row.
+    Detect(DetectArgs),
     /// What is wrong, and what to do.
     Check(CheckArgs),
     /// The gateway seat.
@@ -106,6 +108,15 @@ pub struct ReplayArgs {
     pub every: Option<Duration>,
     /// Language of digests; none: the configuration's.
     pub lang: Option<Lang>,
+}
+
+/// Arguments of `outpost detect`.
+#[derive(Debug, PartialEq)]
+pub struct DetectArgs {
+    /// The recording.
+    pub file: PathBuf,
+    /// The channel to judge; none: all of them, together if there are several.
+    pub column: Option<String>,
 }
 
 /// Arguments of `outpost check`.
@@ -235,6 +246,7 @@ impl Command {
         match self {
             Command::Demo(_) => "demo",
             Command::Replay(_) => "replay",
+            Command::Detect(_) => "detect",
             Command::Check(_) => "check",
             Command::Run(_) => "run",
             Command::Ask(_) => "ask",
@@ -315,12 +327,15 @@ impl LowArgs {
             // `outpost --help` names no command, so its page is the front page.
             return Ok(Command::Help(Some(self.spec).filter(|c| c.name != "help")));
         }
-        if !matches!(self.spec.name, "help" | "replay" | "spool" | "ask") && !self.spec.name.contains(' ') {
+        if !matches!(self.spec.name, "help" | "replay" | "detect" | "spool" | "ask")
+            && !self.spec.name.contains(' ')
+        {
             self.no_operands()?;
         }
         Ok(match self.spec.name {
             "demo" => Command::Demo(self.demo()?),
             "replay" => Command::Replay(self.replay()?),
+            "detect" => Command::Detect(self.detect()?),
             "check" => Command::Check(self.check()?),
             "run" => Command::Run(RunArgs { config: self.path("config") }),
             "ask" => Command::Ask(self.ask()?),
@@ -366,6 +381,12 @@ impl LowArgs {
             every: self.time("every")?,
             lang: self.lang()?,
         })
+    }
+
+    fn detect(&self) -> Result<DetectArgs, UsageError> {
+        let [file] = &self.operands[..] else { return Err(usage(self.spec, "name one CSV file")) };
+        let column = self.word("column", |s| Some(s.to_owned()), "the name of a column")?;
+        Ok(DetectArgs { file: file.into(), column })
     }
 
     fn check(&self) -> Result<CheckArgs, UsageError> {
@@ -603,7 +624,7 @@ mod tests {
                     _ => "x",
                 };
                 let operand = match command.name {
-                    "replay" => "a.csv",
+                    "replay" | "detect" => "a.csv",
                     "spool" => match option.long {
                         "blocks" => "export",
                         "repair" => "fsck",
@@ -673,6 +694,8 @@ mod tests {
             ("replay", "at least one CSV file"),
             ("replay a.csv --speed -1", "0 or more"),
             ("replay a.csv --speed nan", "0 or more"),
+            ("detect", "name one CSV file"),
+            ("detect a.csv b.csv", "name one CSV file"),
             ("run x", "takes no `x`"),
             ("run --config", "missing argument"),
             ("run -c a -c b", "given twice"),

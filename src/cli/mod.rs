@@ -16,6 +16,8 @@ mod backends;
 pub mod check;
 #[cfg(feature = "demo")]
 mod demo;
+#[cfg(feature = "gateway")]
+mod detect;
 pub mod exit;
 #[cfg(feature = "gateway")]
 mod hardware;
@@ -82,6 +84,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::main(args, invocation.json),
         #[cfg(feature = "gateway")]
         Command::Backends(args) => backends::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
+        Command::Detect(args) => detect::main(args, invocation.json),
         #[cfg(feature = "gateway")]
         Command::Ask(args) => ask::main(args, invocation.json),
         Command::Ledger(args) => ledger::main(args, invocation.json, style),

@@ -107,17 +107,17 @@ fn told(s: Summary) -> String {
 }
 
 /// One line on the terminal, redrawn a few times a second; nothing where there is no terminal.
-struct Progress {
+pub(super) struct Progress {
     visible: bool,
     drawn: Option<Mono>,
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { visible: std::io::stderr().is_terminal(), drawn: None }
     }
 
-    fn show(&mut self, done: u64, total: Option<u64>) {
+    pub(super) fn show(&mut self, done: u64, total: Option<u64>) {
         if !self.visible
             || self.drawn.is_some_and(|then| clock::mono().since(then) < Duration::from_millis(100))
         {
@@ -138,7 +138,7 @@ impl Progress {
         let _ = write!(std::io::stderr(), "\r\x1b[K  {text}");
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if self.drawn.take().is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }

@@ -148,6 +148,7 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
     AssembleOptions {
         windows,
         raw: config.raw_keep,
+        clip_readings: config.raw_clip,
         channels: ChannelBook::new(move |channel| channel_options(rules.channel(channel.as_str()))),
         ..AssembleOptions::default()
     }

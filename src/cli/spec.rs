@@ -36,6 +36,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     REPLAY,
     SENSORS,
     INIT,
+    DETECT,
     CHECK,
     RUN,
     ASK,
@@ -190,6 +191,26 @@ propose is commented out. The broker and its certificates remain to be filled in
     examples: &[
         ("outpost init", "then `outpost check`, which says what is still to be done"),
         ("outpost init --to -", "only look at it"),
+
+const DETECT: CommandSpec = CommandSpec {
+    name: "detect",
+    operands: "FILE.csv",
+    summary: "judge a recording row by row, with reasons",
+    purpose: "\
+Runs the detectors that learn over one column of a CSV recording and prints `timestamp,value,score,flag,reason` for
+each row: the score from 0 to 1, a flag of 1 where something new was found, and why, in words. A recording with
+several columns is judged as one group: the row names the channel that does not fit the others, and its value. A
+row that can't be read is left out and told with its line. Needs no configuration and writes nothing.",
+    options: &[option(
+        "column",
+        None,
+        "NAME",
+        "Judge this column by itself. Default: the only one, or all together.",
+    )],
+    examples: &[
+        ("outpost detect cpu.csv > judged.csv", "every row with its score"),
+        ("outpost detect --column pump2.vibration plant.csv | awk -F, '$4'", "the findings on one channel"),
+        ("outpost detect --json plant.csv", "one JSON object per finding, for scripts"),
     ],
 };
 

@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub budget: BudgetOptions,
     /// Whether single readings are kept and sent.
     pub raw_keep: bool,
+    /// Readings on either side of the begin of an episode that are kept all the same.
+    pub raw_clip: usize,
     /// Summaries.
     pub windows: WindowsConfig,
     /// Digests.
@@ -188,6 +190,7 @@ impl AgentConfig {
         let (ack, payload) = delivery(raw, &line);
         let (digest, http) = (digest(raw, base), common::http(raw));
         let glm = glm::glm(raw, &digest, &http);
+        let single = raw.take_one("raw");
         Self {
             device,
             data_dir: base.join(top.text("data_dir")),
@@ -198,7 +201,8 @@ impl AgentConfig {
             payload,
             spool: spool(raw),
             budget: budget(raw),
-            raw_keep: raw.take_one("raw").flag("keep"),
+            raw_keep: single.flag("keep"),
+            raw_clip: usize::try_from(single.integer("clip")).unwrap_or(0),
             windows: windows(raw),
             digest,
             glm,

@@ -345,12 +345,20 @@ const UPLINK: &[Key] = &[
     ),
 ];
 
-const RAW: &[Key] = &[Key::new(
-    "keep",
-    Flag,
-    "true",
-    "Keep and send every single reading, not only summaries, alarms and digests.",
-)];
+const RAW: &[Key] = &[
+    Key::new(
+        "keep",
+        Flag,
+        "true",
+        "Keep and send every single reading, not only summaries, alarms and digests.",
+    ),
+    Key::new(
+        "clip",
+        Integer { min: 0, max: limits::CLIP_READINGS_MAX as i64 },
+        "30",
+        "Without keep: so many readings before and after the begin of an alarm are kept and sent all the same.",
+    ),
+];
 
 const WINDOWS: &[Key] = &[
     Key::new("length", Time { min_ms: S, max_ms: H }, "\"1 min\"", "Length of a window."),

@@ -11,6 +11,8 @@
 //! | [`Flapping`] | a two-state channel that switches too often | the usual time between switches |
 //! | [`Silence`] | no value any more; asked by the clock, not by a reading | the usual interval |
 //!
+//! [`Together`] judges a group of channels: what each says is expected from the others.
+//!
 //! All are causal, bounded (together [`STREAM_BYTES`], less than [`limits::STREAM_BYTES_MAX`]) and take a microsecond or
 //! two per value at most. A [`Judge`] holds those of one channel. What several of those that learn say within
 //! [`REST_READINGS`] is one occurrence: only the first verdict is fresh.
@@ -24,6 +26,7 @@ mod seasonal;
 mod silence;
 mod spike;
 mod stuck;
+mod together;
 
 pub use cusum::Cusum;
 pub use flapping::Flapping;
@@ -33,6 +36,7 @@ pub use seasonal::Seasonal;
 pub use silence::Silence;
 pub use spike::Spike;
 pub use stuck::Stuck;
+pub use together::{Finding, Together};
 
 use std::time::Duration;
 
@@ -101,6 +105,13 @@ pub enum Reason {
         from: f64,
         /// The usual distance to it.
         usual: f64,
+    },
+    /// Unlike what the other channels of the group make one expect.
+    OddAmongOthers {
+        /// The value that they make one expect.
+        expected: f64,
+        /// The channel's share of the group's deviation, 0 to 1.
+        share: f32,
     },
     /// A configured limit was crossed.
     OverLimit {
@@ -180,6 +191,11 @@ impl Reason {
                 "a jump away from {} (usually within {} of its neighbours)",
                 value(from),
                 value(usual)
+            ),
+            Reason::OddAmongOthers { expected, share } => format!(
+                "does not fit the other channels (they suggest {}; {:.0} % of the deviation is here)",
+                value(expected),
+                share * 100.0
             ),
             Reason::OverLimit { up: true, limit } => format!("above the limit of {}", value(limit)),
             Reason::OverLimit { up: false, limit } => format!("below the limit of {}", value(limit)),

@@ -1,0 +1,82 @@
+//! The readings around the begin of an episode: they go to lane `raw` where single readings are not kept.
+
+use std::collections::VecDeque;
+
+use crate::limits;
+use crate::reading::{ChannelId, Reading, Value};
+use crate::time::Wall;
+use crate::wire::Record;
+
+/// The last readings of one channel, and how many more are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Clip {
+    /// Readings before and after; 0 keeps none.
+    size: usize,
+    before: VecDeque<(Wall, Value)>,
+    after: usize,
+}
+
+impl Clip {
+    /// `size` readings on either side, at most [`limits::CLIP_READINGS_MAX`].
+    pub fn new(size: usize) -> Self {
+        Self { size: size.min(limits::CLIP_READINGS_MAX), ..Self::default() }
+    }
+
+    /// Takes a reading, which belongs to an episode that began before or is kept for one that may begin.
+    pub fn take(&mut self, reading: &Reading, out: &mut Vec<Record>) {
+        if self.after > 0 {
+            self.after -= 1;
+            out.push(Record::Reading(reading.clone()));
+            return;
+        }
+        if self.before.len() == self.size {
+            self.before.pop_front();
+        }
+        if self.size > 0 {
+            self.before.push_back((reading.at, reading.value));
+        }
+    }
+
+    /// An episode has begun: what is kept goes out, and as much is to follow.
+    pub fn open(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
+        let reading = |(at, value)| Record::Reading(Reading { channel: channel.clone(), at, value });
+        out.extend(self.before.drain(..).map(reading));
+        self.after = self.size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(out: &[Record]) -> Vec<i64> {
+        let second = |r: &Record| if let Record::Reading(r) = r { r.at.0 / 1_000_000 } else { -1 };
+        out.iter().map(second).collect()
+    }
+
+    #[test]
+    fn an_episode_takes_what_was_before_and_what_comes_after_once() {
+        let channel = ChannelId::new("a.x").unwrap();
+        let mut clip = Clip::new(3);
+        let mut out = Vec::new();
+        for s in 0..30 {
+            let reading = Reading { channel: channel.clone(), at: Wall::from_secs(s), value: Ok(1.0) };
+            clip.take(&reading, &mut out);
+            if s == 10 || s == 12 {
+                clip.open(&channel, &mut out);
+            }
+        }
+        assert_eq!(times(&out), [8, 9, 10, 11, 12, 13, 14, 15]);
+    }
+
+    #[test]
+    fn without_a_size_nothing_is_kept() {
+        let channel = ChannelId::new("a.x").unwrap();
+        let (mut clip, mut out) = (Clip::new(0), Vec::new());
+        let reading = Reading { channel: channel.clone(), at: Wall(0), value: Ok(1.0) };
+        clip.take(&reading, &mut out);
+        clip.open(&channel, &mut out);
+        clip.take(&reading, &mut out);
+        assert_eq!(out, []);
+    }
+}
