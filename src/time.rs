@@ -146,6 +146,12 @@ pub fn humane(d: Duration) -> String {
     }
 }
 
+/// Whether `at` is within a span of the day, from and to in minutes of UTC; one that ends before it begins spans midnight.
+pub fn in_day_span(at: Wall, (from, to): (u16, u16)) -> bool {
+    let minute = (at.0.div_euclid(60_000_000)).rem_euclid(24 * 60) as u16;
+    if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -334,6 +334,71 @@ mod tests {
         }
     }
 
+    /// What a batch job says of one window, from all its readings at once.
+    fn reference(readings: &[(i64, f64)]) -> [f64; 7] {
+        let n = readings.len() as f64;
+        let xs = || readings.iter().map(|r| r.1);
+        let hours = || readings.iter().map(|r| r.0 as f64 / 3.6e6);
+        let (mean, hour) = (xs().sum::<f64>() / n, hours().sum::<f64>() / n);
+        let squares =
+            |of: &mut dyn Iterator<Item = f64>, mean: f64| of.map(|x| (x - mean).powi(2)).sum::<f64>();
+        let co: f64 = readings.iter().map(|r| (r.0 as f64 / 3.6e6 - hour) * (r.1 - mean)).sum();
+        let spread = squares(&mut hours(), hour);
+        let slope = if spread > 0.0 { co / spread } else { 0.0 };
+        let last = readings.iter().max_by_key(|r| r.0).unwrap().1;
+        let (min, max) = (xs().fold(f64::INFINITY, f64::min), xs().fold(f64::NEG_INFINITY, f64::max));
+        [n, min, max, mean, (squares(&mut xs(), mean) / n).sqrt(), last, slope]
+    }
+
+    #[test]
+    fn a_million_readings_out_of_order_give_what_a_batch_gives_less_those_counted_late() {
+        let options = WindowOptions { hop_ms: 5000, ..OPTIONS };
+        let mut rng = fastrand::Rng::with_seed(12);
+        // Event times are apart, most arrivals within the lateness, one of a thousand behind it.
+        let mut sent: Vec<(i64, i64, f64)> = (0..1_000_000_i64)
+            .map(|i| {
+                let at = 10 * i + rng.i64(0..9);
+                let delay = if rng.u32(0..1000) == 0 { 20_000 } else { rng.i64(0..4990) };
+                (at + delay, at, 1e3 * (i as f64 / 1e4).sin() + rng.f64())
+            })
+            .collect();
+        sent.sort_by_key(|s| s.0);
+        let mut windows = Windows::new(options);
+        let mut closed = Vec::new();
+        let mut batch = std::collections::BTreeMap::<i64, Vec<(i64, f64)>>::new();
+        let (mut newest, mut late) = (-1_000_000, 0);
+        for (_, at, x) in sent {
+            windows.push(Wall(at * 1000), Ok(x), &mut |w| closed.push(w.clone()));
+            if at < newest - i64::from(options.lateness_ms) {
+                late += 1;
+                continue;
+            }
+            newest = newest.max(at);
+            let last = at.div_euclid(5000) * 5000;
+            // A window that the watermark has passed takes nothing any more.
+            let open = |start: &i64| start + 10_000 > newest - i64::from(options.lateness_ms);
+            [last, last - 5000]
+                .into_iter()
+                .filter(open)
+                .for_each(|s| batch.entry(s).or_default().push((at, x)));
+        }
+        windows.flush(&mut |w| closed.push(w.clone()));
+        assert!(late > 500);
+        assert_eq!((windows.late(), closed.len()), (late, batch.len()));
+        for (w, (start, readings)) in closed.iter().zip(batch) {
+            let f = &w.features;
+            let ours = [f64::from(f.count()), f.min(), f.max(), f.mean(), f.std(), f.last(), f.slope_per_h()];
+            assert_eq!(w.start.0 / 1000, start);
+            for (a, b) in ours.into_iter().zip(reference(&readings)) {
+                assert!(
+                    (a - b).abs() <= 1e-6 * (1.0 + b.abs()),
+                    "{start}: {ours:?}, batch {:?}",
+                    reference(&readings)
+                );
+            }
+        }
+    }
+
     #[test]
     fn a_reading_behind_the_watermark_is_counted_and_left_out() {
         let (closed, windows) = run(OPTIONS, &[(0, 1.0), (16_000, 2.0), (9_000, 3.0)]);

@@ -457,7 +457,7 @@ impl Assembler {
         self.channels.push(Channel {
             source,
             raw,
-            clip: Clip::new(if raw { 0 } else { self.options.clip_readings }),
+            clip: Clip::new(self.options.clip_readings),
             windows: Windows::new(self.options.windows),
             judge: judge(&self.options, &info),
             silence: Silence::default(),
@@ -559,6 +559,7 @@ impl Channel {
     fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {
         let Self { windows, info, .. } = self;
         windows.flush(&mut |w| tell_window(info, w, ears.out));
+        self.clip.end(ears.out);
         self.close(None, ears, tally);
         self.arrived = None;
     }

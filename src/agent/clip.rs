@@ -13,7 +13,9 @@ pub(super) struct Clip {
     /// Readings before and after; 0 keeps none.
     size: usize,
     before: VecDeque<(Wall, Value)>,
-    after: usize,
+    wanted: usize,
+    /// What came of it; it goes out at once, so that it shares a block.
+    after: Vec<Reading>,
 }
 
 impl Clip {
@@ -24,9 +26,12 @@ impl Clip {
 
     /// Takes a reading, which belongs to an episode that began before or is kept for one that may begin.
     pub fn take(&mut self, reading: &Reading, out: &mut Vec<Record>) {
-        if self.after > 0 {
-            self.after -= 1;
-            out.push(Record::Reading(reading.clone()));
+        if self.wanted > 0 {
+            self.wanted -= 1;
+            self.after.push(reading.clone());
+            if self.wanted == 0 {
+                self.end(out);
+            }
             return;
         }
         if self.before.len() == self.size {
@@ -41,7 +46,13 @@ impl Clip {
     pub fn open(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
         let reading = |(at, value)| Record::Reading(Reading { channel: channel.clone(), at, value });
         out.extend(self.before.drain(..).map(reading));
-        self.after = self.size;
+        self.wanted = self.size.saturating_sub(self.after.len());
+    }
+
+    /// No more is to come: what was collected goes out.
+    pub fn end(&mut self, out: &mut Vec<Record>) {
+        self.wanted = 0;
+        out.extend(self.after.drain(..).map(Record::Reading));
     }
 }
 
@@ -66,7 +77,10 @@ mod tests {
                 clip.open(&channel, &mut out);
             }
         }
-        assert_eq!(times(&out), [8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(times(&out), [8, 9, 10, 11, 12, 13]);
+        clip.open(&channel, &mut out);
+        clip.end(&mut out);
+        assert_eq!(times(&out)[6..], [27, 28, 29]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::config::{
     self, AcceleratorConfig, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice,
     ModelConfig, Payload, SourceConfig, SourceKind, SpoolConfig,
 };
-use crate::detect::LimitOptions;
+use crate::detect::{LimitOptions, RateOptions};
 use crate::glm::bundle;
 use crate::glm::engine::EngineOptions;
 use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
@@ -142,8 +142,11 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
 /// Windows, limits and names for the assembler; `replay` judges by the same.
 pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
     let length_ms = millis(config.windows.length);
-    let windows =
-        WindowOptions { length_ms, hop_ms: length_ms, lateness_ms: millis(config.windows.lateness) };
+    let windows = WindowOptions {
+        length_ms,
+        hop_ms: millis(config.windows.hop),
+        lateness_ms: millis(config.windows.lateness),
+    };
     let rules = config.clone();
     AssembleOptions {
         windows,
@@ -233,8 +236,10 @@ fn channel_options(rule: ChannelRule) -> ChannelOptions {
         alarm_low: rule.limit_low_critical,
         hysteresis: rule.hysteresis.unwrap_or(0.0),
         dwell_s: rule.dwell.map_or(0, |d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+        rate: RateOptions { warn: rule.rate_warn, alarm: rule.rate_critical },
+        times: rule.limit_times,
     };
-    let any = limits.warn_high.or(limits.alarm_high).or(limits.warn_low).or(limits.alarm_low).is_some();
+    let any = LimitOptions { hysteresis: 0.0, dwell_s: 0, times: None, ..limits } != LimitOptions::default();
     ChannelOptions {
         label: rule.label,
         asset: rule.asset,

@@ -191,6 +191,8 @@ propose is commented out. The broker and its certificates remain to be filled in
     examples: &[
         ("outpost init", "then `outpost check`, which says what is still to be done"),
         ("outpost init --to -", "only look at it"),
+    ],
+};
 
 const DETECT: CommandSpec = CommandSpec {
     name: "detect",

@@ -83,6 +83,8 @@ pub struct SpoolConfig {
 pub struct WindowsConfig {
     /// Length of a window.
     pub length: Duration,
+    /// From the start of one to the start of the next.
+    pub hop: Duration,
     /// How late a reading may come.
     pub lateness: Duration,
 }
@@ -172,6 +174,11 @@ pub struct ChannelRule {
     /// In the channel's unit, not negative.
     pub hysteresis: Option<f64>,
     pub dwell: Option<Duration>,
+    /// In the channel's unit per minute.
+    pub rate_warn: Option<f64>,
+    pub rate_critical: Option<f64>,
+    /// From and to in minutes of the day.
+    pub limit_times: Option<(u16, u16)>,
     pub detect: Option<bool>,
 }
 
@@ -237,6 +244,9 @@ impl ChannelRule {
             limit_low_critical: over.limit_low_critical.or(self.limit_low_critical),
             hysteresis: over.hysteresis.or(self.hysteresis),
             dwell: over.dwell.or(self.dwell),
+            rate_warn: over.rate_warn.or(self.rate_warn),
+            rate_critical: over.rate_critical.or(self.rate_critical),
+            limit_times: over.limit_times.or(self.limit_times),
             detect: over.detect.or(self.detect),
         }
     }
@@ -300,7 +310,17 @@ fn budget(raw: &mut Raw) -> BudgetOptions {
 
 fn windows(raw: &mut Raw) -> WindowsConfig {
     let entry = raw.take_one("windows");
-    WindowsConfig { length: entry.time("length"), lateness: entry.time("lateness") }
+    let length = entry.time("length");
+    let hop = entry.opt_time("hop").unwrap_or(length);
+    if hop > length {
+        raw.error(
+            &entry,
+            "hop",
+            "longer than a window",
+            "windows may overlap or touch, but leave nothing out",
+        );
+    }
+    WindowsConfig { length, hop, lateness: entry.time("lateness") }
 }
 
 fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {
@@ -431,6 +451,19 @@ fn channels(raw: &mut Raw) -> Vec<ChannelRule> {
     entries.iter().take(limits::CHANNEL_RULES_MAX).map(|entry| channel(raw, entry)).collect()
 }
 
+fn limit_times(raw: &mut Raw, entry: &Entry) -> Option<(u16, u16)> {
+    let spans = entry.opt_text("limit_times").map(|text| budget::parse_windows(&text));
+    match spans {
+        Some(Some(spans)) if spans.len() == 1 => spans.first().copied(),
+        Some(_) => {
+            let hint = "write one span of UTC such as \"06:00-22:00\"";
+            raw.error(entry, "limit_times", "no span of the day", hint);
+            None
+        }
+        None => None,
+    }
+}
+
 fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-./:*?".contains(&b);
     if !(1..=limits::CHANNEL_NAME_BYTES_MAX).contains(&entry.name.len()) || !entry.name.bytes().all(fits) {
@@ -474,6 +507,9 @@ fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
         limit_low_critical,
         hysteresis: entry.opt_number("hysteresis"),
         dwell: entry.opt_time("dwell"),
+        rate_warn: entry.opt_number("rate_warn"),
+        rate_critical: entry.opt_number("rate_critical"),
+        limit_times: limit_times(raw, entry),
         detect: entry.opt_flag("detect"),
     }
 }

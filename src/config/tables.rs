@@ -362,6 +362,12 @@ const RAW: &[Key] = &[
 
 const WINDOWS: &[Key] = &[
     Key::new("length", Time { min_ms: S, max_ms: H }, "\"1 min\"", "Length of a window."),
+    Key::optional(
+        "hop",
+        Time { min_ms: S, max_ms: H },
+        "\"10 s\"",
+        "From the start of a window to the start of the next, which overlaps it; when absent, its length.",
+    ),
     Key::new(
         "lateness",
         Time { min_ms: 0, max_ms: 10 * MIN },
@@ -626,6 +632,24 @@ const CHANNELS: &[Key] = &[
         Time { min_ms: 0, max_ms: D },
         "\"5 s\"",
         "How long a limit must be broken before it counts; when absent, at once.",
+    ),
+    Key::optional(
+        "rate_warn",
+        Number { min: 0.0, max: f64::MAX },
+        "2.0",
+        "Change per minute, up or down, above which there is a warning; measured over half a minute at least.",
+    ),
+    Key::optional(
+        "rate_critical",
+        Number { min: 0.0, max: f64::MAX },
+        "10.0",
+        "Change per minute, up or down, above which it is critical.",
+    ),
+    Key::optional(
+        "limit_times",
+        Text { min: 11, max: 11 },
+        "\"06:00-22:00\"",
+        "Time of the day in UTC at which limits and rates hold; when absent, always.",
     ),
     Key::optional(
         "detect",

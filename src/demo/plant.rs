@@ -152,6 +152,12 @@ fn round(x: f64, decimals: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::assemble::{AssembleOptions, Assembler, Source};
+    use crate::clock;
+    use crate::episode::{EpisodeUpdate, Phase};
+    use crate::sensor::{CsvOptions, CsvReader};
+    use crate::window::WindowOptions;
+    use crate::wire::{BlockHeader, Body, Lane, Record, encode_block};
 
     fn recording(seed: u64) -> String {
         let mut out = Vec::new();
@@ -196,5 +202,62 @@ mod tests {
                 .count()
         };
         assert!(down(true) > 20 && down(false) == 0);
+    }
+
+    /// What goes over the line of two hours of the plant when single readings stay at home, and the episodes.
+    fn sent(clip_readings: usize) -> (u64, u64, Vec<EpisodeUpdate>) {
+        let text = recording(7);
+        let path = std::path::Path::new("plant.csv");
+        let mut reader = CsvReader::new(text.as_bytes(), path, &CsvOptions::default()).unwrap();
+        let windows = WindowOptions { length_ms: 900_000, hop_ms: 900_000, lateness_ms: 2_000 };
+        let options = AssembleOptions { clip_readings, windows, ..AssembleOptions::default() };
+        let mut assembler = Assembler::new(options);
+        for info in reader.infos() {
+            assembler.describe(Source(0), info.clone());
+        }
+        let (mut readings, mut out) = (Vec::new(), Vec::new());
+        let (mut sensed, mut sent, mut episodes) = (0, 0, Vec::new());
+        while let Some(at) = reader.next_row(&mut readings).unwrap() {
+            sensed += readings.len() as u64 * READING_BYTES;
+            readings.drain(..).for_each(|reading| assembler.push(Source(0), &reading, &mut out));
+            assembler.tick(Source(0), at, &mut out);
+            sent += encoded(&out);
+            episodes.extend(
+                out.drain(..).filter_map(|r| if let Record::Episode(e) = r { Some(e) } else { None }),
+            );
+        }
+        assembler.flush(&mut out);
+        (sensed, sent + encoded(&out), episodes)
+    }
+
+    /// One block per lane and row: the least that can share a commit.
+    fn encoded(records: &[Record]) -> u64 {
+        let block = |&lane: &Lane| {
+            let of_lane: Vec<Record> = records.iter().filter(|r| r.lane() == lane).cloned().collect();
+            let count = u32::try_from(of_lane.len()).unwrap();
+            let header =
+                BlockHeader { lane, epoch: 1, first: 1, count, sealed: clock::stamp(), body: Body::Records };
+            if of_lane.is_empty() { 0 } else { encode_block(&header, &of_lane).unwrap().len() as u64 }
+        };
+        Lane::ALL.iter().map(block).sum()
+    }
+
+    /// Time and value, names not counted.
+    const READING_BYTES: u64 = 16;
+
+    #[test]
+    fn one_twentieth_of_what_is_sensed_goes_over_the_line_and_covers_every_fault() {
+        let (sensed, sent, episodes) = sent(12);
+        assert!(sent * 20 <= sensed, "{sent} of {sensed} bytes");
+        let start = Wall::from_secs(1_790_000_000);
+        for fault in faults(7200) {
+            let [from, to] =
+                [fault.from_s, fault.to_s].map(|s| start + std::time::Duration::from_secs(s.into()));
+            let covered = episodes.iter().any(|e| {
+                e.phase == Phase::Opened && e.channel.as_str() == fault.channel && (from..=to).contains(&e.at)
+            });
+            assert!(covered, "{fault:?}: {episodes:#?}");
+        }
+        assert!(self::sent(0).1 < sent, "the context of an alarm is part of what is sent");
     }
 }

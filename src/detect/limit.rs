@@ -1,6 +1,6 @@
 //! Configured limits with hysteresis and dwell: the rules' floor for the severity.
 
-use super::{Reason, Verdict};
+use super::{RateOptions, Reason, Verdict};
 use crate::reading::{Pattern, Severity};
 use crate::time::Wall;
 
@@ -19,6 +19,10 @@ pub struct LimitOptions {
     pub hysteresis: f64,
     /// Event time for which a limit must stay crossed before it counts, in seconds.
     pub dwell_s: u32,
+    /// How fast it may change.
+    pub rate: RateOptions,
+    /// Times of the day, from and to in minutes of UTC, at which all of this holds; absent: always.
+    pub times: Option<(u16, u16)>,
 }
 
 /// Watches the limits of one channel.

@@ -3,6 +3,7 @@
 //! | detector | finds | learns |
 //! |---|---|---|
 //! | [`Limits`] | a configured limit crossed for long enough | nothing |
+//! | [`Rate`] | a configured bound on change crossed | nothing |
 //! | [`Novelty`] | what the stream never did before | range, drift, course |
 //! | [`Seasonal`] | an hour unlike the same hour on other days | means by hour of the day and the week |
 //! | [`Cusum`] | a mean that creeps away within the range | mean and spread of blocks |
@@ -22,6 +23,7 @@ mod cusum;
 mod flapping;
 mod limit;
 mod novelty;
+mod rate;
 mod seasonal;
 mod silence;
 mod spike;
@@ -32,6 +34,7 @@ pub use cusum::Cusum;
 pub use flapping::Flapping;
 pub use limit::{LimitOptions, Limits};
 pub use novelty::Novelty;
+pub use rate::{Rate, RateOptions};
 pub use seasonal::Seasonal;
 pub use silence::Silence;
 pub use spike::Spike;
@@ -43,7 +46,7 @@ use std::time::Duration;
 use crate::frame::ModelName;
 use crate::limits;
 use crate::reading::{Pattern, Quantity, Severity, Unit, Value, value_from_f64};
-use crate::time::{Wall, humane};
+use crate::time::{Wall, humane, in_day_span};
 
 /// What a detector says of one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +122,13 @@ pub enum Reason {
         up: bool,
         /// The limit.
         limit: f64,
+    },
+    /// Changes faster than a configured bound.
+    TooFast {
+        /// Change per minute.
+        per_min: f64,
+        /// The bound on it, in either direction.
+        bound: f64,
     },
     /// The value did not move.
     Flat {
@@ -199,6 +209,9 @@ impl Reason {
             ),
             Reason::OverLimit { up: true, limit } => format!("above the limit of {}", value(limit)),
             Reason::OverLimit { up: false, limit } => format!("below the limit of {}", value(limit)),
+            Reason::TooFast { per_min, bound } => {
+                format!("changes by {} per minute (at most {})", value(per_min), value(bound))
+            }
             Reason::Flat { for_s, usual_readings } => {
                 format!("flat for {} (usually moves within {usual_readings} readings)", seconds(for_s))
             }
@@ -249,7 +262,9 @@ fn squash(strength: f64) -> f32 {
 #[derive(Debug, Clone)]
 pub enum Detector {
     /// Configured limits.
-    Limits(Limits),
+    Limits(Box<Limits>),
+    /// A configured bound on change.
+    Rate(Rate),
     /// Leaving one's own past.
     Novelty(Box<Novelty>),
     /// Unlike the hour.
@@ -269,6 +284,7 @@ impl Detector {
     pub fn step(&mut self, at: Wall, x: f64) -> Option<Verdict> {
         match self {
             Detector::Limits(d) => d.step(at, x),
+            Detector::Rate(d) => d.step(at, x),
             Detector::Novelty(d) => d.step(at, x),
             Detector::Seasonal(d) => d.step(at, x),
             Detector::Cusum(d) => d.step(at, x),
@@ -282,6 +298,7 @@ impl Detector {
     pub fn clock_set_back(&mut self) {
         match self {
             Detector::Limits(d) => d.release(),
+            Detector::Rate(d) => d.release(),
             Detector::Novelty(d) => d.release(),
             Detector::Seasonal(d) => d.release(),
             Detector::Cusum(d) => d.release(),
@@ -300,14 +317,20 @@ pub struct Judge {
     readings: u64,
     /// No new occurrence of what is learnt before this reading.
     rested_at: u64,
+    /// Times of the day, in minutes of UTC, at which rules hold.
+    times: Option<(u16, u16)>,
 }
 
 impl Judge {
     /// `learning` switches the detectors that learn; limits are watched regardless.
     pub fn new(quantity: Quantity, limit: Option<LimitOptions>, learning: bool) -> Self {
         let two_state = matches!(quantity, Quantity::Door | Quantity::Link);
-        let mut detectors = Vec::with_capacity(DETECTORS_MAX);
-        detectors.extend(limit.map(|options| Detector::Limits(Limits::new(options))));
+        let mut detectors = Vec::with_capacity(LEARNING + if limit.is_some() { 2 } else { 0 });
+        if let Some(options) = limit {
+            detectors.push(Detector::Limits(Box::new(Limits::new(options))));
+            let any = options.rate.warn.or(options.rate.alarm).is_some();
+            detectors.extend(any.then(|| Detector::Rate(Rate::new(options.rate))));
+        }
         if learning {
             detectors.push(Detector::Flapping(Flapping::new()));
             if !two_state {
@@ -319,7 +342,7 @@ impl Judge {
             }
         }
         let states = States { two_state, ..States::default() };
-        Self { detectors, states, readings: 0, rested_at: 0 }
+        Self { detectors, states, readings: 0, rested_at: 0, times: limit.and_then(|l| l.times) }
     }
 
     /// Judges one reading and hands each verdict to `tell`; a missing value says nothing here (see [`Silence`]).
@@ -327,15 +350,20 @@ impl Judge {
         let Ok(x) = value.and_then(value_from_f64) else { return };
         let two_state = self.states.step(x);
         self.readings += 1;
+        let on_duty = self.times.is_none_or(|span| in_day_span(at, span));
         for detector in &mut self.detectors {
             let applies = match detector {
-                Detector::Limits(_) => true,
+                Detector::Limits(_) | Detector::Rate(_) => on_duty,
                 Detector::Flapping(_) => two_state,
                 // Two states have no range, no course, and may rest for years.
                 _ => !two_state,
             };
+            if !on_duty && matches!(detector, Detector::Limits(_) | Detector::Rate(_)) {
+                // What was under way when the rules went off duty begins anew.
+                detector.clock_set_back();
+            }
             if applies && let Some(mut verdict) = detector.step(at, x) {
-                if !matches!(detector, Detector::Limits(_) | Detector::Flapping(_)) {
+                if !matches!(detector, Detector::Limits(_) | Detector::Rate(_) | Detector::Flapping(_)) {
                     verdict.fresh &= self.readings >= self.rested_at;
                     self.rested_at =
                         if verdict.fresh { self.readings + REST_READINGS } else { self.rested_at };
@@ -380,11 +408,11 @@ impl States {
 
 /// Readings after a finding in which what is learnt finds no other occurrence.
 pub const REST_READINGS: u64 = 60;
-/// Detectors of one channel at most.
-const DETECTORS_MAX: usize = 7;
-/// What one stream costs: the judge, its detectors and what they keep elsewhere.
+/// Detectors that learn.
+const LEARNING: usize = 6;
+/// What one stream costs: the judge, its detectors and what they keep elsewhere; configured rules come on top.
 pub const STREAM_BYTES: usize = size_of::<Judge>()
-    + DETECTORS_MAX * size_of::<Detector>()
+    + LEARNING * size_of::<Detector>()
     + size_of::<Novelty>()
     + size_of::<Seasonal>()
     + limits::COURSE_STEPS * 8

@@ -180,6 +180,19 @@ fn what_several_detectors_find_at_once_is_one_occurrence() {
 }
 
 #[test]
+fn rules_hold_at_their_times_only_and_learning_goes_on() {
+    let options =
+        LimitOptions { alarm_high: Some(50.0), times: Some((22 * 60, 6 * 60)), ..LimitOptions::default() };
+    let mut judge = Judge::new(Quantity::Temperature, Some(options), false);
+    let mut hours = Vec::new();
+    for hour in 0..24 {
+        judge.step(Wall::from_secs(hour * 3600), Ok(60.0), &mut |v| hours.push((hour, v.fresh)));
+    }
+    let told: Vec<_> = hours.iter().filter(|h| h.1).map(|h| h.0).collect();
+    assert_eq!((hours.len(), told), (8, vec![0, 22]));
+}
+
+#[test]
 fn no_finite_value_and_no_order_of_times_breaks_a_detector() {
     let mut rng = fastrand::Rng::with_seed(9);
     let mut judge = Judge::new(Quantity::Other, Some(LimitOptions::default()), true);

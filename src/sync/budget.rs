@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::WALL_PLAUSIBLE_MIN;
 use crate::reading::named_enum;
-use crate::time::Wall;
+use crate::time::{Wall, in_day_span};
 use crate::wire::{Lane, PerLane};
 
 named_enum! {
@@ -193,11 +193,8 @@ impl Budget {
     }
 
     fn in_window(&self, now: Wall) -> bool {
-        let minute = u16::try_from(second_of_day(now) / 60).unwrap_or(0);
-        let inside = |&(from, to): &(u16, u16)| {
-            if from < to { (from..to).contains(&minute) } else { minute >= from || minute < to }
-        };
-        self.options.raw_windows.is_empty() || self.options.raw_windows.iter().any(inside)
+        let spans = &self.options.raw_windows;
+        spans.is_empty() || spans.iter().any(|span| in_day_span(now, *span))
     }
 }
 
