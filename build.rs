@@ -48,7 +48,7 @@ fn commit() {
 
 fn features() -> Vec<&'static str> {
     let on = |name: &&str| std::env::var_os(format!("CARGO_FEATURE_{}", name.to_uppercase())).is_some();
-    ["gateway", "aggregator", "demo"].into_iter().filter(on).collect()
+    ["gateway", "aggregator", "demo", "tflite"].into_iter().filter(on).collect()
 }
 
 /// Holds every file that `manifest.json` names against its SHA-256.

@@ -15,6 +15,8 @@ pub mod worker;
 pub use backend::{
     ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
 };
+#[cfg(feature = "tflite")]
+pub use ffi::load_tflite;
 pub use health::{Health, State};
 pub use isolated::Isolated;
 pub use probe::{Found, NPUS, Npu, Route, check_library, library_folders, probe};

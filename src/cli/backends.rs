@@ -11,7 +11,7 @@ use super::exit::Failure;
 use super::{print, run, sources};
 use crate::accel::{self, Found, Placement, State};
 use crate::config::{self, AgentConfig};
-use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions};
+use crate::infer::{Bundle, Devices, Model, ModelOptions};
 use crate::observe;
 
 /// What became of one configured model.
@@ -25,9 +25,9 @@ pub(super) fn main(args: &BackendsArgs, json: bool) -> Result<ExitCode, Failure>
     observe::init(observe::Format::Text, log::LevelFilter::Off);
     let config = configuration(args)?;
     let found = accel::probe(args.root.as_deref().unwrap_or(Path::new("/")));
-    let InferOptions { models, accelerators } = run::infer(&config);
-    let devices = Devices::new(&accelerators);
-    let rows: Vec<Row> = models.iter().map(|model| row(model, &devices)).collect();
+    let options = run::infer(&config);
+    let devices = Devices::new(&options);
+    let rows: Vec<Row> = options.models.iter().map(|model| row(model, &devices)).collect();
     print(&if json { format!("{}\n", as_json(&found, &rows)) } else { as_text(&found, &rows) })
 }
 

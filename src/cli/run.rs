@@ -87,6 +87,7 @@ fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> 
         ("[glm]", a.glm == b.glm),
         ("[[model]]", a.models == b.models),
         ("[[accelerator]]", a.accelerators == b.accelerators),
+        ("[tflite]", a.tflite_library == b.tflite_library),
         ("[http]", a.http == b.http),
         ("[log]", a.log == b.log),
     ];
@@ -197,6 +198,7 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
     InferOptions {
         models: config.models.iter().map(model).collect(),
         accelerators: config.accelerators.iter().map(accelerator).collect(),
+        tflite_library: config.tflite_library.clone(),
     }
 }
 

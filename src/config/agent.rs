@@ -57,6 +57,8 @@ pub struct AgentConfig {
     pub sources: Vec<SourceConfig>,
     /// Small models, in the order of the file, at most [`limits::MODELS_MAX`].
     pub models: Vec<ModelConfig>,
+    /// TensorFlow Lite's C library; none: where the system keeps libraries.
+    pub tflite_library: Option<PathBuf>,
     /// Accelerators that models may name.
     pub accelerators: Vec<AcceleratorConfig>,
     /// In the order of the file; see [`AgentConfig::channel`].
@@ -218,6 +220,7 @@ impl AgentConfig {
             sources: sources(raw, base),
             models: model::models(raw, base),
             accelerators: model::accelerators(raw, base),
+            tflite_library: raw.take_one("tflite").opt_text("library").map(|path| base.join(path)),
             channels: channels(raw),
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn accelerators(raw: &mut Raw, base: &Path) -> Vec<AcceleratorConfig>
     let mut accelerators = Vec::new();
     for entry in raw.take("accelerator") {
         let name = entry.name.clone();
-        if !is_name(&name) || name == "onnx" {
+        if !is_name(&name) || ["onnx", "tflite"].contains(&name.as_str()) {
             let hint = "use its id from `outpost backends`, such as hailo";
             raw.error(&entry, "", "not a name for an accelerator", hint);
         }

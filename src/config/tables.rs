@@ -88,6 +88,12 @@ pub static AGENT: Schema = Schema {
             keys: model::MODEL,
         },
         Section {
+            name: "tflite",
+            shape: Shape::Table,
+            meaning: "TensorFlow Lite, for builds with the feature tflite: the library is the machine's own.",
+            keys: model::TFLITE,
+        },
+        Section {
             name: "accelerator",
             shape: Shape::Named,
             meaning: "A vendor's runtime that small models may run on, behind a plug-in in a process of its own; `outpost backends` knows the names.",

@@ -7,6 +7,7 @@ use tract_onnx::tensor::load_tensor;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
+use super::fit::{Problem, compare};
 use crate::accel::{
     ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
 };
@@ -38,8 +39,6 @@ struct Tract {
     output: TensorSpec,
     total: usize,
 }
-
-type Problem = (Stage, String);
 
 impl Tract {
     fn load(model: &ModelFile) -> Result<Self, Problem> {
@@ -116,13 +115,6 @@ fn check_interface(graph: &pb::GraphProto, model: &ModelFile) -> Result<(), Prob
         }
     }
     Ok(())
-}
-
-fn compare(side: &str, what: &str, found: String, wanted: String) -> Result<(), Problem> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err((Stage::Load, format!("the {what} of its {side} is {found}, but manifest.json says {wanted}")))
 }
 
 fn shape_and_type(of: &TypeProto) -> Option<(Vec<usize>, String)> {

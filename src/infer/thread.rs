@@ -53,6 +53,8 @@ pub struct InferOptions {
     pub models: Vec<ModelOptions>,
     /// Accelerators behind a plug-in, each with a name that `backends` may hold.
     pub accelerators: Vec<WorkerOptions>,
+    /// TensorFlow Lite's C library; none: where the system keeps libraries.
+    pub tflite_library: Option<PathBuf>,
 }
 
 /// Small models that can't be started; the configuration's fault.
@@ -141,7 +143,7 @@ impl Infer {
         let required = options.models.iter().any(|model| model.policy == Policy::Require);
         let (ready, is_ready) = bounded(1);
         let work = move || {
-            let devices = Devices::new(&options.accelerators);
+            let devices = Devices::new(&options);
             let load = |model| load(model, &devices);
             let loaded: Result<Vec<_>, _> =
                 options.models.iter().take(limits::MODELS_MAX).map(load).collect();
@@ -223,36 +225,63 @@ fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, Infe
 }
 
 /// The accelerators of one agent; models that name the same one share its process.
-pub struct Devices(Vec<Rc<Isolated>>);
+pub struct Devices {
+    isolated: Vec<Rc<Isolated>>,
+    #[cfg(feature = "tflite")]
+    tflite_library: Option<PathBuf>,
+}
 
 impl Devices {
-    /// Nothing is begun yet.
-    pub fn new(accelerators: &[WorkerOptions]) -> Self {
-        Self(accelerators.iter().map(|options| Rc::new(Isolated::new(options.clone()))).collect())
+    /// Nothing is begun or loaded yet.
+    pub fn new(options: &InferOptions) -> Self {
+        let isolated = |options: &WorkerOptions| Rc::new(Isolated::new(options.clone()));
+        Self {
+            isolated: options.accelerators.iter().map(isolated).collect(),
+            #[cfg(feature = "tflite")]
+            tflite_library: options.tflite_library.clone(),
+        }
     }
 
     /// The backends of those names in that order, and the CPU behind them; a name that this program does not know says so when it
     /// is to load something.
     pub fn backends(&self, names: &[String]) -> Vec<Box<dyn ComputeBackend>> {
         let backend = |name: &String| -> Box<dyn ComputeBackend> {
-            let device = self.0.iter().find(|device| device.name() == name);
+            let device = self.isolated.iter().find(|device| device.name() == name);
             match (name.as_str(), device) {
                 (onnx::NAME, _) => Box::new(Onnx),
+                (super::TFLITE, _) => self.tflite(),
                 (_, Some(device)) => Box::new(device.clone()),
-                _ => Box::new(Unknown(name.clone())),
+                _ => Box::new(Unknown { name: name.clone(), why: NO_SUCH }),
             }
         };
         let last = Some(onnx::NAME.to_owned()).filter(|last| !names.contains(last));
         names.iter().chain(&last).map(backend).collect()
     }
+
+    #[cfg(feature = "tflite")]
+    fn tflite(&self) -> Box<dyn ComputeBackend> {
+        Box::new(super::Tflite { library: self.tflite_library.clone() })
+    }
+
+    #[cfg(not(feature = "tflite"))]
+    fn tflite(&self) -> Box<dyn ComputeBackend> {
+        let why = "this build has no TensorFlow Lite; build it with --features tflite";
+        Box::new(Unknown { name: super::TFLITE.into(), why })
+    }
 }
 
-/// A name that stands for nothing.
-struct Unknown(String);
+const NO_SUCH: &str =
+    "this program knows no such backend; write onnx, tflite, or the name of an [accelerator.\"name\"]";
+
+/// A name that nothing stands behind.
+struct Unknown {
+    name: String,
+    why: &'static str,
+}
 
 impl ComputeBackend for Unknown {
     fn name(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     fn takes(&self, _format: &str) -> bool {
@@ -260,11 +289,7 @@ impl ComputeBackend for Unknown {
     }
 
     fn load(&self, _model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        Err(Refused::new(
-            &self.0,
-            Stage::Find,
-            "this program knows no such backend; write onnx, or the name of an [accelerator.\"name\"]",
-        ))
+        Err(Refused::new(&self.name, Stage::Find, self.why))
     }
 }
 

@@ -7,5 +7,9 @@
 
 mod library;
 mod plugin;
+#[cfg(feature = "tflite")]
+mod tflite;
 
 pub use plugin::{Plugin, PluginModel};
+#[cfg(feature = "tflite")]
+pub use tflite::load as load_tflite;

@@ -29,7 +29,7 @@ pub(super) const MODEL: &[Key] = &[
         "backends",
         Text { min: 1, max: 256 },
         "\"onnx\"",
-        "What may run it, in order of preference, parted by commas: names of accelerators, and onnx (tract on the CPU), which stands behind them in any case.",
+        "What may run it, in order of preference, parted by commas: names of accelerators, tflite, and onnx (tract on the CPU), which stands behind them in any case.",
     ),
     Key::new(
         "policy",
@@ -38,6 +38,13 @@ pub(super) const MODEL: &[Key] = &[
         "Whether the next backend takes over where the first does not do, or the agent does not start.",
     ),
 ];
+
+pub(super) const TFLITE: &[Key] = &[Key::optional(
+    "library",
+    Path,
+    "\"/usr/lib/libtensorflowlite_c.so\"",
+    "TensorFlow Lite's C library; when absent, where the system keeps libraries.",
+)];
 
 pub(super) const ACCELERATOR: &[Key] = &[
     Key::optional(

@@ -1,0 +1,129 @@
+//! TensorFlow Lite's C library, found when the program runs.
+//!
+//! tflitec is linked against nothing (`cross/tflite`); the functions that it calls are defined here and hand every call on to
+//! the library that was loaded. Before [`load`], or where it failed, each gives what stands for failure, so that tflitec
+//! returns an error.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+use std::sync::OnceLock;
+
+use super::library::Library;
+
+/// `TfLiteQuantizationParams`.
+#[repr(C)]
+struct Quantization {
+    scale: f32,
+    zero_point: i32,
+}
+
+/// `kTfLiteError`.
+const ERROR: c_int = 1;
+type Ptr = *mut c_void;
+type Const = *const c_void;
+type Text = *const c_char;
+
+macro_rules! trampolines {
+    ($($name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty = $without:expr)?;)+) => {
+        /// The functions of a loaded library.
+        #[allow(non_snake_case, reason = "the names are the library's")]
+        struct Api {
+            $($name: unsafe extern "C" fn($($type),*) $(-> $ret)?,)+
+        }
+
+        impl Api {
+            fn of(library: Library) -> Result<Self, String> {
+                Ok(Self {
+                    $($name: {
+                        let name = CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes());
+                        let address = library.symbol(name.unwrap_or_default())?.as_ptr();
+                        // SAFETY: the symbol is the function of that name in TensorFlow Lite's C interface, whose
+                        // signature has not changed since its first version.
+                        unsafe {
+                            std::mem::transmute::<Ptr, unsafe extern "C" fn($($type),*) $(-> $ret)?>(address)
+                        }
+                    },)+
+                })
+            }
+        }
+
+        $(
+            // SAFETY: nobody else defines this name, since the library is loaded with its symbols kept to itself.
+            #[unsafe(no_mangle)]
+            #[allow(non_snake_case, reason = "the names are the library's")]
+            unsafe extern "C" fn $name($($arg: $type),*) $(-> $ret)? {
+                match LOADED.get() {
+                    // SAFETY: the arguments are handed on as they came.
+                    Some(Ok(loaded)) => unsafe { (loaded.api.$name)($($arg),*) },
+                    _ => { $($without)? }
+                }
+            }
+        )+
+    };
+}
+
+trampolines! {
+    TfLiteVersion() -> Text = c"none".as_ptr();
+    TfLiteModelCreate(data: Const, size: usize) -> Ptr = null_mut();
+    TfLiteModelCreateFromFile(path: Text) -> Ptr = null_mut();
+    TfLiteModelDelete(model: Ptr);
+    TfLiteInterpreterOptionsCreate() -> Ptr = null_mut();
+    TfLiteInterpreterOptionsDelete(options: Ptr);
+    TfLiteInterpreterOptionsSetNumThreads(options: Ptr, threads: i32);
+    TfLiteInterpreterCreate(model: Const, options: Const) -> Ptr = null_mut();
+    TfLiteInterpreterDelete(interpreter: Ptr);
+    TfLiteInterpreterGetInputTensorCount(interpreter: Const) -> i32 = 0;
+    TfLiteInterpreterGetOutputTensorCount(interpreter: Const) -> i32 = 0;
+    TfLiteInterpreterGetInputTensor(interpreter: Const, index: i32) -> Ptr = null_mut();
+    TfLiteInterpreterGetOutputTensor(interpreter: Const, index: i32) -> Const = null();
+    TfLiteInterpreterResizeInputTensor(interpreter: Ptr, index: i32, dims: *const c_int, rank: i32) -> c_int = ERROR;
+    TfLiteInterpreterAllocateTensors(interpreter: Ptr) -> c_int = ERROR;
+    TfLiteInterpreterInvoke(interpreter: Ptr) -> c_int = ERROR;
+    TfLiteInterpreterGetSignatureCount(interpreter: Const) -> i32 = 0;
+    TfLiteInterpreterGetSignatureKey(interpreter: Const, index: i32) -> Text = null();
+    TfLiteInterpreterGetSignatureRunner(interpreter: Const, key: Text) -> Ptr = null_mut();
+    TfLiteTensorType(tensor: Const) -> c_int = 0;
+    TfLiteTensorNumDims(tensor: Const) -> i32 = 0;
+    TfLiteTensorDim(tensor: Const, index: i32) -> i32 = 0;
+    TfLiteTensorByteSize(tensor: Const) -> usize = 0;
+    TfLiteTensorData(tensor: Const) -> Ptr = null_mut();
+    TfLiteTensorName(tensor: Const) -> Text = null();
+    TfLiteTensorQuantizationParams(tensor: Const) -> Quantization = Quantization { scale: 0.0, zero_point: 0 };
+    TfLiteTensorCopyFromBuffer(tensor: Ptr, data: Const, size: usize) -> c_int = ERROR;
+    TfLiteSignatureRunnerGetInputCount(runner: Const) -> usize = 0;
+    TfLiteSignatureRunnerGetInputName(runner: Const, index: i32) -> Text = null();
+    TfLiteSignatureRunnerResizeInputTensor(runner: Ptr, name: Text, dims: *const c_int, rank: i32) -> c_int = ERROR;
+    TfLiteSignatureRunnerAllocateTensors(runner: Ptr) -> c_int = ERROR;
+    TfLiteSignatureRunnerGetInputTensor(runner: Ptr, name: Text) -> Ptr = null_mut();
+    TfLiteSignatureRunnerInvoke(runner: Ptr) -> c_int = ERROR;
+    TfLiteSignatureRunnerGetOutputCount(runner: Const) -> usize = 0;
+    TfLiteSignatureRunnerGetOutputName(runner: Const, index: i32) -> Text = null();
+    TfLiteSignatureRunnerGetOutputTensor(runner: Const, name: Text) -> Const = null();
+    TfLiteSignatureRunnerDelete(runner: Ptr);
+}
+
+/// The library of this process.
+static LOADED: OnceLock<Result<Loaded, String>> = OnceLock::new();
+
+struct Loaded {
+    api: Api,
+    path: PathBuf,
+    version: String,
+}
+
+/// Loads TensorFlow Lite, once per process: `find` names the file. Returns where it is and its version. Errors: why there is
+/// none, the same for everybody who asks.
+pub fn load(find: impl FnOnce() -> Result<PathBuf, String>) -> Result<(&'static Path, &'static str), String> {
+    let loaded = LOADED.get_or_init(|| open(find()?));
+    loaded.as_ref().map(|loaded| (loaded.path.as_path(), loaded.version.as_str())).map_err(Clone::clone)
+}
+
+fn open(path: PathBuf) -> Result<Loaded, String> {
+    let told =
+        |why: String| format!("{} is no TensorFlow Lite library: {why}; install another one", path.display());
+    let api = Library::open(&path).and_then(Api::of).map_err(told)?;
+    // SAFETY: the function takes nothing and gives a constant text of the library.
+    let version = unsafe { CStr::from_ptr((api.TfLiteVersion)()) }.to_string_lossy().into_owned();
+    Ok(Loaded { api, path, version })
+}
