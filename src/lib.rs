@@ -34,6 +34,7 @@ pub mod spool;
 pub mod accel;
 pub mod clock;
 pub mod observe;
+pub mod replace;
 
 // L1 core: pure
 pub mod ask;
@@ -43,12 +44,15 @@ pub mod digest;
 pub mod episode;
 pub mod facts;
 pub mod features;
+pub mod field;
 pub mod frame;
 pub mod sync;
+pub mod templates;
 pub mod window;
 pub mod wire;
 
 // L0 words
+pub mod glob;
 pub mod limits;
 pub mod reading;
 pub mod time;

@@ -86,6 +86,23 @@ pub const BACKEND_FAILURES_MAX: u32 = 5;
 
 const _: () = assert!(WORKER_INLINE_BYTES_MAX < SMALL_MODEL_ELEMENTS_MAX);
 
+// Templates of log lines.
+
+/// Templates of one stream of lines; beyond, the one that was not seen for longest goes. At most about 1 MiB.
+pub const TEMPLATES_MAX: usize = 512;
+/// Templates that had to go and are still known by their hash.
+pub const TEMPLATES_GONE_MAX: usize = 8192;
+/// Templates of one stream that have a channel each; further ones share one.
+pub const TEMPLATE_CHANNELS_MAX: usize = 128;
+/// New templates of one window that are told in words; further ones are counted.
+pub const TEMPLATE_NEWS_MAX: usize = 3;
+/// Tokens of a line that are looked at.
+pub const TEMPLATE_TOKENS_MAX: usize = 64;
+/// Bytes of a line that are looked at.
+pub const TEMPLATE_LINE_BYTES_MAX: usize = 2048;
+
+const _: () = assert!(TEMPLATE_CHANNELS_MAX < TEMPLATES_MAX && TEMPLATE_CHANNELS_MAX < CHANNELS_MAX);
+
 // Facts.
 
 /// Events that one digest names; further ones are counted.
@@ -247,6 +264,39 @@ pub const CHIP_REST_S_MAX: u64 = 60;
 pub const IIO_RETRY_S: u64 = 1;
 /// Lines of one GPIO chip that one source reads; the kernel gives no more with one request.
 pub const GPIO_LINES_MAX: usize = 64;
+
+/// Values of one Modbus device.
+pub const MODBUS_REGISTERS_MAX: usize = 1024;
+/// Steps of a path into a JSON document.
+pub const JSON_STEPS_MAX: usize = 16;
+/// Signals of one DBC file.
+pub const DBC_SIGNALS_MAX: usize = 2048;
+/// Bytes of a DBC file.
+pub const DBC_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Messages from a broker in the field that wait to be read; then its socket is left unread.
+pub const SUBSCRIBE_MESSAGES_MAX: usize = 256;
+/// Largest packet from a broker in the field.
+pub const SUBSCRIBE_PACKET_BYTES_MAX: usize = 256 * 1024;
+/// Messages of a broker in the field by which one that comes again is known.
+pub const SUBSCRIBE_RECENT_MAX: usize = 256;
+/// Output of one run of a program that is read.
+pub const EXEC_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// Longest body of lines that is posted at once.
+pub const PUSH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest token or password in a file.
+pub const SECRET_BYTES_MAX: u64 = 4096;
+/// Log files that one source follows; each is kept open.
+pub const LOG_FILES_MAX: usize = 64;
+/// Entries of a folder that are looked at for log files.
+pub const LOG_ENTRIES_MAX: usize = 4096;
+/// Rotated files of one log that are looked at, the newest.
+pub const LOG_ROTATED_MAX: usize = 64;
+/// Bytes of one log file that are read before it is the turn of the next.
+pub const LOG_TURN_BYTES: u64 = 1024 * 1024;
+/// Shortest time between two notices about what is new in a log, in seconds.
+pub const LOG_NEWS_S_MIN: u64 = 60;
+/// Characters of a template that a label or a notice shows.
+pub const TEMPLATE_LABEL_CHARS_MAX: usize = 120;
 
 const _: () = assert!(LINE_ALIAS_BYTES_MAX > CHANNEL_NAME_BYTES_MAX && LINE_ALIAS_BYTES_MAX < LINE_BYTES_MAX);
 const _: () = assert!(CSV_COLUMNS_MAX <= CHANNELS_MAX && CSV_COLUMNS_MAX <= SENSOR_BATCH_READINGS_MAX);
@@ -548,7 +598,7 @@ pub const CONFIG_LIST_MAX: usize = 64;
 /// Longest path in a configuration file (Linux: PATH_MAX).
 pub const CONFIG_PATH_BYTES_MAX: usize = 4096;
 /// Most sources of one agent; each has a thread and its own event time.
-pub const SOURCES_MAX: usize = 16;
+pub const SOURCES_MAX: usize = 32;
 /// Most entries under `[channels]`; each new channel is held against all of them.
 pub const CHANNEL_RULES_MAX: usize = 1024;
 /// Longest topic prefix; with device and lane a topic stays far below MQTT's 65 535 bytes.

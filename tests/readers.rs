@@ -104,6 +104,26 @@ fn no_order_of_blocks_harms_the_intake() {
     feed("intake");
 }
 
+#[test]
+fn no_modbus_answer_harms() {
+    feed("modbus");
+}
+
+#[test]
+fn no_dbc_file_harms() {
+    feed("dbc");
+}
+
+#[test]
+fn no_syslog_message_harms() {
+    feed("syslog");
+}
+
+#[test]
+fn no_kept_templates_harm() {
+    feed("templates");
+}
+
 /// Fills the corpus of cargo-fuzz when `SEEDS` is set; otherwise only holds that there are seeds.
 #[test]
 fn seeds_can_be_written() {

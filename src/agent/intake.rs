@@ -58,8 +58,12 @@ pub(super) async fn run(
         let arrived = async { inbox.recv().await.map_or(Heard::Over, Heard::Batch) };
         let heard = listened.or(judgement(&shared)).or(arrived).or(tick_at(next_tick)).await;
         intake.watch_clock(&mut out);
+        let mut receipt = None;
         match heard {
-            Heard::Batch(batch) => intake.judge(batch, &mut out),
+            Heard::Batch(mut batch) => {
+                receipt = batch.receipt.take();
+                intake.judge(batch, &mut out);
+            }
             Heard::Judgement(judgement) => shared.assembler.borrow_mut().judged(&judgement, &mut out),
             Heard::Order(order) => intake.obey(order, sources.as_mut(), &mut out),
             Heard::Tick => {
@@ -84,6 +88,9 @@ pub(super) async fn run(
         admit(&shared, out).await?;
         if sources.as_ref().is_some_and(Sources::is_changing) {
             next_tick = next_tick.min(clock::mono() + SOON);
+        }
+        if let Some(receipt) = receipt {
+            shared.store.tell_when_durable(receipt).await?;
         }
     }
 }
@@ -140,6 +147,7 @@ impl Intake {
         for info in batch.infos {
             assembler.describe(source, info);
         }
+        out.extend(batch.notices.into_iter().map(Record::Notice));
         for reading in &batch.readings {
             clock.heard(reading.at);
             assembler.push(source, reading, out);

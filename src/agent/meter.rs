@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::observe::{self, agent as events, metrics};
-use crate::spool::replace_file;
+use crate::replace::replace_file;
 use crate::sync::budget::{Budget, BudgetOptions, Fidelity, Used};
 use crate::time::{Mono, Wall};
 use crate::wire::{Lane, Notice, PerLane, Record};

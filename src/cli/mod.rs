@@ -20,6 +20,8 @@ mod demo;
 mod detect;
 pub mod exit;
 #[cfg(feature = "gateway")]
+mod field;
+#[cfg(feature = "gateway")]
 mod hardware;
 mod help;
 #[cfg(feature = "gateway")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::args::RunArgs;
 use super::exit::Failure;
-use super::{hardware, kv_format, link, signals, sources};
+use super::{field, hardware, kv_format, link, signals, sources};
 use crate::accel::worker::WorkerOptions;
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
@@ -50,7 +50,7 @@ fn order(file: &Path, running: &AgentConfig) -> Order {
             loaded.warnings.iter().for_each(|w| eprintln!("{w}"));
             let assemble = assemble(&loaded.config);
             Order::Apply(Reload {
-                sources: loaded.config.sources.iter().flat_map(source).collect(),
+                sources: loaded.config.sources.iter().flat_map(|one| source(one, &loaded.config)).collect(),
                 channels: assemble.channels,
                 raw: assemble.raw,
                 restart: needs_restart(running, &loaded.config),
@@ -123,7 +123,7 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
             },
             ..spool::Options::default()
         },
-        sources: config.sources.iter().flat_map(source).collect(),
+        sources: config.sources.iter().flat_map(|one| source(one, &config)).collect(),
         digests: config.digest.enabled,
         digest_every: config.digest.every,
         offline_after: config.digest.offline_after,
@@ -263,7 +263,7 @@ fn channel_options(rule: ChannelRule) -> ChannelOptions {
 }
 
 /// A source of several recordings is one source per recording.
-fn source(source: &SourceConfig) -> Vec<(String, SourceOptions)> {
+fn source(source: &SourceConfig, agent: &AgentConfig) -> Vec<(String, SourceOptions)> {
     let one = |options| vec![(source.name.clone(), options)];
     match &source.kind {
         SourceKind::Host { interval, mounts } => one(SourceOptions::Host(HostOptions {
@@ -299,11 +299,12 @@ fn source(source: &SourceConfig) -> Vec<(String, SourceOptions)> {
                 allow_remote,
             }))
         }
+        SourceKind::Field(config) => one(field::source(&source.name, config, agent)),
         kind => hardware::source(&source.name, kind).into_iter().map(|o| (source.name.clone(), o)).collect(),
     }
 }
 
-fn precision(ns: u64) -> Precision {
+pub(super) fn precision(ns: u64) -> Precision {
     match ns {
         1_000_000_000 => Precision::Seconds,
         1_000_000 => Precision::Millis,

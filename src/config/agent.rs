@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::common::{self, Ack, HttpConfig, LogConfig, MqttConfig, Payload};
 use super::document::{Entry, Raw};
+use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
-use super::glob;
 use super::hardware::{self, ChipConfig, LineConfig};
 use super::model::{self, AcceleratorConfig, ModelConfig};
 use crate::digest::Lang;
+use crate::glob;
 use crate::limits;
 use crate::reading::{Quantity, Unit};
 use crate::sync::budget::{self, BudgetOptions};
@@ -139,6 +140,8 @@ pub enum SourceKind {
     IioBuffer { device: String, rate_hz: Option<f64> },
     /// Lines of a GPIO chip.
     Gpio { device: PathBuf, interval: Duration, lines: Vec<LineConfig> },
+    /// Logs, field buses and other programs.
+    Field(FieldConfig),
 }
 
 /// Where lines come in.
@@ -342,6 +345,8 @@ fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {
 
 fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
     let entries = raw.take("source");
+    let parts = field::Parts::take(raw);
+    parts.homeless(raw, &entries);
     if let Some(first_beyond) = entries.get(limits::SOURCES_MAX) {
         let problem = format!("more than {} sources", limits::SOURCES_MAX);
         raw.error(first_beyond, "", problem, "let one source carry several channels");
@@ -350,7 +355,7 @@ fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
     let mut sources = Vec::new();
     let mut stdin = false;
     for entry in entries.iter().take(limits::SOURCES_MAX) {
-        let Some(source) = source(raw, entry, base) else { continue };
+        let Some(source) = source(raw, entry, base, &parts) else { continue };
         if !names.insert(source.name.clone()) {
             raw.error(entry, "name", "used twice", "give each source a name of its own");
         }
@@ -372,7 +377,7 @@ fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
 /// Pace of the source that stands in when none is configured; equal to the table's default.
 const HOST_INTERVAL: Duration = Duration::from_secs(1);
 
-fn source(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceConfig> {
+fn source(raw: &mut Raw, entry: &Entry, base: &Path, parts: &field::Parts) -> Option<SourceConfig> {
     let (name, kind) = (entry.opt_text("name"), entry.opt_text("kind"));
     for (key, example) in [("name", "plant"), ("kind", "host")] {
         if entry.opt_text(key).is_none() && !raw.is_flawed(entry, key) {
@@ -389,6 +394,9 @@ fn source(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceConfig> {
         "iio" => hardware::iio(raw, entry),
         kind @ ("hwmon" | "w1") => SourceKind::Sysfs { kind: kind.into(), interval: entry.time("interval") },
         "gpio" => hardware::gpio(raw, entry, base)?,
+        kind if field::KINDS.contains(&kind) => {
+            SourceKind::Field(field::source(raw, entry, base, kind, parts)?)
+        }
         _ => lines(raw, entry, base)?,
     };
     Some(SourceConfig { name: name?, kind })
@@ -436,13 +444,16 @@ fn lines(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<SourceKind> {
     if let Some(LinesInput::Tcp { listen, .. }) = &input {
         common::remote_allowed(raw, entry, "tcp", *listen, allow_remote);
     }
-    let precision_ns = match entry.text("precision").as_str() {
+    Some(SourceKind::Lines { input: input?, precision_ns: precision_ns(entry) })
+}
+
+pub(super) fn precision_ns(entry: &Entry) -> u64 {
+    match entry.text("precision").as_str() {
         "s" => 1_000_000_000,
         "ms" => 1_000_000,
         "us" => 1000,
         _ => 1,
-    };
-    Some(SourceKind::Lines { input: input?, precision_ns })
+    }
 }
 
 fn channels(raw: &mut Raw) -> Vec<ChannelRule> {
@@ -546,6 +557,6 @@ fn range_high(raw: &mut Raw, entry: &Entry) -> Option<f64> {
     Some(high)
 }
 
-fn paths(base: &Path, paths: Vec<String>) -> Vec<PathBuf> {
+pub(super) fn paths(base: &Path, paths: Vec<String>) -> Vec<PathBuf> {
     paths.into_iter().map(|path| base.join(path)).collect()
 }

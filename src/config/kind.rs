@@ -36,6 +36,8 @@ pub enum Kind {
     Paths,
     /// A list of channels by name, each once.
     Channels,
+    /// A list of texts, none of them empty.
+    Texts,
     /// An IP address with a port.
     Address,
     /// Points of a curve: a list of pairs, rising in their first numbers.
@@ -80,6 +82,13 @@ impl Kind {
                 names.and_then(|names| channels(&names))
             }
             (Kind::Channels, DeValue::String(s)) => channels(&[&**s]),
+            (Kind::Texts, DeValue::Array(list)) => {
+                let sound =
+                    |s: &str| !s.is_empty() && !s.contains('\0') && s.len() <= limits::CONFIG_PATH_BYTES_MAX;
+                let texts = list.iter().map(|v| v.get_ref().as_str().filter(|s| sound(s)).map(str::to_owned));
+                let texts: Option<Vec<String>> = texts.collect();
+                texts.filter(|t| (1..=limits::CONFIG_LIST_MAX).contains(&t.len())).map(Value::Texts)
+            }
             (Kind::Paths, DeValue::String(s)) => path(s).map(|p| Value::Texts(vec![p])),
             (_, DeValue::String(s)) => self.read_text(s),
             _ => None,
@@ -106,6 +115,7 @@ impl Kind {
             | Kind::Number { .. }
             | Kind::Paths
             | Kind::Points
+            | Kind::Texts
             | Kind::Channels => None,
         }
     }
@@ -143,6 +153,7 @@ impl Kind {
                 "a channel, or a list of 1 to {} channels, each once and without wildcards",
                 limits::MODEL_CHANNELS_MAX
             ),
+            Kind::Texts => format!("a list of 1 to {} texts", limits::CONFIG_LIST_MAX),
             Kind::Address => "an IP address with a port, such as \"127.0.0.1:9750\" or \"[::1]:9750\"".into(),
         }
     }

@@ -16,14 +16,16 @@ mod agent;
 mod aggregator;
 mod common;
 mod document;
+mod field;
 mod glm;
-mod glob;
 mod hardware;
 mod kind;
+mod modbus;
 mod model;
 mod problem;
 mod reference;
 mod schema;
+mod subscribe;
 mod suggest;
 mod tables;
 #[cfg(test)]
@@ -35,13 +37,16 @@ pub use agent::{
 };
 pub use aggregator::{AggregatorConfig, StoreConfig};
 pub use common::{Ack, HttpConfig, LogConfig, MqttConfig, Payload, TlsPaths, hostname_device};
+pub use field::{FieldConfig, LogsConfig};
 pub use glm::{GlmConfig, KvKind};
 pub use hardware::{ChipConfig, LineConfig};
 pub use kind::{bytes_text, duration_text, parse_bytes, parse_duration};
+pub use modbus::{ModbusConfig, ModbusLinkConfig};
 pub use model::{AcceleratorConfig, ModelConfig};
 pub use problem::{ConfigError, Loaded, Problem};
 pub use reference::{example, markdown};
 pub use schema::Schema;
+pub use subscribe::SubscribeConfig;
 pub use suggest::closest;
 pub use tables::{AGENT, AGGREGATOR};
 

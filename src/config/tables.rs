@@ -2,12 +2,12 @@
 //!
 //! Ranges are wide enough for every sensible plant and narrow enough that a slip of the unit is caught.
 
+mod field;
 mod hardware;
 mod model;
+mod source;
 
-use super::kind::Kind::{
-    Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Points, Size, Text, Time, Topic,
-};
+use super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Points, Size, Text, Time, Topic};
 use super::schema::{Key, Schema, Section, Shape};
 use crate::limits;
 
@@ -67,7 +67,7 @@ pub static AGENT: Schema = Schema {
             name: "source",
             shape: Shape::List,
             meaning: "Where readings come from; without any, the gateway watches itself (kind = \"host\").",
-            keys: SOURCE,
+            keys: source::SOURCE,
         },
         Section {
             name: "chip",
@@ -98,6 +98,18 @@ pub static AGENT: Schema = Schema {
             shape: Shape::Named,
             meaning: "A vendor's runtime that small models may run on, behind a plug-in in a process of its own; `outpost backends` knows the names.",
             keys: model::ACCELERATOR,
+        },
+        Section {
+            name: "register",
+            shape: Shape::List,
+            meaning: "A value of a Modbus device: of a source of kind \"modbus\".",
+            keys: field::REGISTER,
+        },
+        Section {
+            name: "topic",
+            shape: Shape::List,
+            meaning: "A kind of message at a broker in the field: of a source of kind \"mqtt\".",
+            keys: field::TOPIC,
         },
         Section {
             name: "channels",
@@ -506,70 +518,6 @@ const STORE: &[Key] = &[
         "\"30 d\"",
         "How long single readings are kept.",
     ),
-];
-
-const SOURCE: &[Key] = &[
-    Key::optional("name", Name, "\"plant\"", "Name of the source, unique in the file."),
-    Key::optional(
-        "kind",
-        OneOf(&["host", "replay", "lines", "i2c", "spi", "hwmon", "iio", "w1", "gpio"]),
-        "\"host\"",
-        "What it is: the gateway itself, CSV recordings, lines from other programs, chips on an I2C or SPI bus, or what kernel drivers publish (hardware monitors, industrial I/O, 1-Wire thermometers, GPIO).",
-    ),
-    Key::new("interval", Time { min_ms: 100, max_ms: H }, "\"1 s\"", "Time between looks.")
-        .only("host hwmon iio w1 gpio"),
-    Key::new("mounts", Paths, "[\"/\"]", "File systems whose use is watched.").only("host"),
-    Key::optional("paths", Paths, "\"recording.csv\"", "CSV files with a time column.").only("replay"),
-    Key::new(
-        "speed",
-        Number { min: 0.0, max: 1e6 },
-        "1.0",
-        "1 is the recording's own pace, 60 a minute per second, 0 as fast as possible.",
-    )
-    .only("replay"),
-    Key::new("loop", Flag, "false", "Begin again at the end.").only("replay"),
-    Key::new("channel_prefix", Text { min: 0, max: 32 }, "\"\"", "Put before every channel name.")
-        .only("replay"),
-    Key::new(
-        "stdin",
-        Flag,
-        "false",
-        "Read lines from standard input; one of stdin, unix and tcp must be given.",
-    )
-    .only("lines"),
-    Key::optional("unix", Path, "\"outpost.sock\"", "Listen for lines on this unix socket (mode 0600).")
-        .only("lines"),
-    Key::optional("tcp", Address, "\"127.0.0.1:9760\"", "Listen for lines on this address.").only("lines"),
-    Key::new(
-        "allow_remote",
-        Flag,
-        "false",
-        "Allow a tcp address that others can reach; lines carry no password.",
-    )
-    .only("lines"),
-    Key::new("precision", OneOf(&["ns", "us", "ms", "s"]), "\"ns\"", "Unit of the times in Influx lines.")
-        .only("lines"),
-    Key::optional(
-        "device",
-        Path,
-        "\"/dev/i2c-1\"",
-        "Device file; of an SPI bus without the chip select: /dev/spidev0.",
-    )
-    .only("i2c spi gpio"),
-    Key::optional(
-        "buffer",
-        Text { min: 1, max: 32 },
-        "\"iio:device0\"",
-        "Read the course of this one device from its buffer; when absent, every value of every device by its file.",
-    )
-    .only("iio"),
-    Key::optional(
-        "rate",
-        Number { min: 0.001, max: 1e6 },
-        "1000.0",
-        "Samples per second to set with buffer; when absent, as the driver has it.",
-    )
-    .only("iio"),
 ];
 
 const CHANNELS: &[Key] = &[

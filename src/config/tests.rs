@@ -78,7 +78,7 @@ fn the_source_that_stands_in_is_the_one_that_the_table_describes() {
 fn every_example_can_be_switched_on_and_every_key_is_read() {
     READS.with_borrow_mut(BTreeSet::clear);
     let all = agent(&uncommented(&example(&AGENT), true)).config;
-    assert_eq!((all.sources.len(), all.models.len(), all.accelerators.len()), (9, 1, 1));
+    assert_eq!((all.sources.len(), all.models.len(), all.accelerators.len()), (17, 1, 1));
     assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
     parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
     let read = READS.with_borrow(BTreeSet::clone);
@@ -126,7 +126,7 @@ interval = "1 s"
              \"64 GiB\"; write a whole number with its unit in quotes; units are B, KiB, MiB and GiB",
             "outpost.toml:8: source[1].paths: missing; name at least one CSV file",
             "outpost.toml:11: source[1].interval = \"1 s\": has no meaning for kind = \"replay\"; it belongs to kind \
-             = \"host\" or \"hwmon\" or \"iio\" or \"w1\" or \"gpio\"; remove it",
+             = \"host\" or \"hwmon\" or \"iio\" or \"w1\" or \"gpio\" or \"modbus\" or \"can\" or \"exec\"; remove it",
             "outpost.toml:12: chanels: unknown key; did you mean `channels`?",
         ]
     );
@@ -235,6 +235,56 @@ fn a_file_that_is_missing_or_far_too_large_is_told_kindly() {
     assert!(load_agent(&path).expect_err("large").to_string().contains("larger than 1 MiB"));
     std::fs::write(&path, "[windows]\nlength = \"10 s\"").expect("write");
     assert_eq!(load_agent(&path).expect("valid").config.windows.length, Duration::from_secs(10));
+}
+
+#[test]
+fn log_sources_say_what_they_lack() {
+    let source = |kind: &str, rest: &str| format!("[[source]]\nname = \"l\"\nkind = \"{kind}\"\n{rest}");
+    assert_eq!(mistakes(&source("logs", ""))[0].key, "source[1].paths");
+    assert!(
+        mistakes(&source("logs", "paths = \"/var/*/x.log\""))[0].problem.contains("wildcard in a folder")
+    );
+    assert_eq!(mistakes(&source("syslog", ""))[0].problem, "no address");
+    assert_eq!(mistakes(&source("syslog", "udp = \"0.0.0.0:514\""))[0].key, "source[1].udp");
+    assert!(agent(&source("journal", "window = \"1 min\"")).warnings.is_empty());
+}
+
+#[test]
+fn a_register_map_that_no_device_can_have_is_refused_entry_by_entry() {
+    let plc = "[[source]]\nname = \"plc\"\nkind = \"modbus\"\naddress = \"192.0.2.7:502\"\n";
+    let register = |rest: &str| format!("[[register]]\nsource = \"plc\"\nchannel = \"a\"\n{rest}\n");
+    let with = |rest: &str| format!("{plc}{}", register(rest));
+    assert_eq!(agent(&with("table = \"input\"\naddress = 3")).config.sources.len(), 1);
+    let beyond = mistakes(&with("table = \"input\"\naddress = 65535\ntype = \"f32\"")).remove(0);
+    assert_eq!((beyond.key.as_str(), beyond.line), ("register[1]", Some(5)));
+    assert!(beyond.problem.contains("reaches beyond the last address"), "{beyond}");
+    assert!(mistakes(&with("table = \"coil\"\naddress = 1\ntype = \"u16\""))[0].problem.contains("is a bit"));
+    assert_eq!(mistakes(&with("address = 1"))[0].key, "register[1].table");
+    assert_eq!(mistakes(plc)[0].problem, "no register");
+    let twice =
+        format!("{}{}", with("table = \"input\"\naddress = 1"), register("table = \"input\"\naddress = 2"));
+    assert!(mistakes(&twice)[0].problem.contains("given twice"));
+    assert_eq!(mistakes(&register("table = \"input\"\naddress = 1"))[0].key, "register[1].source");
+    assert_eq!(agent(&with("table = \"holding\"\naddress = 40001")).warnings[0].key, "register[1].address");
+    let both = format!("{}serial = \"/dev/ttyS0\"\n{}", plc, register("table = \"input\"\naddress = 1"));
+    assert_eq!(mistakes(&both)[0].key, "source[1].serial");
+}
+
+#[test]
+fn what_a_source_from_the_field_lacks_is_told() {
+    let source = |kind: &str, rest: &str| format!("[[source]]\nname = \"s\"\nkind = \"{kind}\"\n{rest}\n");
+    let keys = |text: String| mistakes(&text).into_iter().map(|p| p.key).collect::<Vec<_>>();
+    assert_eq!(keys(source("can", "")), ["source[1].interface", "source[1].dbc"]);
+    assert_eq!(keys(source("push", "")), ["source[1].listen"]);
+    assert_eq!(keys(source("push", "listen = \"0.0.0.0:1\"\ntoken_file = \"t\"")), ["source[1].listen"]);
+    assert_eq!(keys(source("exec", "command = []")), ["source[1].command"]);
+    assert_eq!(keys(source("exec", "")), ["source[1].command"]);
+    assert_eq!(mistakes(&source("mqtt", ""))[0].problem, "no topic");
+    let topic = |rest: &str| format!("{}[[topic]]\nsource = \"s\"\n{rest}", source("mqtt", ""));
+    assert_eq!(keys(topic("topic = \"#\"\nchannel = \"x\"")), ["topic[1].topic"]);
+    assert_eq!(keys(topic("topic = \"a\"\nchannel = \"x\"\ntime = \"t\"")), ["topic[1].time"]);
+    assert_eq!(keys(topic("topic = \"a\"\nchannel = \"x\"\nvalue = \"t[\"")), ["topic[1].value"]);
+    assert!(agent(&topic("topic = \"a/{b}\"\nchannel = \"x.{b}\"")).warnings.is_empty());
 }
 
 proptest! {

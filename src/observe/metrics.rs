@@ -69,6 +69,20 @@ metrics! {
     Counter LATE = "outpost_readings_late_total";
     /// Readings dropped because the pipeline was full.
     Counter READINGS_DROPPED = "outpost_readings_dropped_total";
+    /// Questions to devices that had no answer, by the reason.
+    Counter FIELD_TIMEOUTS = "outpost_field_faults_total" {"kind=\"timeout\""};
+    /// Questions to devices that had no answer, by the reason.
+    Counter FIELD_CHECKSUMS = "outpost_field_faults_total" {"kind=\"checksum\""};
+    /// Questions to devices that had no answer, by the reason.
+    Counter FIELD_CONNECTIONS = "outpost_field_faults_total" {"kind=\"connection\""};
+    /// Questions to devices that had no answer, by the reason.
+    Counter FIELD_REFUSED = "outpost_field_faults_total" {"kind=\"refused\""};
+    /// Messages from brokers in the field that were passed over: sent twice, or retained without a time of their own.
+    Counter FIELD_DUPLICATES = "outpost_field_messages_dropped_total" {"kind=\"duplicate\""};
+    /// Messages from brokers in the field that were passed over: sent twice, or retained without a time of their own.
+    Counter FIELD_RETAINED = "outpost_field_messages_dropped_total" {"kind=\"retained\""};
+    /// Times that lines of a log file were rotated away before they were read.
+    Counter LOG_GAPS = "outpost_log_gaps_total";
     /// Windows closed and judged.
     Counter WINDOWS = "outpost_windows_total";
     /// Episodes opened.

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod agent;
 pub mod aggregator;
 pub mod bus;
+pub mod field;
 pub mod glm;
 #[cfg(feature = "gateway")]
 pub mod infer;

@@ -1,6 +1,7 @@
 //! Events of the `sensor` room.
 
 use std::fmt;
+use std::path::Path;
 
 use super::{Event, Fields, Level, metrics};
 
@@ -8,7 +9,7 @@ use super::{Event, Fields, Level, metrics};
 pub struct SourceStarted<'a> {
     /// Its configured name.
     pub source: &'a str,
-    /// `host`, `replay` or `lines`.
+    /// Such as `host`, `replay` or `lines`.
     pub kind: &'static str,
     /// What it reads: a path, an address, `stdin`.
     pub from: String,
@@ -165,5 +166,76 @@ impl Event for ConnectionFailed<'_> {
     const LEVEL: Level = Level::Warn;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("source", self.source).put("error", self.error);
+    }
+}
+
+/// Lines of a log file will never be read: it was rotated away before they were.
+pub struct LogGap<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// The file.
+    pub path: &'a Path,
+}
+
+impl Event for LogGap<'_> {
+    const NAME: &'static str = "log_gap";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("path", self.path.display());
+    }
+    fn count(&self) {
+        metrics::LOG_GAPS.inc();
+    }
+}
+
+/// A log file can't be read; told once per file.
+pub struct LogUnreadable<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// The file.
+    pub path: &'a Path,
+    /// What the operating system said.
+    pub error: &'a std::io::Error,
+}
+
+impl Event for LogUnreadable<'_> {
+    const NAME: &'static str = "log_unreadable";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("path", self.path.display()).put("error", self.error);
+    }
+}
+
+/// What a log source keeps over a restart can't be read or written: it begins anew, or counts some lines once more.
+pub struct LogMemoryFailed<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// The file.
+    pub path: &'a Path,
+    /// What is wrong.
+    pub error: &'a std::io::Error,
+}
+
+impl Event for LogMemoryFailed<'_> {
+    const NAME: &'static str = "log_memory_failed";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("path", self.path.display()).put("error", self.error);
+    }
+}
+
+/// A program that a source listens to has ended; it is started again.
+pub struct ProgramEnded<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// The program, with its arguments.
+    pub program: &'a str,
+}
+
+impl Event for ProgramEnded<'_> {
+    const NAME: &'static str = "program_ended";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("program", self.program);
     }
 }

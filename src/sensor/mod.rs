@@ -1,4 +1,4 @@
-//! Sources of readings: host vitals, replayed recordings, lines.
+//! Sources of readings: host vitals, replayed recordings, lines, logs.
 //!
 //! Every source runs on a thread of its own, `bus:<name>`, and hands [`Batch`]es to one bounded channel. What a source
 //! does when that channel is full is part of what it is:
@@ -10,31 +10,46 @@
 //! | [`LinesOptions`] | stops reading its socket, so that the sender feels it |
 //! | [`BusOptions`] | drops the batch and counts it, as the host does |
 //! | [`SysfsOptions`], [`BufferOptions`], [`GpioOptions`] | likewise |
+//! | [`LogsOptions`] | goes on reading and counting; the window grows |
 //!
 //! A read that fails is a reading with `Err(NoData::ReadFailed)`, never silence. What can't be understood is counted,
 //! and sampled in the log. This room counts what it hands over (`READINGS` and its kin); nobody above does it again.
 
 mod bus;
+mod can;
 pub mod chips;
 mod csv;
+mod exec;
+mod field;
 mod gpio;
 mod host;
 mod lines;
+mod logs;
 mod malformed;
+mod modbus;
 mod names;
 mod outlet;
+mod push;
 mod replay;
+mod subscribe;
 pub mod survey;
 mod sysfs;
 mod timestamp;
 
 pub use bus::{BusOptions, ChipOptions};
+pub use can::CanOptions;
 pub use csv::{CsvError, CsvOptions, CsvReader};
+pub use exec::ExecOptions;
+pub use field::FieldOptions;
 pub use gpio::{Bias, GpioOptions, LineMode, LineOptions};
 pub use host::{Host, HostOptions};
 pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
-pub use outlet::{Batch, SourceStats};
+pub use logs::{LogInput, LogsOptions, Syslog, SyslogError, syslog};
+pub use modbus::{ModbusLink, ModbusOptions, Parity, SerialOptions};
+pub use outlet::{Batch, Receipt, SourceStats};
+pub use push::PushOptions;
 pub use replay::ReplayOptions;
+pub use subscribe::SubscribeOptions;
 pub use survey::Survey;
 pub use sysfs::{BufferOptions, Sysfs, SysfsKind, SysfsOptions};
 
@@ -70,6 +85,8 @@ pub enum SourceOptions {
     IioBuffer(BufferOptions),
     /// Lines of a GPIO chip.
     Gpio(GpioOptions),
+    /// Logs, field buses and other programs.
+    Field(FieldOptions),
 }
 
 /// Something that is asked for its readings at a fixed pace: a driver. The one seam of this room.
@@ -107,6 +124,22 @@ pub enum SourceError {
     NotLoopback {
         /// The address.
         address: SocketAddr,
+    },
+    /// The configuration's fault: the program is not there, or may not be run.
+    #[error("cannot run {program}: {source}; install it, or take the source out")]
+    Program {
+        /// Name or path.
+        program: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The configuration's fault, or the file's.
+    #[error("{}: {what}", .path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// The operating system's fault.
     #[error("cannot start a thread for source {name}: {source}")]
@@ -229,6 +262,7 @@ pub fn spawn(
             let from = options.device.display().to_string();
             start(name, "gpio", from, None, out, stop, async move |o| gpio::run(options, o).await)
         }
+        SourceOptions::Field(options) => field::spawn(name, options, out, stop),
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smol::channel::{Sender, TrySendError};
 
+use crate::facts::Citation;
 use crate::observe::{emit, sensor as events};
 use crate::reading::{ChannelInfo, Reading};
+use crate::wire::Notice;
 
 /// What a source hands over at once: at most [`crate::limits::SENSOR_BATCH_READINGS_MAX`] readings, except that host
 /// vitals hand over one poll whole.
@@ -20,6 +22,23 @@ pub struct Batch {
     pub infos: Vec<ChannelInfo>,
     /// Nothing more will come from this source.
     pub end: bool,
+    /// What is to be told in words.
+    pub notices: Vec<Notice>,
+    /// Answered when what came of this batch is durable.
+    pub receipt: Option<Receipt>,
+}
+
+/// Where a source hears that what it handed over is durable.
+pub type Receipt = Sender<Vec<Citation>>;
+
+/// What goes into one [`Batch`].
+#[derive(Debug, Default)]
+pub(super) struct Handover {
+    pub readings: Vec<Reading>,
+    pub infos: Vec<ChannelInfo>,
+    pub end: bool,
+    pub notices: Vec<Notice>,
+    pub receipt: Option<Receipt>,
 }
 
 /// What a source has done so far.
@@ -99,9 +118,13 @@ impl Outlet {
         infos: Vec<ChannelInfo>,
         end: bool,
     ) -> Result<(), Closed> {
-        let sent = Sent::of(&readings);
-        let batch = Batch { source: Arc::clone(&self.source), readings, infos, end };
-        self.out.send(batch).await.map_err(|_| Closed)?;
+        self.hand_over(Handover { readings, infos, end, ..Handover::default() }).await
+    }
+
+    /// Like [`Outlet::send`], with all that a batch may carry.
+    pub(super) async fn hand_over(&self, handover: Handover) -> Result<(), Closed> {
+        let sent = Sent::of(&handover.readings);
+        self.out.send(self.batch(handover)).await.map_err(|_| Closed)?;
         self.count(sent);
         Ok(())
     }
@@ -114,7 +137,7 @@ impl Outlet {
         infos: Vec<ChannelInfo>,
     ) -> Result<Vec<ChannelInfo>, Closed> {
         let sent = Sent::of(&readings);
-        let batch = Batch { source: Arc::clone(&self.source), readings, infos, end: false };
+        let batch = self.batch(Handover { readings, infos, ..Handover::default() });
         match self.out.try_send(batch) {
             Ok(()) => {
                 self.count(sent);
@@ -127,6 +150,11 @@ impl Outlet {
             }
             Err(TrySendError::Closed(_)) => Err(Closed),
         }
+    }
+
+    fn batch(&self, handover: Handover) -> Batch {
+        let Handover { readings, infos, end, notices, receipt } = handover;
+        Batch { source: Arc::clone(&self.source), readings, infos, end, notices, receipt }
     }
 
     fn count(&self, sent: Sent) {

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::wire::epoch_text;
 
 use super::queue::StoredBlock;
-use super::replace::replace_file;
+use crate::replace::replace_file;
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -117,6 +117,11 @@ impl StoreHandle {
         self.ask(|reply| Request::Admit { records, numbered: None, durable: Some(reply) }).await
     }
 
+    /// Commits at once and answers `reply` when everything admitted so far is durable; does not wait for it.
+    pub async fn tell_when_durable(&self, reply: Sender<Vec<Citation>>) -> Result<(), StoreError> {
+        self.send(Request::Admit { records: Vec::new(), numbered: None, durable: Some(reply) }).await
+    }
+
     /// The first promised block of `lane` whose last record is `from` or later; see [`Spool::fetch`](super::Spool::fetch).
     pub async fn fetch(&self, lane: Lane, from: u64) -> Result<Option<StoredBlock>, StoreError> {
         Ok(self.ask(|reply| Request::Fetch { lane, from, reply }).await??)

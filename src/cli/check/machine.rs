@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::{Finding, hardware};
+use super::{Finding, field, hardware};
 use crate::clock;
 use crate::config::{AgentConfig, AggregatorConfig, LinesInput, SourceConfig, SourceKind, bytes_text};
 use crate::limits;
@@ -178,12 +178,13 @@ fn source(source: &SourceConfig) -> Vec<Finding> {
             vec![folder("source", parent)]
         }
         SourceKind::Lines { input: LinesInput::Tcp { listen, .. }, .. } => vec![page("source", *listen)],
+        SourceKind::Field(config) => field::source(&source.name, config),
         kind => hardware::source(&source.name, kind),
     }
 }
 
 /// Whether the address is free, by taking it for a moment.
-fn page(area: &'static str, listen: SocketAddr) -> Finding {
+pub(super) fn page(area: &'static str, listen: SocketAddr) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Finding::ok(area, format!("{listen} is free")),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Finding::warning(

@@ -5,6 +5,7 @@
 
 mod broker;
 mod certificates;
+mod field;
 mod hardware;
 mod machine;
 mod pages;

@@ -12,7 +12,8 @@ mod serve;
 mod splitter;
 
 pub use parser::LineParser;
-pub(super) use serve::Server;
+pub(super) use serve::{Idle, Server, bind_tcp, serve};
+pub(super) use splitter::{Piece, Splitter};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -49,12 +49,7 @@ impl Server {
                 Listener::Unix(listener, file)
             }
             Input::Tcp(address) => {
-                if !address.ip().is_loopback() && !options.allow_remote {
-                    return Err(SourceError::NotLoopback { address: *address });
-                }
-                let listen = |source| SourceError::Listen { place: address.to_string(), source };
-                let listener = TcpListener::bind(address).map_err(listen)?;
-                let bound = listener.local_addr().map_err(listen)?;
+                let (listener, bound) = bind_tcp(*address, options.allow_remote)?;
                 Listener::Tcp(listener, bound)
             }
         };
@@ -86,22 +81,40 @@ impl Server {
         match self.listener {
             Listener::Stdin => {
                 let stdin = Unblock::with_capacity(limits::LINE_BYTES_MAX, io::stdin());
-                if pump(stdin, &shared, &Cell::default()).await.is_ok() {
+                if pump(stdin, Rc::clone(&shared), Rc::default()).await.is_ok() {
                     // The pipeline may be gone by now; then nobody needs to know.
                     let _ = shared.outlet.send(Vec::new(), Vec::new(), true).await;
                 }
             }
             Listener::Unix(listener, _file) => {
                 let listener = Async::new(listener).map_err(fatal)?;
-                serve(async || listener.accept().await.map(|(stream, _)| stream), shared).await;
+                let accept = async || listener.accept().await.map(|(stream, _)| stream);
+                let each = |stream, idle| pump(stream, Rc::clone(&shared), idle);
+                serve(accept, &shared.outlet, each).await;
             }
             Listener::Tcp(listener, _) => {
                 let listener = Async::new(listener).map_err(fatal)?;
-                serve(async || listener.accept().await.map(|(stream, _)| stream), shared).await;
+                let accept = async || listener.accept().await.map(|(stream, _)| stream);
+                let each = |stream, idle| pump(stream, Rc::clone(&shared), idle);
+                serve(accept, &shared.outlet, each).await;
             }
         }
         Ok(())
     }
+}
+
+/// A listener on `address`, which others may reach only if that is allowed.
+pub(in crate::sensor) fn bind_tcp(
+    address: SocketAddr,
+    allow_remote: bool,
+) -> Result<(TcpListener, SocketAddr), SourceError> {
+    if !address.ip().is_loopback() && !allow_remote {
+        return Err(SourceError::NotLoopback { address });
+    }
+    let listen = |source| SourceError::Listen { place: address.to_string(), source };
+    let listener = TcpListener::bind(address).map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    Ok((listener, bound))
 }
 
 /// Removes the socket when the source ends.
@@ -157,7 +170,7 @@ struct Served {
 }
 
 /// Since when nothing was heard on a connection; `None` while there is anything of it to hand on.
-type Idle = Option<Mono>;
+pub(in crate::sensor) type Idle = Option<Mono>;
 
 /// The connection that gives way when all places are taken: the one that has been idle longest, if that is long enough.
 /// A peer that vanished without a word would hold its place for ever.
@@ -167,34 +180,39 @@ fn idlest(idle: impl Iterator<Item = Idle>, now: Mono) -> Option<usize> {
     idle.min().filter(|(since, _)| now.since(*since) >= long).map(|(_, i)| i)
 }
 
-/// Accepts connections, [`limits::LINE_CONNECTIONS_MAX`] at once, until the pipeline is gone.
-async fn serve<S: AsyncRead + Unpin + 'static>(accept: impl AsyncFn() -> io::Result<S>, shared: Rc<Shared>) {
+/// Accepts connections, [`limits::LINE_CONNECTIONS_MAX`] at once, and gives each to `pump`, until the pipeline is gone.
+pub(in crate::sensor) async fn serve<S, P>(
+    accept: impl AsyncFn() -> io::Result<S>,
+    outlet: &Outlet,
+    pump: impl Fn(S, Rc<Cell<Idle>>) -> P,
+) where
+    P: Future<Output = Result<(), Closed>>,
+{
     let executor = LocalExecutor::new();
     let accepting = async {
         let mut served: Vec<Served> = Vec::new();
         loop {
             let accepted = accept().await;
             served.retain(|one| !one.task.is_finished());
-            if shared.outlet.is_closed() {
+            if outlet.is_closed() {
                 return;
             }
             match accepted {
                 Ok(stream) => {
                     if served.len() >= limits::LINE_CONNECTIONS_MAX {
-                        let (source, connections) = (shared.outlet.source(), served.len());
+                        let (source, connections) = (outlet.source(), served.len());
                         emit(&events::ConnectionRefused { source, connections });
                         match idlest(served.iter().map(|one| one.idle_since.get()), clock::mono()) {
                             Some(index) => drop(served.swap_remove(index)),
                             None => continue,
                         }
                     }
-                    let (shared, idle_since) = (Rc::clone(&shared), Rc::<Cell<Idle>>::default());
-                    let idle = Rc::clone(&idle_since);
-                    let task = executor.spawn(async move { pump(stream, &shared, &idle).await });
+                    let idle_since = Rc::<Cell<Idle>>::default();
+                    let task = executor.spawn(pump(stream, Rc::clone(&idle_since)));
                     served.push(Served { task, idle_since });
                 }
                 Err(error) => {
-                    emit(&events::ConnectionFailed { source: shared.outlet.source(), error: &error });
+                    emit(&events::ConnectionFailed { source: outlet.source(), error: &error });
                     // Out of file descriptors: trying again at once would only burn the processor.
                     Timer::after(ACCEPT_PAUSE).await;
                 }
@@ -209,9 +227,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Reads one stream to its end.
 async fn pump(
     mut stream: impl AsyncRead + Unpin,
-    shared: &Shared,
-    idle_since: &Cell<Idle>,
+    shared: Rc<Shared>,
+    idle_since: Rc<Cell<Idle>>,
 ) -> Result<(), Closed> {
+    let shared = &*shared;
     let mut chunk = vec![0; limits::LINE_BYTES_MAX];
     let mut splitter = Splitter::default();
     let mut pending = Pending::default();

@@ -6,7 +6,7 @@ use crate::limits;
 
 /// What [`Splitter::feed`] finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(in crate::sensor) enum Piece<'a> {
     /// A line without its end; a carriage return before it is cut off too.
     Line(&'a [u8]),
     /// The start of a line longer than [`limits::LINE_BYTES_MAX`]; the rest of it is skipped.
@@ -16,14 +16,14 @@ pub(super) enum Piece<'a> {
 /// Cuts chunks into lines. Holds one unfinished line of at most [`limits::LINE_BYTES_MAX`] bytes, and nothing at all
 /// of a longer one.
 #[derive(Debug, Default)]
-pub(super) struct Splitter {
+pub(in crate::sensor) struct Splitter {
     unfinished: Vec<u8>,
     skipping: bool,
 }
 
 impl Splitter {
     /// Takes the next bytes of the stream and calls `each` for every line that ends in them.
-    pub(super) fn feed(&mut self, mut chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
+    pub(in crate::sensor) fn feed(&mut self, mut chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
         while !chunk.is_empty() {
             let all = chunk;
             // Reading from a slice cannot fail.
@@ -51,7 +51,7 @@ impl Splitter {
     }
 
     /// The stream has ended: the last line may lack its end.
-    pub(super) fn finish(&mut self, mut each: impl FnMut(Piece<'_>)) {
+    pub(in crate::sensor) fn finish(&mut self, mut each: impl FnMut(Piece<'_>)) {
         if !self.unfinished.is_empty() {
             each(Piece::Line(without_return(&self.unfinished)));
             self.unfinished.clear();

@@ -16,6 +16,7 @@
 //! Where most of a file is weights, the reader takes its front alone and the golden file's weights are put behind it, so that
 //! what is spoiled is what is read with care.
 
+pub mod field;
 pub mod seats;
 
 use std::cell::RefCell;
@@ -44,7 +45,7 @@ pub struct Reader {
 
 /// All readers.
 pub fn readers() -> impl Iterator<Item = &'static Reader> {
-    READERS.iter().chain(seats::READERS)
+    READERS.iter().chain(seats::READERS).chain(field::READERS)
 }
 
 /// Those of models' files.

@@ -1,4 +1,4 @@
-//! Channel patterns: `*` stands for any run of characters, `?` for one.
+//! Patterns of names: `*` stands for any run of characters, `?` for one.
 
 /// Whether `pattern` matches all of `name`. Takes at most pattern x name steps, so no pattern can stall the agent.
 pub fn matches(pattern: &str, name: &str) -> bool {

@@ -1,0 +1,275 @@
+//! A broker in the field: what its clients publish becomes readings.
+//!
+//! A second connection beside the agent's own line, MQTT 3.1.1 without TLS, on a thread of its own, `mqtt:<name>`. It comes
+//! back by itself after waits that double, and subscribes again. While the pipeline is full the socket is left unread.
+//!
+//! A message that the broker sends a second time (its flag DUP, or the same time and value of a channel again) is dropped
+//! and counted. A retained message tells of a time before the subscription: without a time of its own it is counted and
+//! passed over.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter};
+use serde_json::Value as Json;
+use smol::channel::{Receiver, Sender};
+use smol::future::or;
+
+use super::field::secret;
+use super::malformed::MalformedLog;
+use super::outlet::{Handover, Outlet};
+use super::{SourceError, names, timestamp};
+use crate::clock;
+use crate::field::topic::Topic;
+use crate::limits;
+use crate::observe::{emit, field as events};
+use crate::reading::{ChannelId, NoData, Reading, Value, value_from_f64};
+use crate::sync::backoff::{Backoff, BackoffOptions, Cause};
+use crate::time::Wall;
+
+/// Which broker, and what of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubscribeOptions {
+    /// Name or address of the broker.
+    pub host: String,
+    /// Its port; 1883 by custom.
+    pub port: u16,
+    /// MQTT client id, unique at that broker.
+    pub client_id: String,
+    /// User, if it wants one.
+    pub user: Option<String>,
+    /// File with the user's password.
+    pub password_file: Option<PathBuf>,
+    /// What is listened to.
+    pub topics: Vec<Topic>,
+}
+
+/// Listens until the pipeline is gone.
+pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(), SourceError> {
+    let password = options.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
+    let (told, messages) = smol::channel::bounded(limits::SUBSCRIBE_MESSAGES_MAX);
+    // Ends the thread when this ends.
+    let (_stopper, stopped) = smol::channel::bounded::<Infallible>(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let failed = |source| SourceError::Thread { name: outlet.source().to_string(), source };
+    let runtime = runtime.map_err(failed)?;
+    let (source, broker) = (outlet.source().to_string(), options.clone());
+    let body = move || runtime.block_on(or(listen(&broker, &password, &source, &told), until(stopped)));
+    std::thread::Builder::new().name(format!("mqtt:{}", outlet.source())).spawn(body).map_err(failed)?;
+    let mut intake = Intake::new(options.topics, &outlet);
+    while let Ok(first) = messages.recv().await {
+        let mut handover = Handover::default();
+        intake.take(&first, &mut handover);
+        while let Ok(next) = messages.try_recv() {
+            intake.take(&next, &mut handover);
+        }
+        outlet.counters().set_malformed(intake.malformed.total());
+        let is_nothing = handover.readings.is_empty() && handover.infos.is_empty();
+        if !is_nothing && outlet.hand_over(handover).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn until(stopped: Receiver<Infallible>) {
+    // Nothing can be sent, so this returns when the other end is gone.
+    let _ = stopped.recv().await;
+}
+
+/// Connects, subscribes, and passes messages on, until nobody takes them.
+async fn listen(options: &SubscribeOptions, password: &str, source: &str, out: &Sender<Publish>) {
+    let peer = format!("{}:{}", options.host, options.port);
+    let mut backoff = Backoff::new(BackoffOptions::default());
+    let mut rng = fastrand::Rng::new();
+    let mut is_down = false;
+    loop {
+        let began = clock::mono();
+        let (client, mut arrivals) = connection(options, password);
+        let error = session(options, &client, &mut arrivals, out, || {
+            if std::mem::take(&mut is_down) {
+                emit(&events::PeerRecovered { source, peer: &peer });
+            }
+        })
+        .await;
+        let Some(error) = error else { return };
+        emit(&events::FieldFault { kind: events::FaultKind::Connection });
+        if !std::mem::replace(&mut is_down, true) {
+            emit(&events::PeerFailed { source, peer: &peer, error: &error });
+        }
+        backoff.lived(clock::mono().since(began));
+        tokio::time::sleep(backoff.failed(Cause::Line, &mut rng)).await;
+    }
+}
+
+fn connection(options: &SubscribeOptions, password: &str) -> (AsyncClient, EventLoop) {
+    let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
+    mqtt.set_keep_alive(KEEP_ALIVE);
+    mqtt.set_max_packet_size(limits::SUBSCRIBE_PACKET_BYTES_MAX, limits::SUBSCRIBE_PACKET_BYTES_MAX);
+    if let Some(user) = &options.user {
+        mqtt.set_credentials(user, password);
+    }
+    AsyncClient::new(mqtt, 16)
+}
+
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// One connection, to its error; none if nobody takes messages any more.
+async fn session(
+    options: &SubscribeOptions,
+    client: &AsyncClient,
+    arrivals: &mut EventLoop,
+    out: &Sender<Publish>,
+    mut up: impl FnMut(),
+) -> Option<rumqttc::ConnectionError> {
+    let filters = || options.topics.iter().map(|t| SubscribeFilter::new(t.filter(), QoS::AtLeastOnce));
+    loop {
+        match arrivals.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                up();
+                // The queue is empty after a connection, so there is room.
+                let _ = client.try_subscribe_many(filters());
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => out.send(publish).await.ok()?,
+            Ok(_) => {}
+            Err(error) => return Some(error),
+        }
+    }
+}
+
+/// Messages into readings.
+struct Intake {
+    topics: Vec<Topic>,
+    malformed: MalformedLog,
+    /// What each channel said last, and whether it was described.
+    channels: HashMap<ChannelId, (Wall, Value)>,
+    /// Hashes of the latest messages.
+    recent: VecDeque<u64>,
+}
+
+/// Why a message is no reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum NoReading {
+    #[error("not a number, and no path to one is configured")]
+    Number,
+    #[error("not JSON")]
+    Json,
+    #[error("nothing where the configured value should be")]
+    Value,
+    #[error("the time is neither RFC 3339 nor Unix time")]
+    Time,
+    #[error("the topic gives no channel name")]
+    Name,
+    #[error("a channel beyond the {} that a source may have", limits::CHANNELS_MAX)]
+    TooMany,
+}
+
+impl Intake {
+    fn new(topics: Vec<Topic>, outlet: &Outlet) -> Self {
+        let malformed = MalformedLog::new(outlet.source());
+        Self { topics, malformed, channels: HashMap::new(), recent: VecDeque::new() }
+    }
+
+    fn take(&mut self, message: &Publish, out: &mut Handover) {
+        if self.is_repeated(message) {
+            return emit(&events::MessageDropped { kind: events::DropKind::Duplicate });
+        }
+        let found = self.topics.iter().find_map(|t| Some((t.clone(), t.channel(&message.topic)?)));
+        let Some((topic, name)) = found else { return };
+        if let Err(reason) = self.read(&topic, &name, message, out) {
+            self.malformed.note(&reason, &message.payload);
+        }
+    }
+
+    fn read(
+        &mut self,
+        topic: &Topic,
+        name: &str,
+        message: &Publish,
+        out: &mut Handover,
+    ) -> Result<(), NoReading> {
+        let channel = names::channel(name).map_err(|_| NoReading::Name)?;
+        let (value, own_time) = parse(topic, &message.payload)?;
+        if message.retain && own_time.is_none() {
+            emit(&events::MessageDropped { kind: events::DropKind::Retained });
+            return Ok(());
+        }
+        let at = own_time.unwrap_or_else(clock::wall);
+        match self.channels.get(&channel) {
+            Some(last) if own_time.is_some() && *last == (at, value) => {
+                emit(&events::MessageDropped { kind: events::DropKind::Duplicate });
+                return Ok(());
+            }
+            Some(_) => {}
+            None if self.channels.len() >= limits::CHANNELS_MAX => return Err(NoReading::TooMany),
+            None => {
+                let unit = (!topic.unit.is_empty()).then_some(topic.unit.as_str());
+                out.infos.push(names::described(&channel, name, unit));
+            }
+        }
+        self.channels.insert(channel.clone(), (at, value));
+        out.readings.push(Reading { channel, at, value });
+        Ok(())
+    }
+
+    /// Whether the broker says that it sends this again, and it did come before.
+    fn is_repeated(&mut self, message: &Publish) -> bool {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(message.topic.as_bytes());
+        hash.update(&message.payload);
+        let key = u64::from(hash.finalize()) << 16 | u64::from(message.pkid);
+        if message.dup && self.recent.contains(&key) {
+            return true;
+        }
+        if message.pkid != 0 {
+            self.recent.push_back(key);
+            if self.recent.len() > limits::SUBSCRIBE_RECENT_MAX {
+                self.recent.pop_front();
+            }
+        }
+        false
+    }
+}
+
+/// The value of a message, and its own time if it has one.
+fn parse(topic: &Topic, payload: &[u8]) -> Result<(Value, Option<Wall>), NoReading> {
+    let Some(path) = &topic.value else {
+        let text = std::str::from_utf8(payload).map_err(|_| NoReading::Number)?.trim();
+        return Ok((plain(text).ok_or(NoReading::Number)?, None));
+    };
+    let document: Json = serde_json::from_slice(payload).map_err(|_| NoReading::Json)?;
+    let value = match path.find(&document).ok_or(NoReading::Value)? {
+        Json::Number(number) => number.as_f64().map(value_from_f64).ok_or(NoReading::Value)?,
+        Json::Bool(flag) => Ok(f64::from(u8::from(*flag))),
+        Json::Null => Err(NoData::Null),
+        Json::String(text) => plain(text).ok_or(NoReading::Value)?,
+        Json::Array(_) | Json::Object(_) => return Err(NoReading::Value),
+    };
+    let time = topic.time.as_ref().and_then(|path| path.find(&document));
+    Ok((value, time.map(|time| wall(time).ok_or(NoReading::Time)).transpose()?))
+}
+
+fn plain(text: &str) -> Option<Value> {
+    match text {
+        "true" | "on" | "ON" => Some(Ok(1.0)),
+        "false" | "off" | "OFF" => Some(Ok(0.0)),
+        "null" => Some(Err(NoData::Null)),
+        number => number.parse().ok().map(value_from_f64),
+    }
+}
+
+fn wall(time: &Json) -> Option<Wall> {
+    match time {
+        Json::String(text) => timestamp::parse(text),
+        Json::Number(number) => match number.as_i64() {
+            Some(n) => Some(timestamp::from_unix(n)),
+            None => timestamp::from_unix_f64(number.as_f64()?),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(all(test, feature = "demo"))]
+mod tests;
