@@ -193,7 +193,7 @@ impl Signal {
             } else {
                 // From the most significant bit down, and on in the next byte from its bit 7.
                 raw = raw << 1 | bit;
-                at = if at % 8 == 0 { at + 15 } else { at - 1 };
+                at = if at.is_multiple_of(8) { at + 15 } else { at - 1 };
             }
         }
         Some(raw)
