@@ -1,0 +1,52 @@
+# shellcheck shell=bash disable=SC2034
+# The targets of Outpost, and what each is called by whom. Sourced by the scripts beside it.
+
+TARGETS=(
+    aarch64-unknown-linux-musl
+    armv7-unknown-linux-musleabihf
+    x86_64-unknown-linux-musl
+    aarch64-unknown-linux-gnu
+    armv7-unknown-linux-gnueabihf
+)
+
+# Sets GNU (prefix of Debian's cross compiler), GCC_PACKAGE, LIBC_PACKAGE, DEB (Debian's architecture), MUSL (musl's
+# triple, empty for glibc), EMULATOR (empty: runs here) and CPUS (processors that are emulated, plainest first).
+describe_target() {
+    MUSL='' EMULATOR='' CPUS=()
+    case $1 in
+    aarch64-unknown-linux-musl | aarch64-unknown-linux-gnu)
+        GNU=aarch64-linux-gnu DEB=arm64 EMULATOR=qemu-aarch64 CPUS=(cortex-a53 cortex-a72 max)
+        ;;
+    armv7-unknown-linux-musleabihf | armv7-unknown-linux-gnueabihf)
+        GNU=arm-linux-gnueabihf DEB=armhf EMULATOR=qemu-arm CPUS=(cortex-a7)
+        ;;
+    x86_64-unknown-linux-musl)
+        GNU=x86_64-linux-gnu DEB=amd64
+        ;;
+    *)
+        echo "cross: there is no target '$1'. It must be one of: ${TARGETS[*]}" >&2
+        return 2
+        ;;
+    esac
+    case $1 in
+    aarch64-*-musl) MUSL=aarch64-linux-musl ;;
+    armv7-*-musleabihf) MUSL=arm-linux-musleabihf ;;
+    x86_64-*-musl) MUSL=x86_64-linux-musl ;;
+    esac
+    GCC_PACKAGE=gcc-${GNU/x86_64/x86-64} LIBC_PACKAGE=libc6-dev-$DEB-cross
+    if [[ $DEB == amd64 ]]; then LIBC_PACKAGE=libc6-dev; fi
+}
+
+# The part of cargo's and cc's environment names that stands for a target.
+env_name() { tr '[:lower:]-' '[:upper:]_' <<<"$1"; }
+
+say() { printf 'cross: %s\n' "$*" >&2; }
+
+# Exit codes: what stands in the way of a build.
+USAGE=2
+# The toolchain is out of reach: no network and nothing cached.
+OUT_OF_REACH=3
+# Something is missing on this machine; the message names the command.
+MISSING=4
+# What the registry has now is not what cross/toolchain.lock names.
+STALE=5
