@@ -606,6 +606,12 @@ pub const TOPIC_PREFIX_BYTES_MAX: usize = 128;
 
 // Cli.
 
+/// Longest wait of `outpost selftest` for anything of its own on loopback.
+pub const SELFTEST_STEP_TIME: std::time::Duration = std::time::Duration::from_secs(20);
+/// Commits that the process to be killed makes at most; it ends by itself where nobody kills it.
+pub const SELFTEST_COMMITS_MAX: u64 = 10_000;
+/// Largest MQTT packet that the answerer of `outpost selftest` reads, in bytes.
+pub const SELFTEST_PACKET_BYTES_MAX: usize = 4096;
 /// Longest wait for one step at the broker: name, TCP, TLS, MQTT.
 pub const CHECK_STEP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Addresses of one broker name that are tried.

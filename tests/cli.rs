@@ -236,6 +236,59 @@ fn the_survey_of_this_machine_is_told_to_people_and_to_scripts() {
 }
 
 #[test]
+fn the_program_proves_its_parts_and_leaves_nothing_behind() {
+    let shop = Shop::new();
+    let said = shop.run("selftest --dir . --json");
+    let report = said.json();
+    let names: Vec<_> = report["checks"].as_array().expect("checks").iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["unwinding", "dates", "kernels", "student", "sensor", "spool", "tls", "mqtt"]);
+    assert_eq!((said.code, &report["ok"]), (0, &Value::Bool(true)), "{report}");
+    assert_eq!(std::fs::read_dir(shop.dir.path()).expect("folder").count(), 0);
+    let people = shop.run("selftest --dir .").out;
+    assert_eq!(people.lines().filter(|line| line.starts_with("ok ")).count(), names.len(), "{people}");
+}
+
+#[test]
+fn a_part_that_fails_is_named_and_the_others_are_checked_all_the_same() {
+    let shop = Shop::new();
+    // The process that would be killed is another program, which promises nothing.
+    let said = shop.run("selftest --dir . --json --runner true");
+    let report = said.json();
+    let failed: Vec<_> =
+        report["checks"].as_array().expect("checks").iter().filter(|c| c["ok"] == false).collect();
+    assert!(said.code == 1 && failed.len() == 1 && failed[0]["name"] == "spool", "{report}");
+    assert!(failed[0]["says"].as_str().is_some_and(|why| why.contains("ended by itself")), "{report}");
+    let nowhere = shop.run("selftest --dir missing");
+    assert!(nowhere.code == 1 && nowhere.err.contains("--dir"), "{}", nowhere.err);
+}
+
+#[test]
+fn a_service_manager_hears_that_the_agent_is_ready_is_well_and_stops() {
+    let shop = Shop::with(&[("outpost.toml", LONELY)]);
+    let path = shop.dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("socket");
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_outpost"))
+        .arg("run")
+        .current_dir(shop.dir.path())
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000")
+        .env_remove("WATCHDOG_PID")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let heard = || {
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).expect("a message");
+        String::from_utf8(bytes[..length].to_vec()).expect("UTF-8")
+    };
+    assert_eq!([heard(), heard(), heard()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    let agent_id = rustix::process::Pid::from_child(&agent);
+    rustix::process::kill_process(agent_id, rustix::process::Signal::TERM).expect("signal");
+    while heard() != "STOPPING=1" {}
+    assert!(agent.wait().expect("its end").success());
+}
+
+#[test]
 fn the_version_names_the_build() {
     let version = Shop::new().run("version --json").json();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
+use super::machine_args::{BackendsArgs, SelftestArgs};
 use super::model_args::ModelArgs;
 use super::spec::{self, CommandSpec, OptionSpec};
 use crate::config::{closest, parse_duration};
@@ -74,6 +75,8 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// A stopped agent's spool.
     Spool(SpoolArgs),
+    /// Whether the program works here.
+    Selftest(SelftestArgs),
     /// A vendor's code, apart from the agent.
     Worker,
     /// The front page, or the page of one command.
@@ -146,15 +149,6 @@ pub enum CheckWhat {
 pub struct RunArgs {
     /// The file; none: the usual places.
     pub config: Option<PathBuf>,
-}
-
-/// Arguments of `outpost backends`.
-#[derive(Debug, PartialEq)]
-pub struct BackendsArgs {
-    /// The file; none: the usual places.
-    pub config: Option<PathBuf>,
-    /// Where devices and libraries are looked for; none: `/`.
-    pub root: Option<PathBuf>,
 }
 
 /// Arguments of `outpost ask`.
@@ -257,6 +251,7 @@ impl Command {
             Command::Aggregate(_) => "aggregate",
             Command::Backends(_) => "backends",
             Command::Spool(_) => "spool",
+            Command::Selftest(_) => "selftest",
             Command::Worker => "worker",
             Command::Help(_) => "help",
             Command::Version => "version",
@@ -344,13 +339,12 @@ impl LowArgs {
                 file: self.path("to").unwrap_or_else(|| "outpost.toml".into()),
                 replace: self.has("replace"),
             }),
-            "backends" => {
-                Command::Backends(BackendsArgs { config: self.path("config"), root: self.path("root") })
-            }
+            "backends" => Command::Backends(BackendsArgs::from_low(&self)),
             name if name.starts_with("model") => Command::Model(ModelArgs::from_low(&self)?),
             "aggregate" => Command::Aggregate(AggregateArgs { config: self.path("config") }),
             "ledger" => Command::Ledger(self.ledger()?),
             "spool" => Command::Spool(self.spool()?),
+            "selftest" => Command::Selftest(SelftestArgs::from_low(&self)?),
             "worker" => Command::Worker,
             "version" => Command::Version,
             _ => Command::Help(self.topic()?),

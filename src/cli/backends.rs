@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::args::BackendsArgs;
 use super::exit::Failure;
+use super::machine_args::BackendsArgs;
 use super::{print, run, sources};
 use crate::accel::{self, Found, Placement, State};
 use crate::config::{self, AgentConfig};

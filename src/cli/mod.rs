@@ -28,6 +28,7 @@ mod help;
 mod init;
 mod ledger;
 mod link;
+pub mod machine_args;
 #[cfg(feature = "gateway")]
 mod model;
 pub mod model_args;
@@ -35,6 +36,8 @@ pub mod model_args;
 mod replay;
 #[cfg(feature = "gateway")]
 mod run;
+#[cfg(feature = "gateway")]
+mod selftest;
 #[cfg(feature = "gateway")]
 mod sensors;
 mod signals;
@@ -93,6 +96,8 @@ fn dispatch(invocation: &Invocation) -> Result<ExitCode, Failure> {
         Command::Ledger(args) => ledger::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Init(args) => init::main(args, invocation.json),
+        #[cfg(feature = "gateway")]
+        Command::Selftest(args) => selftest::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]
         Command::Sensors(args) => sensors::main(args, invocation.json, style),
         #[cfg(feature = "gateway")]

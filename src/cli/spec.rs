@@ -51,6 +51,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     MODEL_BENCH,
     MODEL_CHAT,
     WORKER,
+    SELFTEST,
     HELP,
     VERSION,
 ];
@@ -380,6 +381,36 @@ operators run on a device, how far it is off its golden vectors, how long a run 
     examples: &[
         ("outpost backends -c outpost.toml", "on a new board, before the first start"),
         ("outpost backends --json | jq .models", "for scripts"),
+    ],
+};
+
+const SELFTEST: CommandSpec = CommandSpec {
+    name: "selftest",
+    operands: "",
+    summary: "check that this program works on this machine",
+    purpose: "\
+Lets the program prove its parts here, on this processor and this disk: the language model and its kernels against
+known answers, a panic that unwinds, a spool whose process is killed while it writes, TLS in memory, MQTT over
+loopback, dates beyond 2038, and a sensor's driver on a scripted bus. Needs no configuration and no network, and
+leaves nothing behind. Exit code 1 if anything failed.",
+    options: &[
+        option(
+            "dir",
+            None,
+            "DIR",
+            "Folder on the disk to be tested; a new folder in it is used and removed. Default: the system's temporary folder.",
+        ),
+        option(
+            "runner",
+            None,
+            "COMMAND",
+            "What starts this program where it can't be started as it is: an emulator with its options. Default: nothing.",
+        ),
+        option("writer", None, "", "Be the process that is killed: fill the spool in --dir. Default: be the one that kills."),
+    ],
+    examples: &[
+        ("outpost selftest --dir /var/lib/outpost", "on a new gateway, before the first start"),
+        ("outpost selftest --json | jq .checks", "for scripts"),
     ],
 };
 

@@ -35,6 +35,7 @@ mod linear;
 mod matrix;
 mod norm;
 mod rope;
+mod selftest;
 mod team;
 mod wide;
 
@@ -50,6 +51,7 @@ pub use kv::{BadKvShape, BadSaved, BadSlot, BadSpan, KvFormat, KvShape, KvStore,
 pub use linear::Epilogue;
 pub use matrix::{BLOCK_COLS, BadMatrix, Block, Format, Matrix, PANEL_ROWS, PanelWriter};
 pub use rope::RopeTable;
+pub use selftest::{Unlike, selftest};
 
 /// The kernels of one instruction set and the threads that run them. Clones share the threads.
 ///

@@ -9,6 +9,7 @@ use crate::digest::{Lang, prompt, render, verify};
 use crate::facts::{EventFact, Facts, Outage};
 use crate::glm::engine::Batch;
 use crate::glm::kernels::Format;
+use crate::glm::student::answers::ANSWERS;
 use crate::glm::student::{Bundle, Model};
 use crate::reading::{ChannelId, Pattern, Quantity, Severity, Unit};
 use crate::time::Wall;
@@ -134,6 +135,21 @@ fn reference_text(vocab: &Vocab, tokens: &[TokenId], facts: &Facts, lang: Lang) 
         text.push_str(&piece);
     }
     text
+}
+
+#[test]
+fn what_the_program_checks_itself_by_is_the_golden_file() {
+    let cases = cases();
+    assert_eq!(cases.len(), ANSWERS.len());
+    for (case, answer) in cases.iter().zip(ANSWERS) {
+        assert_eq!(
+            (&*case.name, &*case.prompt_ids, &*case.answer_ids),
+            (answer.name, answer.prompt, answer.tokens)
+        );
+        assert_eq!(case.logits.len(), answer.tops.len());
+        let tops = case.logits.iter().map(|row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        assert!(tops.zip(answer.tops).all(|(top, &kept)| (top - kept).abs() < 1e-5));
+    }
 }
 
 #[test]

@@ -1,0 +1,38 @@
+//! Arguments of the commands that say what this machine can do.
+
+use std::path::PathBuf;
+
+use super::args::{LowArgs, UsageError};
+
+/// Arguments of `outpost backends`.
+#[derive(Debug, PartialEq)]
+pub struct BackendsArgs {
+    /// The file; none: the usual places.
+    pub config: Option<PathBuf>,
+    /// Where devices and libraries are looked for; none: `/`.
+    pub root: Option<PathBuf>,
+}
+
+impl BackendsArgs {
+    pub(super) fn from_low(low: &LowArgs) -> Self {
+        BackendsArgs { config: low.path("config"), root: low.path("root") }
+    }
+}
+
+/// Arguments of `outpost selftest`.
+#[derive(Debug, PartialEq)]
+pub struct SelftestArgs {
+    /// Where the folder of the test is made; none: the system's temporary folder.
+    pub dir: Option<PathBuf>,
+    /// What starts this program; none: the system.
+    pub runner: Option<String>,
+    /// To be the process that is killed.
+    pub writer: bool,
+}
+
+impl SelftestArgs {
+    pub(super) fn from_low(low: &LowArgs) -> Result<Self, UsageError> {
+        let runner = low.word("runner", |text| Some(text.to_owned()), "a command")?;
+        Ok(SelftestArgs { dir: low.path("dir"), runner, writer: low.has("writer") })
+    }
+}
