@@ -28,6 +28,7 @@ mod serial;
 mod shared;
 mod sources;
 pub mod status;
+mod supervisor;
 mod tally;
 mod timekeeper;
 
@@ -43,6 +44,7 @@ use assemble::{AssembleOptions, WatchOptions};
 use shared::Shared;
 use sources::Sources;
 pub use sources::{Order, Reload};
+use supervisor::Supervisor;
 
 use crate::clock;
 use crate::digest::Lang;
@@ -158,6 +160,7 @@ async fn seat(
     orders: Receiver<Order>,
 ) -> Result<(), AgentError> {
     let begun = clock::mono();
+    let supervisor = Rc::new(Supervisor::from_env());
     let (store, tails, opened) = spool::start(&options.spool_dir, options.spool.clone())?;
     let http = HttpOptions { posts: page::POSTS, slow: page::POSTS, ..options.http.clone() };
     let server = Server::bind(http).await?;
@@ -186,6 +189,8 @@ async fn seat(
     let digests = executor.spawn(digests::run(shared.clone(), asked, first));
     let heartbeat = executor.spawn(heartbeat::run(shared.clone(), commands.clone()));
     let mut timekeeper = executor.spawn(timekeeper::run(shared.clone(), opened.epoch));
+    supervisor.ready();
+    let watchdog = executor.spawn(watchdog(supervisor.clone(), store.clone()));
     observe::emit(&events::AgentStarted {
         device: &shared.options.device,
         http: &http,
@@ -200,6 +205,7 @@ async fn seat(
     let (mut line, mut digests, mut heartbeat) = (line, digests, heartbeat);
     let result = asked_to_stop.or(&mut line).or(&mut digests).or(&mut heartbeat).or(&mut timekeeper).await;
 
+    supervisor.stopping();
     // Sources first: what they left is judged and admitted.
     drop(stopper);
     let judged = intake.await;
@@ -218,6 +224,7 @@ async fn seat(
     page.cancel().await;
     // The spool closes last: everything admitted is committed.
     let pending = store.status().await.map(|s| s.ledger.iter().map(|l| l.pending).sum()).unwrap_or(0);
+    watchdog.cancel().await;
     store.close().await?;
     observe::emit(&events::AgentStopped { pending });
     result.and(judged).and(drained)
@@ -230,6 +237,11 @@ fn watches(options: &InferOptions) -> Vec<WatchOptions> {
         Some(WatchOptions { model: number, name: model.name, channels: model.channels.clone(), frames })
     };
     options.models.iter().enumerate().filter_map(watch).collect()
+}
+
+/// All is well where this task runs and the spool answers.
+async fn watchdog(supervisor: Rc<Supervisor>, store: StoreHandle) {
+    supervisor.watch(async || store.status().await.is_ok()).await;
 }
 
 /// How long an orderly stop waits for acknowledgements.

@@ -41,6 +41,20 @@ impl Event for AgentStopped {
     }
 }
 
+/// The service manager cannot be told how the agent is; it may restart it.
+pub struct ManagerNotTold<'a> {
+    /// Why.
+    pub reason: &'a dyn Display,
+}
+
+impl Event for ManagerNotTold<'_> {
+    const NAME: &'static str = "manager_not_told";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("reason", self.reason);
+    }
+}
+
 /// A packet from the broker was dropped.
 pub struct PacketMalformed<'a> {
     /// Its topic.
