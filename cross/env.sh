@@ -22,7 +22,7 @@ use_targets() {
     case ${CROSS_WAY:-} in
     rustup) rustup_has "$@" || { say "rustup has no std for $* and cannot fetch it: $RUSTUP_SAID"; exit $OUT_OF_REACH; } ;;
     debian) ;;
-    "") if rustup_has "$@"; then CROSS_WAY=rustup; else CROSS_WAY=debian; fi ;;
+    "") if linkable "$@" && rustup_has "$@"; then CROSS_WAY=rustup; else CROSS_WAY=debian; fi ;;
     *) say "CROSS_WAY is '$CROSS_WAY' and must be rustup or debian"; exit $USAGE ;;
     esac
     "use_$CROSS_WAY" "$@"
@@ -30,6 +30,16 @@ use_targets() {
     export RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1 CARGO_INCREMENTAL=0
     # Builds of two compilers in one folder would build everything anew in turn.
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$(dirname "$cross_dir")/target/cross}
+}
+
+# Whether something here can link what rustup's std is good for.
+linkable() {
+    local target
+    command -v cargo-zigbuild >/dev/null && return
+    for target in "$@"; do
+        describe_target "$target"
+        [[ -z $MUSL || $DEB == amd64 ]] && command -v "$GNU-gcc" >/dev/null || return 1
+    done
 }
 
 rustup_has() {
@@ -62,7 +72,7 @@ use_rustup() {
     for target in "$@"; do
         describe_target "$target"
         if [[ ${CARGO[1]} == build ]]; then
-            [[ -z $MUSL || $DEB == amd64 ]] && command -v "$GNU-gcc" >/dev/null || {
+            linkable "$target" || {
                 say "$target needs zig to link: cargo install cargo-zigbuild --locked && pip install ziglang; or CROSS_WAY=debian"
                 exit $MISSING
             }

@@ -7,6 +7,7 @@ TARGETS=(
     x86_64-unknown-linux-musl
     aarch64-unknown-linux-gnu
     armv7-unknown-linux-gnueabihf
+    x86_64-unknown-linux-gnu
 )
 
 # Sets GNU (prefix of Debian's cross compiler), GCC_PACKAGE, LIBC_PACKAGE, DEB (Debian's architecture), MUSL (musl's
@@ -20,7 +21,7 @@ describe_target() {
     armv7-unknown-linux-musleabihf | armv7-unknown-linux-gnueabihf)
         GNU=arm-linux-gnueabihf DEB=armhf EMULATOR=qemu-arm CPUS=(cortex-a7)
         ;;
-    x86_64-unknown-linux-musl)
+    x86_64-unknown-linux-musl | x86_64-unknown-linux-gnu)
         GNU=x86_64-linux-gnu DEB=amd64
         ;;
     *)

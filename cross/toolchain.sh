@@ -54,7 +54,8 @@ main() {
     command -v dpkg-deb >/dev/null || fail $MISSING "this way needs Debian 12; elsewhere install rustup, and 'cargo install cargo-zigbuild'"
     rust
     emulators
-    for target in "$@"; do std_for "$target"; done
+    # The compiler brings its own machine's.
+    for target in "$@"; do [[ $target == x86_64-unknown-linux-gnu ]] || std_for "$target"; done
 }
 
 # The compiler, once.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::machine_args::{BackendsArgs, SelftestArgs};
+use super::machine_args::{BackendsArgs, InitArgs, SelftestArgs, SensorsArgs};
 use super::model_args::ModelArgs;
 use super::spec::{self, CommandSpec, OptionSpec};
 use crate::config::{closest, parse_duration};
@@ -158,22 +158,6 @@ pub struct AskArgs {
     pub question: String,
     /// The file; none: the usual places.
     pub config: Option<PathBuf>,
-}
-
-/// Arguments of `outpost sensors`.
-#[derive(Debug, PartialEq)]
-pub struct SensorsArgs {
-    /// Show values live.
-    pub watch: bool,
-}
-
-/// Arguments of `outpost init`.
-#[derive(Debug, PartialEq)]
-pub struct InitArgs {
-    /// Where it is written to; `-` prints it.
-    pub file: PathBuf,
-    /// Take the place of a file that is there.
-    pub replace: bool,
 }
 
 /// Arguments of `outpost aggregate`.
@@ -335,10 +319,7 @@ impl LowArgs {
             "run" => Command::Run(RunArgs { config: self.path("config") }),
             "ask" => Command::Ask(self.ask()?),
             "sensors" => Command::Sensors(SensorsArgs { watch: self.has("watch") }),
-            "init" => Command::Init(InitArgs {
-                file: self.path("to").unwrap_or_else(|| "outpost.toml".into()),
-                replace: self.has("replace"),
-            }),
+            "init" => Command::Init(InitArgs::from_low(&self)),
             "backends" => Command::Backends(BackendsArgs::from_low(&self)),
             name if name.starts_with("model") => Command::Model(ModelArgs::from_low(&self)?),
             "aggregate" => Command::Aggregate(AggregateArgs { config: self.path("config") }),

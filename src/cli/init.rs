@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::args::InitArgs;
 use super::exit::Failure;
+use super::machine_args::InitArgs;
 use super::print;
 use crate::config::hostname_device;
 use crate::sensor::Survey;

@@ -1,4 +1,4 @@
-//! Arguments of the commands that say what this machine can do.
+//! Arguments of the commands that look at this machine.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,29 @@ pub struct BackendsArgs {
 impl BackendsArgs {
     pub(super) fn from_low(low: &LowArgs) -> Self {
         BackendsArgs { config: low.path("config"), root: low.path("root") }
+    }
+}
+
+/// Arguments of `outpost sensors`.
+#[derive(Debug, PartialEq)]
+pub struct SensorsArgs {
+    /// Show values live.
+    pub watch: bool,
+}
+
+/// Arguments of `outpost init`.
+#[derive(Debug, PartialEq)]
+pub struct InitArgs {
+    /// Where it is written to; `-` prints it.
+    pub file: PathBuf,
+    /// Take the place of a file that is there.
+    pub replace: bool,
+}
+
+impl InitArgs {
+    pub(super) fn from_low(low: &LowArgs) -> Self {
+        let file = low.path("to").unwrap_or_else(|| "outpost.toml".into());
+        InitArgs { file, replace: low.has("replace") }
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use smol::channel::{Receiver, TryRecvError};
 
-use super::args::SensorsArgs;
 use super::exit::Failure;
+use super::machine_args::SensorsArgs;
 use super::{Style, print, signals};
 use crate::limits;
 use crate::observe;
