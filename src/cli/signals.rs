@@ -13,6 +13,7 @@ pub(super) fn stop() -> io::Result<Receiver<()>> {
 }
 
 /// The same, and at every SIGHUP `reload` is called, on that thread: it may block.
+#[cfg(feature = "gateway")]
 pub(super) fn stop_and(reload: impl FnMut() + Send + 'static) -> io::Result<Receiver<()>> {
     listen(&[Signal::Term, Signal::Int, Signal::Hup], reload)
 }
