@@ -570,6 +570,10 @@ pub const AGGREGATOR_COMMIT_BLOCKS_MAX: usize = 256;
 pub const AGGREGATOR_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes of blocks of one device that this version can't read and keeps for a newer one.
 pub const UNREAD_DEVICE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How many of these blocks.
+pub const UNREAD_DEVICE_BLOCKS_MAX: i64 = 1024;
+/// Of the database's bound, what all devices together may fill with them: one part in so many.
+pub const UNREAD_SHARE: u64 = 8;
 /// Longest time that one transaction collects from its queue, in milliseconds.
 pub const AGGREGATOR_COMMIT_MS_MAX: u64 = 20;
 /// Spools (epochs) that one device may have in the store; a delivery from a further one is refused. A device that loses its

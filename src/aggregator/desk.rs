@@ -63,9 +63,11 @@ pub struct Desk {
 impl Desk {
     /// Rebuilds from `store` what was settled before. A device whose certificate lies in `certificates` must sign.
     pub fn new(mut store: Store, prefix: &str, certificates: Option<PathBuf>) -> Result<Self, StoreError> {
-        match store.read_again()? {
-            0 => {}
-            blocks => observe::emit(&UnreadRead { blocks }),
+        match store.read_again() {
+            Ok(0) => {}
+            Ok(blocks) => observe::emit(&UnreadRead { blocks }),
+            // They wait for the next start; what comes now is more urgent.
+            Err(reason) => observe::emit(&CommitFailed { reason: &reason, blocks: 0 }),
         }
         let mut lanes: BTreeMap<(String, Lane, u64), (RangeSet, RangeSet)> = BTreeMap::new();
         store.settled(|s| {

@@ -156,21 +156,26 @@ fn a_block_of_a_newer_device_is_kept_acknowledged_and_read_by_a_newer_program() 
         (codes, reader.notices(device).unwrap().len())
     };
     let mut old = desk(&dir);
-    let answers = old.take(NOW, vec![notice(1, true), notice(2, false), notice(3, true)]).unwrap();
-    assert_eq!(only(&answers), (3, vec![]));
-    assert_eq!(only(&old.take(NOW, vec![notice(2, false)]).unwrap()), (3, vec![]));
-    assert_eq!(faults(), (vec!["unread".to_owned()], 2));
+    // More than one transaction reads again.
+    let last = 200;
+    let answers = old.take(NOW, (1..=last).map(|seq| notice(seq, seq == 1)).collect()).unwrap();
+    assert_eq!(only(&answers), (last, vec![]));
+    assert_eq!(only(&old.take(NOW, vec![notice(2, false)]).unwrap()), (last, vec![]));
+    assert_eq!(faults(), (vec!["unread".to_owned()], 1));
     drop(old);
     drop(desk(&dir));
-    assert_eq!(faults(), (vec!["unread".to_owned()], 2), "still unknown");
+    assert_eq!(faults(), (vec!["unread".to_owned()], 1), "still unknown");
 
     // What is unknown to this program can't be made known to it; what it kept can.
     let connection = rusqlite::Connection::open(&path).unwrap();
-    let changed = connection.execute("UPDATE unread SET payload = ?1", [notice(2, true).1]).unwrap();
-    assert_eq!(changed, 1);
+    for seq in 2..=last {
+        let sound = notice(seq, true).1;
+        let sql = "UPDATE unread SET payload = ?1 WHERE first = ?2";
+        assert_eq!(connection.execute(sql, rusqlite::params![sound, seq.cast_signed()]).unwrap(), 1);
+    }
     let mut new = desk(&dir);
-    assert_eq!(faults(), (vec![], 3));
-    assert_eq!(only(&new.take(NOW, vec![notice(2, false)]).unwrap()), (3, vec![]));
+    assert_eq!(faults(), (vec![], usize::try_from(last).unwrap().min(limits::PAGE_ROWS_MAX)));
+    assert_eq!(only(&new.take(NOW, vec![notice(2, false)]).unwrap()), (last, vec![]));
 }
 
 #[test]
@@ -186,6 +191,23 @@ fn what_is_kept_unread_of_one_device_is_bounded() {
     assert_eq!(desk.take(NOW, vec![notice(2, false)]).unwrap(), []);
     assert!(metrics::INTAKE_REFUSED.value() > refused);
     assert_eq!(only(&desk.take(NOW, vec![notice(3, true)]).unwrap()), (1, vec![(3, 3)]));
+}
+
+#[test]
+fn what_is_kept_unread_of_all_devices_is_a_share_of_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = notice(1, false).1.len() as u64 * 3;
+    let retention = Retention { bytes_max: room * limits::UNREAD_SHARE, ..Retention::default() };
+    let store = Store::open(&dir.path().join("fleet.db"), retention).unwrap();
+    let mut desk = Desk::new(store, "p", None).unwrap();
+    let from = |device: u32, seq| (format!("p/d{device}/up/alarm"), notice(seq, false).1);
+    let answers = desk.take(NOW, (1..=3).map(|device| from(device, 1)).collect()).unwrap();
+    assert_eq!(answers.len(), 3);
+    for _ in 0..3 {
+        assert_eq!(desk.take(NOW, vec![from(4, 1)]).unwrap(), []);
+    }
+    assert_eq!(desk.take(NOW, vec![from(2, 1)]).unwrap().len(), 1, "known, and asked for again");
+    assert_eq!(desk.take(NOW, vec![block(1, 3)]).unwrap().len(), 1, "what can be read is always taken");
 }
 
 #[test]

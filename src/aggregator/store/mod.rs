@@ -92,6 +92,16 @@ pub struct Delivery {
     pub content: Content,
 }
 
+impl Delivery {
+    /// Bytes of a block that can't be read; otherwise 0.
+    fn unread_bytes(&self) -> u64 {
+        match &self.content {
+            Content::Unread { payload, .. } => payload.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
 /// What a block holds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
@@ -205,6 +215,8 @@ fn hear(
 pub struct Store {
     connection: Connection,
     retention: Retention,
+    /// Of blocks that are kept unread.
+    unread_bytes: u64,
 }
 
 /// One step per version; a database of an earlier version is brought up by the steps that it lacks.
@@ -225,7 +237,8 @@ impl Store {
             Some(steps) => migrate(&connection, steps).map_err(open)?,
             None => return Err(StoreError::Newer { path: path.to_owned(), found }),
         }
-        Ok(Self { connection, retention })
+        let unread_bytes = unread::bytes(&connection).map_err(open)?;
+        Ok(Self { connection, retention, unread_bytes })
     }
 
     /// Settles `deliveries` in one transaction; all of them, or on error none.
@@ -244,22 +257,39 @@ impl Store {
     ) -> Result<Vec<Outcome>, StoreError> {
         // Immediate: the write lock is taken at once, so no statement in the middle can find the database busy.
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut unread_bytes = self.unread_bytes;
         let mut outcomes = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
-            outcomes.push(settle(&transaction, now, delivery)?);
+            let bytes = delivery.unread_bytes();
+            let outcome =
+                match bytes == 0 || unread_bytes + bytes <= self.retention.bytes_max / limits::UNREAD_SHARE {
+                    true => settle(&transaction, now, delivery)?,
+                    false => Outcome::Refused("too much is kept unread; run a newer version"),
+                };
+            if matches!(outcome, Outcome::Added(_)) {
+                unread_bytes += bytes;
+            }
+            outcomes.push(outcome);
         }
         for (device, sign) in signs {
             sign.keep(&transaction, now, device)?;
         }
         transaction.commit()?;
+        self.unread_bytes = unread_bytes;
         Ok(outcomes)
     }
 
-    /// Reads those of the kept blocks that an earlier version could not read; how many that are.
+    /// Reads those of the kept blocks that an earlier version could not read, some in each transaction; how many that are.
     pub fn read_again(&mut self) -> Result<u64, StoreError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let read = unread::read_again(&transaction)?;
-        transaction.commit()?;
+        let (mut read, mut next) = (0, Some(i64::MIN));
+        while let Some(after) = next {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let (more, last) = unread::read_again(&transaction, after)?;
+            transaction.commit()?;
+            (read, next) = (read + more, last);
+        }
+        unread::settle_faults(&self.connection)?;
+        self.unread_bytes = unread::bytes(&self.connection)?;
         Ok(read)
     }
 

@@ -16,12 +16,19 @@ use crate::wire::block::decode_block;
 /// How the ledger calls it.
 const FAULT: &str = "unread";
 
-/// Whether `bytes` more of one device may be kept.
+/// Bytes of all that is kept.
+pub(super) fn bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce(sum(length(payload)), 0) FROM unread";
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+}
+
+/// Whether a block of so many bytes may be kept of one device.
 pub(super) fn has_room(connection: &Connection, device: i64, bytes: usize) -> rusqlite::Result<bool> {
-    let kept: i64 = connection
-        .prepare_cached("SELECT coalesce(sum(length(payload)), 0) FROM unread WHERE device = ?1")?
-        .query_row([device], |row| row.get(0))?;
-    Ok(usize::try_from(kept).unwrap_or(usize::MAX).saturating_add(bytes) <= limits::UNREAD_DEVICE_BYTES_MAX)
+    let (blocks, kept): (i64, i64) = connection
+        .prepare_cached("SELECT count(*), coalesce(sum(length(payload)), 0) FROM unread WHERE device = ?1")?
+        .query_row([device], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let kept = usize::try_from(kept).unwrap_or(usize::MAX).saturating_add(bytes);
+    Ok(blocks < limits::UNREAD_DEVICE_BLOCKS_MAX && kept <= limits::UNREAD_DEVICE_BYTES_MAX)
 }
 
 /// Keeps the part of a block that was not settled before.
@@ -57,6 +64,7 @@ pub(super) fn keep(
 
 /// A kept block.
 struct Kept {
+    row: i64,
     key: LaneKey,
     device: String,
     first: u64,
@@ -65,58 +73,61 @@ struct Kept {
     payload: Vec<u8>,
 }
 
-/// Reads what can be read by now; how many blocks that are.
-pub(super) fn read_again(connection: &Connection) -> rusqlite::Result<u64> {
+/// Reads what can be read by now, of some blocks behind row `after`: how many were read, and the row to go on behind.
+pub(super) fn read_again(connection: &Connection, after: i64) -> rusqlite::Result<(u64, Option<i64>)> {
+    let kept = behind(connection, after)?;
+    let last = kept.last().map(|kept| kept.row);
     let mut read = 0;
-    for kept in all(connection)? {
-        let Ok(block) = decode_block(&kept.payload) else { continue };
-        let Kept { key, device, first, last, arrived, payload } = kept;
-        let header = block.header;
+    for Kept { row, key, device, first, last, arrived, payload } in kept {
+        let Ok(block) = decode_block(&payload) else { continue };
         let delivery = Delivery {
             device,
             lane: key.lane,
             epoch: key.epoch,
-            first: header.first,
-            last: header.last(),
-            sealed: header.sealed,
+            first: block.header.first,
+            last: block.header.last(),
+            sealed: block.header.sealed,
             content: Content::Records { records: block.records, payload },
         };
         let clock = BlockClock::of(connection, key.device, &delivery.sealed)?;
         records::insert(connection, arrived, key, &clock, &delivery, first, last)?;
-        let id = params![key.device, key.lane_number(), key.epoch_bits(), first.cast_signed()];
-        connection
-            .prepare_cached(
-                "DELETE FROM unread WHERE device = ?1 AND lane = ?2 AND epoch = ?3 AND first = ?4",
-            )?
-            .execute(id)?;
+        connection.prepare_cached("DELETE FROM unread WHERE rowid = ?1")?.execute([row])?;
         read += 1;
     }
+    Ok((read, last))
+}
+
+/// Takes back what the ledger said of spools of which everything has been read.
+pub(super) fn settle_faults(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(
         "DELETE FROM faults WHERE code = ?1 AND NOT EXISTS
          (SELECT 1 FROM unread u WHERE u.device = faults.device AND u.epoch = faults.epoch)",
         [FAULT],
     )?;
-    Ok(read)
+    Ok(())
 }
 
-fn all(connection: &Connection) -> rusqlite::Result<Vec<Kept>> {
-    let mut statement = connection.prepare(
-        "SELECT u.device, d.name, u.lane, u.epoch, u.first, u.last, u.arrived, u.payload
-         FROM unread u JOIN devices d ON d.id = u.device ORDER BY u.device, u.lane, u.epoch, u.first",
+/// As many as fit a transaction, in the order of their arrival.
+fn behind(connection: &Connection, after: i64) -> rusqlite::Result<Vec<Kept>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT u.rowid, u.device, d.name, u.lane, u.epoch, u.first, u.last, u.arrived, u.payload
+         FROM unread u JOIN devices d ON d.id = u.device WHERE u.rowid > ?1 ORDER BY u.rowid LIMIT ?2",
     )?;
-    let mut rows = statement.query([])?;
-    let mut all = Vec::new();
+    let blocks = limits::AGGREGATOR_COMMIT_BYTES_MAX / limits::BLOCK_BYTES_MAX;
+    let mut rows = statement.query(params![after, i64::try_from(blocks).unwrap_or(1)])?;
+    let mut kept = Vec::new();
     while let Some(row) = rows.next()? {
-        let Some(lane) = lane_from(row.get(2)?) else { continue };
-        let epoch = row.get::<_, i64>(3)?.cast_unsigned();
-        all.push(Kept {
-            key: LaneKey { device: row.get(0)?, lane, epoch },
-            device: row.get(1)?,
-            first: row.get::<_, i64>(4)?.cast_unsigned(),
-            last: row.get::<_, i64>(5)?.cast_unsigned(),
-            arrived: Wall(row.get(6)?),
-            payload: row.get(7)?,
+        let Some(lane) = lane_from(row.get(3)?) else { continue };
+        let epoch = row.get::<_, i64>(4)?.cast_unsigned();
+        kept.push(Kept {
+            row: row.get(0)?,
+            key: LaneKey { device: row.get(1)?, lane, epoch },
+            device: row.get(2)?,
+            first: row.get::<_, i64>(5)?.cast_unsigned(),
+            last: row.get::<_, i64>(6)?.cast_unsigned(),
+            arrived: Wall(row.get(7)?),
+            payload: row.get(8)?,
         });
     }
-    Ok(all)
+    Ok(kept)
 }
