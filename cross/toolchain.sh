@@ -203,12 +203,10 @@ keep_only() {
 
 # Every package must still be what the index offers; Debian removes what it has replaced.
 known() {
-    local package
-    for package in "$@"; do
-        apt apt-cache show "${package/:all=/=}" >/dev/null 2>&1 || fail $STALE \
-            "Debian no longer has $package, which cross/toolchain.lock names. Take its present packages with: cross/toolchain.sh --lock
+    local said
+    said=$(apt apt-get -qq --print-uris download "${@/:all=/=}" 2>&1) || fail $STALE \
+        "Debian no longer has what cross/toolchain.lock names ($(grep -m 1 '^E:' <<<"$said")). Take its present packages with: cross/toolchain.sh --lock
     then look at 'git diff cross/toolchain.lock', build, and commit it"
-    done
 }
 
 write_lock() {

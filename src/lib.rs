@@ -33,8 +33,10 @@ pub mod spool;
 #[cfg(feature = "gateway")]
 pub mod accel;
 pub mod clock;
+pub mod files;
+#[cfg(feature = "gateway")]
+pub mod hash;
 pub mod observe;
-pub mod replace;
 
 // L1 core: pure
 pub mod ask;

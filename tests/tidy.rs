@@ -25,7 +25,7 @@ const LAYERS: &[(Layer, &[&str])] = &[
             "wire",
         ],
     ),
-    (Layer::Footing, &["accel", "clock", "observe", "replace"]),
+    (Layer::Footing, &["accel", "clock", "files", "hash", "observe"]),
     (Layer::Edges, &["glm", "http", "infer", "link", "sensor", "spool"]),
     (Layer::Compose, &["agent", "aggregator"]),
     (Layer::Shell, &["cli", "config", "demo"]),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::files::replace_file;
 use crate::observe::{self, agent as events, metrics};
-use crate::replace::replace_file;
 use crate::sync::budget::{Budget, BudgetOptions, Fidelity, Used};
 use crate::time::{Mono, Wall};
 use crate::wire::{Lane, Notice, PerLane, Record};

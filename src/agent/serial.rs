@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::replace::replace_file;
+use crate::files::replace_file;
 
 /// The counter of one spool.
 pub(super) struct Serials {

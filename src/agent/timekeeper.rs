@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::boots::{self, BootBook};
 use super::{AgentError, Shared};
 use crate::clock;
+use crate::files::replace_file;
 use crate::observe::{self, agent as events};
-use crate::replace::replace_file;
 use crate::wire::Record;
 
 /// Runs until the store is gone.

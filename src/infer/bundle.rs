@@ -1,14 +1,14 @@
 //! The files of a small model: within the program, or in a folder of the operator's. Every hash is checked before use.
 
-use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::manifest::{Manifest, Variant};
 use crate::accel::ModelFile;
+use crate::files::read_file;
+use crate::hash::Sha256;
 use crate::limits;
 
 /// A small model whose files are those that its manifest names.
@@ -159,10 +159,9 @@ impl Files {
         match self {
             Files::Builtin(files) => match files.iter().find(|(file, _)| *file == name) {
                 Some((_, bytes)) => Ok(bytes.to_vec()),
-                None => Err(BundleError::Read {
-                    file: self.origin(name),
-                    source: std::io::ErrorKind::NotFound.into(),
-                }),
+                None => {
+                    Err(BundleError::Read { file: self.origin(name), source: ErrorKind::NotFound.into() })
+                }
             },
             Files::Folder(dir) => read(&dir.join(name)),
         }
@@ -171,7 +170,8 @@ impl Files {
 
 fn checked(files: &Files, manifest: &Manifest, name: &str) -> Result<Vec<u8>, BundleError> {
     let bytes = files.bytes(name)?;
-    let (found, wanted) = (sha256_hex(&bytes), manifest.files.get(name).cloned().unwrap_or_default());
+    let (found, wanted) =
+        (Sha256::of(&bytes).to_string(), manifest.files.get(name).cloned().unwrap_or_default());
     if found == wanted {
         Ok(bytes)
     } else {
@@ -181,21 +181,9 @@ fn checked(files: &Files, manifest: &Manifest, name: &str) -> Result<Vec<u8>, Bu
 
 fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
     let file = path.display().to_string();
-    let failed = |source| BundleError::Read { file: file.clone(), source };
-    let mut bytes = Vec::new();
-    let from = std::fs::File::open(path).map_err(failed)?;
-    from.take(limits::SMALL_MODEL_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limits::SMALL_MODEL_BYTES_MAX {
-        return Err(BundleError::TooLarge { file });
-    }
-    Ok(bytes)
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
+    read_file(path, limits::SMALL_MODEL_BYTES_MAX).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => BundleError::TooLarge { file },
+        _ => BundleError::Read { file, source },
     })
 }
 

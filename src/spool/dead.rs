@@ -16,7 +16,7 @@ use crate::limits;
 use crate::wire::epoch_text;
 
 use super::queue::StoredBlock;
-use crate::replace::replace_file;
+use crate::files::replace_file;
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]

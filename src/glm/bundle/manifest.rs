@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::golden::Golden;
-use super::hash::Sha256;
 use super::layout::Layout;
 use crate::glm::arch::Arch;
 use crate::glm::weights::{self, TensorShape};
+use crate::hash::Sha256;
 
 /// The only version there is.
 pub const FORMAT: u32 = 1;

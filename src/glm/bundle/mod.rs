@@ -13,7 +13,6 @@
 //! them; [`Bundle::verify`] reads everything.
 
 mod golden;
-mod hash;
 mod layout;
 mod list;
 mod manifest;
@@ -29,8 +28,8 @@ use crate::glm::kernels::{Bytes, Isa, Matrix};
 use crate::glm::weights::{TensorSource, Weights};
 use crate::limits;
 
+pub use crate::hash::Sha256;
 pub use golden::{Departure, Golden, GoldenRun, GoldenStep, TOLERANCE};
-pub use hash::Sha256;
 pub use layout::Layout;
 pub use list::{Listed, list};
 pub use manifest::{ALIGN, FORMAT, FileEntry, Manifest, Origin, TensorEntry};

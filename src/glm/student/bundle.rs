@@ -1,13 +1,12 @@
 //! The files of a student, checked against its manifest: embedded in the program, or in a directory of the operator's.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
+use crate::files::read_file;
+use crate::hash::Sha256;
 use crate::limits;
 
 /// A student's files, whose digests match its manifest.
@@ -110,38 +109,27 @@ impl Bundle {
     ) -> Result<Bundle, BadBundle> {
         let manifest: Manifest =
             serde_json::from_str(manifest).map_err(|e| BadBundle::Manifest(e.to_string()))?;
-        let hash = sha256_hex(&onnx);
+        let hash = Sha256::of(&onnx);
         let found = [
-            ("student.onnx", hash.clone()),
-            ("vocab.txt", sha256_hex(vocab_txt.as_bytes())),
-            ("vocab.json", sha256_hex(vocab_json.as_bytes())),
+            ("student.onnx", hash),
+            ("vocab.txt", Sha256::of(vocab_txt.as_bytes())),
+            ("vocab.json", Sha256::of(vocab_json.as_bytes())),
         ];
         for (file, hash) in found {
-            if manifest.files.get(file) != Some(&hash) {
+            if manifest.files.get(file) != Some(&hash.to_string()) {
                 return Err(BadBundle::Damaged { file });
             }
         }
-        let id = hash.chars().take(16).collect();
+        let id = hash.short();
         Ok(Bundle { onnx, vocab_txt, vocab_json, id, shape: manifest.shape })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, BadBundle> {
-    let failed = |source| BadBundle::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(limits::MODEL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limits::MODEL_FILE_BYTES_MAX {
-        return Err(BadBundle::TooLarge { path: path.to_owned() });
-    }
-    Ok(bytes)
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
+    let path = path.to_owned();
+    read_file(&path, limits::MODEL_FILE_BYTES_MAX).map_err(|source| match source.kind() {
+        std::io::ErrorKind::FileTooLarge => BadBundle::TooLarge { path },
+        _ => BadBundle::Read { path, source },
     })
 }
 

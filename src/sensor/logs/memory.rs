@@ -15,8 +15,8 @@ use smol::channel::{Receiver, TryRecvError};
 use super::LogsOptions;
 use super::files::Places;
 use crate::facts::Citation;
+use crate::files::replace_file;
 use crate::observe::{emit, sensor as events};
-use crate::replace::replace_file;
 use crate::sensor::outlet::Receipt;
 use crate::templates::Memory;
 
