@@ -75,7 +75,12 @@ pub(super) async fn run(options: ExecOptions, outlet: Outlet) -> Result<(), Sour
             emit(&events::FieldFault { kind: events::FaultKind::of(no_data) });
             missing(&known, no_data, &mut readings);
         }
-        known.extend(readings.iter().map(|r| r.channel.clone()));
+        for reading in &readings {
+            // A program that names its channels anew each time is not followed beyond what the agent follows.
+            if known.len() < limits::CHANNELS_MAX {
+                known.insert(reading.channel.clone());
+            }
+        }
         tell(ended.err().as_ref(), &mut told, &outlet, &peer);
         let counters = outlet.counters();
         counters.set_malformed(malformed.total());

@@ -62,7 +62,10 @@ pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(),
     while let Ok(first) = messages.recv().await {
         let mut handover = Handover::default();
         intake.take(&first, &mut handover);
-        while let Ok(next) = messages.try_recv() {
+        // A flood fills the queue as fast as it is emptied.
+        while handover.readings.len() < limits::SENSOR_BATCH_READINGS_MAX
+            && let Ok(next) = messages.try_recv()
+        {
             intake.take(&next, &mut handover);
         }
         outlet.counters().set_malformed(intake.malformed.total());
