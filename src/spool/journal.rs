@@ -22,6 +22,15 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Of what it changes.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Op::Put { key, .. } | Op::Delete { key } => key,
+        }
+    }
+}
+
 /// Which end of a range is seen first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

@@ -17,19 +17,19 @@
 //! | `entry`, `meta` | keys and books |
 //! | `journal` | the seam to the disk |
 //! | `segments`, `holding`, `shelf` | many databases as one journal: rotation, so that the disk shrinks |
-//! | `sled` | what stands behind it |
+//! | `sled`, `drawers` | what stands behind it, and in which of its trees a block lies |
 //! | `salvage` | finding blocks in the files of a damaged database |
 //! | `open` | opening a directory, damaged or not |
 //! | `store` | the thread and its handle |
 //! | `dead` | blocks that the far side refuses for good |
 //! | `inspect`, `fsck`, `replay` | looking into a spool that no agent holds, mending it, filling it again |
-//! | `replace` | small files, whole or not at all |
 //! | `reserve` | space to write in when the disk is full |
 //!
 //! Memory does not grow with the backlog: per lane there are counters and the records not yet committed, and per database
 //! a few ranges of numbers.
 
 mod dead;
+mod drawers;
 mod entry;
 mod fsck;
 mod holding;

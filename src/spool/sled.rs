@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::limits;
 
+use super::drawers::Drawers;
 use super::entry::Entry;
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::{META_KEY, Meta};
@@ -37,7 +38,7 @@ pub struct SledJournal {
 }
 
 struct Opened {
-    db: ::sled::Db,
+    drawers: Drawers,
     /// The file `db` once more, for its fsync.
     file: File,
     /// The file `books`.
@@ -61,7 +62,7 @@ impl SledJournal {
     /// there would write over what was promised.
     fn reopen(&self) -> Result<Opened, JournalError> {
         let opened = open(&self.dir)?;
-        let books = guarded(|| opened.db.get(META_KEY))?.and_then(|bytes| Meta::decode(&bytes));
+        let books = guarded(|| opened.drawers.get(META_KEY))?.and_then(|bytes| Meta::decode(&bytes));
         let reaches = |promised: &Meta| {
             books.as_ref().is_some_and(|b| b.epoch == promised.epoch && b.commit >= promised.commit)
         };
@@ -79,21 +80,19 @@ impl SledJournal {
             None => self.reopen().map(|opened| self.opened.get_or_init(|| opened)),
         }
     }
+
+    fn opened_mut(&mut self) -> Result<&mut Opened, JournalError> {
+        self.opened()?;
+        self.opened.get_mut().ok_or_else(|| JournalError::Io("it was closed meanwhile".into()))
+    }
 }
 
 impl Journal for SledJournal {
     fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
-        let opened = self.opened()?;
+        let opened = self.opened_mut()?;
         let outcome = guarded(|| {
-            let mut batch = ::sled::Batch::default();
-            for op in ops {
-                match op {
-                    Op::Put { key, value } => batch.insert(key.as_slice(), value.as_slice()),
-                    Op::Delete { key } => batch.remove(key.as_slice()),
-                }
-            }
-            opened.db.apply_batch(batch)?;
-            opened.db.flush()?;
+            opened.drawers.apply(ops)?;
+            opened.drawers.flush()?;
             opened.file.sync_data()?;
             if let Some(books) = ops.iter().find_map(books) {
                 // Without it the next start sees less; the commit stands all the same.
@@ -109,7 +108,7 @@ impl Journal for SledJournal {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
         let opened = self.opened()?;
-        guarded(|| Ok(opened.db.get(key)?.map(|value| value.to_vec())))
+        guarded(|| Ok(opened.drawers.get(key)?.map(|value| value.to_vec())))
     }
 
     fn scan(
@@ -123,16 +122,7 @@ impl Journal for SledJournal {
             return Ok(());
         }
         let opened = self.opened()?;
-        guarded(|| {
-            let mut range = opened.db.range(from..to);
-            while let Some(item) = if order == Order::Up { range.next() } else { range.next_back() } {
-                let (key, value) = item?;
-                if !visit(&key, &value) {
-                    break;
-                }
-            }
-            Ok(())
-        })
+        guarded(|| opened.drawers.scan(from, to, order, visit))
     }
 
     fn bytes_on_disk(&self) -> u64 {
@@ -269,7 +259,7 @@ fn open(dir: &Path) -> Result<Opened, JournalError> {
                 let _ = books.write_all_at(&bytes, 0);
             }
         }
-        Ok(Opened { db, file, books })
+        Ok(Opened { drawers: Drawers::open(db)?, file, books })
     })
 }
 

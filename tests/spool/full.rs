@@ -21,7 +21,7 @@ fn options() -> Options {
 fn a_spool_that_fills_its_disk_gives_up_what_is_worth_least_and_keeps_the_alarms() {
     let Some(disk) = Disk::tmpfs(40) else { return };
     let (store, _tail, _) = start(&disk.path().join("spool"), options()).unwrap();
-    for n in 0..600 {
+    for n in 0..1200 {
         admit(&store, noise(6000));
         alarm(&store, n);
     }
@@ -29,7 +29,7 @@ fn a_spool_that_fills_its_disk_gives_up_what_is_worth_least_and_keeps_the_alarms
     let raw = status.ledger[Lane::Raw.index()];
     assert!(raw.evicted[GapReason::DiskFull as usize] > 0 && raw.pending > 0, "{status:?}");
     assert!(status.ledger.iter().all(LaneLedger::balances), "{status:?}");
-    assert_eq!(records(&drain(&store, Lane::Alarm)), (0..600).map(notice).collect::<Vec<_>>());
+    assert_eq!(records(&drain(&store, Lane::Alarm)), (0..1200).map(notice).collect::<Vec<_>>());
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn write(dir: &Path) {
         });
     }
     let shelf = SledShelf::new(dir.join("journal"), dir.join("journal.damaged-"));
-    let sizes = Sizes { full_bytes: 1 << 20, empty_bytes: 1 << 20, move_bytes: 64 << 10 };
+    let sizes = Sizes { full_bytes: 256 << 10, empty_bytes: 256 << 10, move_bytes: 64 << 10 };
     let mut spool = Spool::open(Segments::open(shelf, sizes).unwrap(), Options::default()).unwrap();
     loop {
         let next = spool.durable_through(Lane::Raw) + 1;

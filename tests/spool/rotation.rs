@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{assert_balanced, noise, notice, records, stamp, walk};
 
-const SIZES: Sizes = Sizes { full_bytes: 5 << 20, empty_bytes: 1 << 20, move_bytes: 64 << 10 };
+const SIZES: Sizes = Sizes { full_bytes: 5 << 20, empty_bytes: 128 << 10, move_bytes: 64 << 10 };
 
 fn open(dir: &Path) -> DiskSpool {
     let shelf = SledShelf::new(dir.join("journal"), dir.join("journal.damaged-"));
@@ -45,15 +45,15 @@ fn release_all(spool: &mut DiskSpool, lane: Lane) {
 fn the_disk_shrinks_as_the_backlog_drains_and_order_spans_the_databases() {
     let dir = TempDir::new().unwrap();
     let mut spool = open(dir.path());
-    fill(&mut spool, 1);
+    fill(&mut spool, 3);
     let small = spool.bytes_on_disk();
-    fill(&mut spool, 160);
+    fill(&mut spool, 318);
     assert!(databases(dir.path()).len() >= 3, "{:?}", databases(dir.path()));
     let large = spool.bytes_on_disk();
     drop(spool);
     let mut spool = open(dir.path());
     let kept = records(&walk(&mut spool, Lane::Raw));
-    assert_eq!(kept.len(), 161 * 6000);
+    assert_eq!(kept.len(), 321 * 6000);
     assert!(kept.chunks(6000).all(|chunk| chunk == noise(6000)));
     for lane in [Lane::Alarm, Lane::Raw] {
         release_all(&mut spool, lane);
@@ -61,6 +61,51 @@ fn the_disk_shrinks_as_the_backlog_drains_and_order_spans_the_databases() {
     assert_balanced(&spool);
     assert!(spool.bytes_on_disk() <= 2 * small, "{} of {large} bytes are left", spool.bytes_on_disk());
     assert_eq!(databases(dir.path()).len(), 1);
+}
+
+#[test]
+fn a_full_block_is_written_once() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 80);
+    let (blocks, disk) = (spool.bytes(), spool.bytes_on_disk());
+    assert!(disk < blocks * 5 / 4, "{blocks} bytes of blocks, {disk} on disk");
+}
+
+#[test]
+fn a_spool_with_all_blocks_in_one_tree_is_read_and_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 20);
+    let before = [walk(&mut spool, Lane::Alarm), walk(&mut spool, Lane::Raw)];
+    drop(spool);
+    into_one_tree(&dir.path().join("journal/00000001"));
+
+    let mut spool = open(dir.path());
+    assert_eq!([walk(&mut spool, Lane::Alarm), walk(&mut spool, Lane::Raw)], before);
+    spool.release(Lane::Raw, 5 * 6000, &[]).unwrap();
+    fill(&mut spool, 3);
+    assert_balanced(&spool);
+    let after = walk(&mut spool, Lane::Raw);
+    assert_eq!(after[..15], before[1][5..]);
+    assert_eq!(after.iter().map(|b| b.id.count()).sum::<u64>(), 18 * 6000);
+    drop(spool);
+    assert_eq!(walk(&mut open(dir.path()), Lane::Raw), after);
+}
+
+/// As they were written at first.
+fn into_one_tree(database: &Path) {
+    let db = sled::Config::default().path(database).segment_size(4 << 20).open().unwrap();
+    for name in db.tree_names() {
+        if name != b"__sled__default" {
+            for item in db.open_tree(&name).unwrap().iter() {
+                let (key, value) = item.unwrap();
+                db.insert(key, value).unwrap();
+            }
+            assert!(db.drop_tree(name).unwrap());
+        }
+    }
+    db.flush().unwrap();
 }
 
 #[test]
@@ -73,6 +118,7 @@ fn damage_in_a_sealed_database_costs_what_was_hit_and_nothing_else() {
     drop(spool);
     let first = dir.path().join("journal/00000001/db");
     let mut bytes = fs::read(&first).unwrap();
+    let places = bytes.len().div_ceil(200_000) as u64;
     for place in bytes.chunks_mut(200_000) {
         place.iter_mut().take(100).for_each(|byte| *byte = 0xa5);
     }
@@ -84,7 +130,8 @@ fn damage_in_a_sealed_database_costs_what_was_hit_and_nothing_else() {
     assert_balanced(&spool);
     let gaps: Vec<_> = kept.iter().filter(|b| b.gap).collect();
     let lost: u64 = gaps.iter().map(|b| b.id.count()).sum();
-    assert!((1..160 * 6000 / 8).contains(&lost), "{lost} lost");
+    // A block at each place, and at most once or twice its neighbour too.
+    assert!((1..=(places + 2) * 6000).contains(&lost), "{lost} lost at {places} places");
     assert_eq!(spool.ledger()[Lane::Raw.index()].evicted[GapReason::Corrupt as usize], lost);
     assert!(kept.iter().filter(|b| !b.gap).all(|b| whole.contains(b)), "the others are as they were");
     assert_eq!(kept.iter().map(|b| b.id.count()).sum::<u64>(), 160 * 6000);
