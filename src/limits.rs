@@ -36,6 +36,12 @@ pub const NOVELTY_LEARN_READINGS: u64 = 150;
 pub const COURSE_STEPS: usize = 688;
 /// Channels of one group that are judged together; what is learnt of them grows with their square.
 pub const GROUP_CHANNELS_MAX: usize = 32;
+/// Groups of one agent.
+pub const GROUPS_MAX: usize = 32;
+/// Cells of a group that are open at a time: how long a member that is late is waited for.
+pub const GROUP_WAIT_CELLS: usize = 16;
+/// Rows after which a member that was never heard is told.
+pub const GROUP_PATIENCE_ROWS: u64 = 64;
 /// Readings before and after the begin of an episode that may go along with it; 16 bytes each and channel.
 pub const CLIP_READINGS_MAX: usize = 1000;
 /// Most bytes of learnt state per stream.
@@ -51,6 +57,9 @@ pub const MODELS_MAX: usize = 16;
 pub const MODEL_NAME_BYTES_MAX: usize = 24;
 /// Channels that one small model looks at.
 pub const MODEL_CHANNELS_MAX: usize = 16;
+
+const _: () = assert!(MODEL_CHANNELS_MAX <= GROUP_CHANNELS_MAX && FRAME_HOLD_CELLS < GROUP_WAIT_CELLS as i64);
+
 /// Samples of one channel in a frame.
 pub const FRAME_SAMPLES_MAX: usize = 4096;
 /// Empty cells in a row that the sample before stands in for.

@@ -17,7 +17,7 @@ use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
-use crate::detect::{Judge, LimitOptions, Reason, Silence, Verdict};
+use crate::detect::{Finding, Group, GroupOptions, Judge, LimitOptions, Reason, Silence, Verdict};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
 use crate::facts::{Citation, Facts};
 use crate::frame::{Frame, FrameOptions, Frames, ModelName};
@@ -51,6 +51,8 @@ pub struct AssembleOptions {
     pub channels: ChannelBook,
     /// What small models look at.
     pub watches: Vec<WatchOptions>,
+    /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
+    pub groups: Vec<GroupOptions>,
 }
 
 /// What one small model looks at.
@@ -143,6 +145,7 @@ pub struct Assembler {
     watches: Vec<Watch>,
     /// Frames that are complete and were not taken yet.
     complete: Vec<Job>,
+    groups: Vec<Group>,
 }
 
 /// One small model's samples.
@@ -176,7 +179,9 @@ struct Channel {
     heard: Heard,
     /// Numbers of the watches that look at it, each with its row.
     watched: Vec<(usize, usize)>,
-    /// Time from one frame to the next of the slowest of them; 0 without any.
+    /// Numbers of the groups that it belongs to, each with its place.
+    grouped: Vec<(usize, usize)>,
+    /// Time from one frame of a watch or row of a group to the next of the slowest of them; 0 without any.
     judged_every_us: i64,
 }
 
@@ -193,6 +198,7 @@ impl Assembler {
             refused: 0,
             watches: options.watches.iter().map(Watch::new).collect(),
             complete: Vec::new(),
+            groups: options.groups.iter().take(limits::GROUPS_MAX).cloned().map(Group::new).collect(),
             options,
         }
     }
@@ -264,6 +270,7 @@ impl Assembler {
             Taken::InTime => channel.heard.note(stamp, reading.at),
             Taken::SetBack => {
                 channel.watched.iter().for_each(|(watch, _)| self.watches[*watch].frames.clear());
+                channel.grouped.iter().for_each(|(group, _)| self.groups[*group].clock_set_back());
                 channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
                 channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
             }
@@ -271,6 +278,9 @@ impl Assembler {
         }
         if matches!(taken, Taken::Newest | Taken::SetBack) {
             self.gather(i, reading);
+        }
+        if taken != Taken::Late {
+            self.compare(i, reading, out);
         }
     }
 
@@ -304,6 +314,27 @@ impl Assembler {
                 && self.complete.len() < limits::INFER_QUEUE_MAX
             {
                 self.complete.push(Job { model: options.model, frame });
+            }
+        }
+    }
+
+    /// Shows a reading to the groups that its channel belongs to; what they find is told of the channel that is odd.
+    fn compare(&mut self, channel: usize, reading: &Reading, out: &mut Vec<Record>) {
+        let Ok(x) = reading.value else { return };
+        let mut found: Vec<(usize, Wall, Finding)> = Vec::new();
+        for &(number, place) in &self.channels[channel].grouped {
+            let group = &mut self.groups[number];
+            group.push(place, reading.at, x, &mut |at, finding| found.push((number, at, finding)));
+            let name = group.options().name;
+            if let Some(channel) = group.take_lack() {
+                observe::emit(&events::GroupWaits { group: name, channel });
+            }
+        }
+        for (number, at, Finding { channel: place, verdict }) in found {
+            let odd = self.groups[number].options().channels.get(place).and_then(|id| self.index.get(id));
+            let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+            if let Some(&odd) = odd {
+                self.channels[odd].flag(verdict, at, &mut ears);
             }
         }
     }
@@ -452,7 +483,14 @@ impl Assembler {
         let watched: Vec<(usize, usize)> = (self.watches.iter().enumerate())
             .filter_map(|(n, watch)| Some((n, watch.options.channels.iter().position(|id| *id == info.id)?)))
             .collect();
-        let judged_every_us = watched.iter().map(|(n, _)| self.watches[*n].hop_us()).max().unwrap_or(0);
+        let grouped: Vec<(usize, usize)> = (self.groups.iter().enumerate())
+            .filter_map(|(n, group)| {
+                Some((n, group.options().channels.iter().position(|id| *id == info.id)?))
+            })
+            .collect();
+        let frames = watched.iter().map(|(n, _)| self.watches[*n].hop_us());
+        let rows = grouped.iter().map(|(n, _)| i64::from(self.groups[*n].options().every_ms) * 1000);
+        let judged_every_us = frames.chain(rows).max().unwrap_or(0);
         self.index.insert(info.id.clone(), self.channels.len());
         self.channels.push(Channel {
             source,
@@ -471,6 +509,7 @@ impl Assembler {
             quality: Quality::Good,
             missing: None,
             watched,
+            grouped,
             judged_every_us,
             info,
         });
@@ -601,7 +640,7 @@ impl Channel {
     }
 
     fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
-        // What a small model flags is flagged once per frame, however often the channel speaks.
+        // What a small model or a group flags is flagged once per frame or row, however often the channel speaks.
         let interval_us = self.silence.interval_us().max(self.judged_every_us);
         let Self { episodes, info, last, source, .. } = self;
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };

@@ -311,3 +311,37 @@ fn a_clock_that_is_set_makes_nobody_silent_and_a_silence_after_it_is_found() {
     assert_eq!(silent(true), (0, Some((Phase::Opened, Pattern::Missing))));
     assert_eq!(silent(false).0, 1, "untold, the step looks like a silence");
 }
+
+/// Channels of one pump that follow its load, and a sensor that no longer does while it stays in its range.
+#[test]
+fn a_channel_that_leaves_its_group_is_told_although_no_detector_of_its_own_sees_it() {
+    let name = crate::frame::ModelName::new("pump2").unwrap();
+    let ids = ["pump2.current", "pump2.flow", "pump2.vibration", "pump2.never"];
+    let run = |members: &[&str]| {
+        let channels = members.iter().map(|id| ChannelId::new(id).unwrap()).collect();
+        let groups = vec![GroupOptions { name, channels, every_ms: 10_000 }];
+        let mut bench =
+            Bench::new(AssembleOptions { groups, learning_off: true, ..AssembleOptions::default() });
+        let mut rng = fastrand::Rng::with_seed(8);
+        for s in (0..50_000).step_by(5) {
+            let load = (s as f64 / 2000.0).sin() + 0.3 * (s as f64 / 370.0).sin();
+            let frozen = (40_000..42_000).contains(&s);
+            bench.push(ids[0], s, Ok(12.0 + 2.0 * load + 0.1 * rng.f64()));
+            bench.push(ids[1], s, Ok(if frozen { 30.0 } else { 30.0 + 5.0 * load } + 0.2 * rng.f64()));
+            if s % 20 == 0 {
+                bench.push(ids[2], s, Ok(2.0 + 0.5 * load + 0.02 * rng.f64()));
+            }
+        }
+        bench
+    };
+    let bench = run(&ids[..3]);
+    let steps: Vec<&EpisodeUpdate> =
+        bench.out.iter().filter_map(|r| if let Record::Episode(e) = r { Some(e) } else { None }).collect();
+    let opened = steps.first().expect("an episode");
+    assert_eq!((opened.phase, opened.channel.as_str()), (Phase::Opened, "pump2.flow"));
+    assert!((40_000..40_600).contains(&(opened.start.0 / 1_000_000)), "{opened:?}");
+    assert!(opened.reason.starts_with("does not fit the other channels of pump2"), "{}", opened.reason);
+    assert!(steps.iter().all(|e| e.channel == opened.channel), "{steps:#?}");
+    assert_eq!(steps.last().map(|e| e.phase), Some(Phase::Closed));
+    assert_eq!(run(&ids).steps(), [], "without its last member a group has nothing to compare");
+}

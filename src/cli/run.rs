@@ -86,6 +86,7 @@ fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> 
         ("[digest]", a.digest == b.digest),
         ("[glm]", a.glm == b.glm),
         ("[[model]]", a.models == b.models),
+        ("[[group]]", a.groups == b.groups),
         ("[[accelerator]]", a.accelerators == b.accelerators),
         ("[tflite]", a.tflite_library == b.tflite_library),
         ("[http]", a.http == b.http),
@@ -153,6 +154,7 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
         windows,
         raw: config.raw_keep,
         clip_readings: config.raw_clip,
+        groups: config.groups.clone(),
         channels: ChannelBook::new(move |channel| channel_options(rules.channel(channel.as_str()))),
         ..AssembleOptions::default()
     }

@@ -11,6 +11,8 @@ use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
 use super::model::{self, AcceleratorConfig, ModelConfig};
+use super::together;
+use crate::detect::GroupOptions;
 use crate::digest::Lang;
 use crate::glob;
 use crate::limits;
@@ -62,6 +64,8 @@ pub struct AgentConfig {
     pub tflite_library: Option<PathBuf>,
     /// Accelerators that models may name.
     pub accelerators: Vec<AcceleratorConfig>,
+    /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
+    pub groups: Vec<GroupOptions>,
     /// In the order of the file; see [`AgentConfig::channel`].
     pub channels: Vec<ChannelRule>,
 }
@@ -224,6 +228,7 @@ impl AgentConfig {
             models: model::models(raw, base),
             accelerators: model::accelerators(raw, base),
             tflite_library: raw.take_one("tflite").opt_text("library").map(|path| base.join(path)),
+            groups: together::groups(raw),
             channels: channels(raw),
         }
     }

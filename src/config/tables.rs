@@ -6,6 +6,7 @@ mod field;
 mod hardware;
 mod model;
 mod source;
+mod together;
 
 use super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Points, Size, Text, Time, Topic};
 use super::schema::{Key, Schema, Section, Shape};
@@ -98,6 +99,12 @@ pub static AGENT: Schema = Schema {
             shape: Shape::Named,
             meaning: "A vendor's runtime that small models may run on, behind a plug-in in a process of its own; `outpost backends` knows the names.",
             keys: model::ACCELERATOR,
+        },
+        Section {
+            name: "group",
+            shape: Shape::List,
+            meaning: "Channels that move together: each is judged by what the others make one expect, and alarms name the odd one.",
+            keys: together::GROUP,
         },
         Section {
             name: "register",

@@ -79,6 +79,7 @@ fn every_example_can_be_switched_on_and_every_key_is_read() {
     READS.with_borrow_mut(BTreeSet::clear);
     let all = agent(&uncommented(&example(&AGENT), true)).config;
     assert_eq!((all.sources.len(), all.models.len(), all.accelerators.len()), (17, 1, 1));
+    assert_eq!(all.groups.len(), 1);
     assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
     parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
     let read = READS.with_borrow(BTreeSet::clone);
@@ -305,4 +306,19 @@ proptest! {
             prop_assert!(!e.problems.is_empty());
         }
     }
+}
+
+#[test]
+fn a_group_has_a_name_and_members_and_channels_that_are_not_known_yet_are_no_mistake() {
+    let groups =
+        agent("[[group]]\nname = \"p\"\nchannels = [\"a.x\", \"a.y\"]\nevery = \"1 min\"\n").config.groups;
+    assert_eq!((groups[0].channels.len(), groups[0].every_ms), (2, 60_000));
+    let problems = mistakes(
+        "[[group]]\nname = \"p\"\nchannels = [\"a.x\"]\n[[group]]\nname = \"p\"\n\
+         [[group]]\nname = \"a name that is far too long to be told\"\nchannels = [\"a.x\", \"a.x\"]\n",
+    );
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected =
+        ["group[1].channels", "group[2].name", "group[2].channels", "group[3].name", "group[3].channels"];
+    assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(expected));
 }

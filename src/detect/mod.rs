@@ -12,7 +12,8 @@
 //! | [`Flapping`] | a two-state channel that switches too often | the usual time between switches |
 //! | [`Silence`] | no value any more; asked by the clock, not by a reading | the usual interval |
 //!
-//! [`Together`] judges a group of channels: what each says is expected from the others.
+//! [`Together`] judges a group of channels: what each says is expected from the others; [`Group`] makes its rows of channels
+//! that have paces of their own.
 //!
 //! All are causal, bounded (together [`STREAM_BYTES`], less than [`limits::STREAM_BYTES_MAX`]) and take a microsecond or
 //! two per value at most. A [`Judge`] holds those of one channel. What several of those that learn say within
@@ -21,6 +22,7 @@
 mod course;
 mod cusum;
 mod flapping;
+mod group;
 mod limit;
 mod novelty;
 mod rate;
@@ -32,6 +34,7 @@ mod together;
 
 pub use cusum::Cusum;
 pub use flapping::Flapping;
+pub use group::{Group, GroupOptions};
 pub use limit::{LimitOptions, Limits};
 pub use novelty::Novelty;
 pub use rate::{Rate, RateOptions};
@@ -111,6 +114,8 @@ pub enum Reason {
     },
     /// Unlike what the other channels of the group make one expect.
     OddAmongOthers {
+        /// The group, where it has a name.
+        group: Option<ModelName>,
         /// The value that they make one expect.
         expected: f64,
         /// The channel's share of the group's deviation, 0 to 1.
@@ -202,8 +207,9 @@ impl Reason {
                 value(from),
                 value(usual)
             ),
-            Reason::OddAmongOthers { expected, share } => format!(
-                "does not fit the other channels (they suggest {}; {:.0} % of the deviation is here)",
+            Reason::OddAmongOthers { group, expected, share } => format!(
+                "does not fit the other channels{} (they suggest {}; {:.0} % of the deviation is here)",
+                group.map(|name| format!(" of {name}")).unwrap_or_default(),
                 value(expected),
                 share * 100.0
             ),
