@@ -233,7 +233,7 @@ impl Episode {
             peak: verdict.peak,
             limit: verdict.limit,
             count: 1,
-            reason: verdict.reason,
+            reason: verdict.reason.clone(),
             told: Told { at, peak: verdict.peak, pattern: verdict.pattern },
         }
     }
@@ -242,7 +242,7 @@ impl Episode {
         // The words and the shape are those of the gravest verdict; among equals, of a limit, then of the latest.
         let weighs = (verdict.severity, verdict.limit.is_some()) >= (self.severity, self.limit.is_some());
         if weighs && verdict.pattern != Pattern::Spike {
-            (self.pattern, self.reason) = (verdict.pattern, verdict.reason);
+            (self.pattern, self.reason) = (verdict.pattern, verdict.reason.clone());
         }
         self.severity = self.severity.max(verdict.severity);
         self.flagged_at = self.flagged_at.max(at);

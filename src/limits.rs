@@ -42,6 +42,10 @@ pub const GROUPS_MAX: usize = 32;
 pub const GROUP_WAIT_CELLS: usize = 16;
 /// Rows after which a member that was never heard is told.
 pub const GROUP_PATIENCE_ROWS: u64 = 64;
+/// Rules over several channels of one agent.
+pub const RULES_MAX: usize = 64;
+/// Conditions of one such rule.
+pub const RULE_CONDITIONS_MAX: usize = 16;
 /// Readings before and after the begin of an episode that may go along with it; 16 bytes each and channel.
 pub const CLIP_READINGS_MAX: usize = 1000;
 /// Most bytes of learnt state per stream.

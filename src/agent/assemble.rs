@@ -17,7 +17,9 @@ use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
-use crate::detect::{Finding, Group, GroupOptions, Judge, LimitOptions, Reason, Silence, Verdict};
+use crate::detect::{
+    Finding, Group, GroupOptions, Judge, LimitOptions, Reason, Rule, RuleOptions, Silence, Verdict,
+};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
 use crate::facts::{Citation, Facts};
 use crate::frame::{Frame, FrameOptions, Frames, ModelName};
@@ -53,6 +55,8 @@ pub struct AssembleOptions {
     pub watches: Vec<WatchOptions>,
     /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
     pub groups: Vec<GroupOptions>,
+    /// Rules over several channels, at most [`limits::RULES_MAX`].
+    pub rules: Vec<RuleOptions>,
 }
 
 /// What one small model looks at.
@@ -146,6 +150,7 @@ pub struct Assembler {
     /// Frames that are complete and were not taken yet.
     complete: Vec<Job>,
     groups: Vec<Group>,
+    rules: Vec<Rule>,
 }
 
 /// One small model's samples.
@@ -181,6 +186,8 @@ struct Channel {
     watched: Vec<(usize, usize)>,
     /// Numbers of the groups that it belongs to, each with its place.
     grouped: Vec<(usize, usize)>,
+    /// Numbers of the rules that look at it.
+    ruled: Vec<usize>,
     /// Time from one frame of a watch or row of a group to the next of the slowest of them; 0 without any.
     judged_every_us: i64,
 }
@@ -199,6 +206,7 @@ impl Assembler {
             watches: options.watches.iter().map(Watch::new).collect(),
             complete: Vec::new(),
             groups: options.groups.iter().take(limits::GROUPS_MAX).cloned().map(Group::new).collect(),
+            rules: options.rules.iter().take(limits::RULES_MAX).cloned().map(Rule::new).collect(),
             options,
         }
     }
@@ -271,6 +279,7 @@ impl Assembler {
             Taken::SetBack => {
                 channel.watched.iter().for_each(|(watch, _)| self.watches[*watch].frames.clear());
                 channel.grouped.iter().for_each(|(group, _)| self.groups[*group].clock_set_back());
+                channel.ruled.iter().for_each(|rule| self.rules[*rule].forget(&channel.info.id));
                 channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
                 channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
             }
@@ -278,6 +287,7 @@ impl Assembler {
         }
         if matches!(taken, Taken::Newest | Taken::SetBack) {
             self.gather(i, reading);
+            self.combine(i, reading, out);
         }
         if taken != Taken::Late {
             self.compare(i, reading, out);
@@ -321,20 +331,38 @@ impl Assembler {
     /// Shows a reading to the groups that its channel belongs to; what they find is told of the channel that is odd.
     fn compare(&mut self, channel: usize, reading: &Reading, out: &mut Vec<Record>) {
         let Ok(x) = reading.value else { return };
-        let mut found: Vec<(usize, Wall, Finding)> = Vec::new();
+        let mut found: Vec<(ChannelId, Wall, Verdict)> = Vec::new();
         for &(number, place) in &self.channels[channel].grouped {
             let group = &mut self.groups[number];
-            group.push(place, reading.at, x, &mut |at, finding| found.push((number, at, finding)));
             let name = group.options().name;
+            let mut odd: Vec<(Wall, Finding)> = Vec::new();
+            group.push(place, reading.at, x, &mut |at, finding| odd.push((at, finding)));
+            let member = |place: usize| group.options().channels.get(place).cloned();
+            found.extend(odd.into_iter().filter_map(|(at, f)| Some((member(f.channel)?, at, f.verdict))));
             if let Some(channel) = group.take_lack() {
                 observe::emit(&events::GroupWaits { group: name, channel });
             }
         }
-        for (number, at, Finding { channel: place, verdict }) in found {
-            let odd = self.groups[number].options().channels.get(place).and_then(|id| self.index.get(id));
+        self.flag_all(found, out);
+    }
+
+    /// Shows the newest reading of a channel to the rules that look at it.
+    fn combine(&mut self, channel: usize, reading: &Reading, out: &mut Vec<Record>) {
+        let mut found: Vec<(ChannelId, Wall, Verdict)> = Vec::new();
+        for &number in &self.channels[channel].ruled {
+            let tell =
+                &mut |of: &ChannelId, at: Wall, verdict: Verdict| found.push((of.clone(), at, verdict));
+            self.rules[number].step(&reading.channel, reading.at, reading.value, tell);
+        }
+        self.flag_all(found, out);
+    }
+
+    /// Flags what was found over several channels, each of the channel that it is told of.
+    fn flag_all(&mut self, found: Vec<(ChannelId, Wall, Verdict)>, out: &mut Vec<Record>) {
+        for (id, at, verdict) in found {
             let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
-            if let Some(&odd) = odd {
-                self.channels[odd].flag(verdict, at, &mut ears);
+            if let Some(&channel) = self.index.get(&id) {
+                self.channels[channel].flag(verdict, at, &mut ears);
             }
         }
     }
@@ -347,6 +375,9 @@ impl Assembler {
         let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
         for channel in self.channels.iter_mut().filter(|c| c.source == source) {
             channel.tick(now, &mut ears, &mut self.tally);
+            if !channel.ruled.is_empty() && channel.is_missing() {
+                channel.ruled.iter().for_each(|rule| self.rules[*rule].forget(&channel.info.id));
+            }
         }
     }
 
@@ -488,6 +519,7 @@ impl Assembler {
                 Some((n, group.options().channels.iter().position(|id| *id == info.id)?))
             })
             .collect();
+        let ruled = (0..self.rules.len()).filter(|n| self.rules[*n].watches(&info.id)).collect();
         let frames = watched.iter().map(|(n, _)| self.watches[*n].hop_us());
         let rows = grouped.iter().map(|(n, _)| i64::from(self.groups[*n].options().every_ms) * 1000);
         let judged_every_us = frames.chain(rows).max().unwrap_or(0);
@@ -510,6 +542,7 @@ impl Assembler {
             missing: None,
             watched,
             grouped,
+            ruled,
             judged_every_us,
             info,
         });
@@ -593,6 +626,10 @@ impl Channel {
             self.flag(Verdict { since, ..verdict }, virtual_now, ears);
         }
         self.close_quiet(virtual_now, ears, tally);
+    }
+
+    fn is_missing(&self) -> bool {
+        self.episodes.open().any(|e| e.pattern == Pattern::Missing)
     }
 
     fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {

@@ -345,3 +345,43 @@ fn a_channel_that_leaves_its_group_is_told_although_no_detector_of_its_own_sees_
     assert_eq!(steps.last().map(|e| e.phase), Some(Phase::Closed));
     assert_eq!(run(&ids).steps(), [], "without its last member a group has nothing to compare");
 }
+
+#[test]
+fn a_rule_over_two_channels_is_one_alarm_on_its_first_and_a_silent_channel_ends_it() {
+    let conditions = ["pump2.current > 14", "pump2.flow < 3"];
+    let rule = RuleOptions {
+        name: crate::frame::ModelName::new("dry_run").unwrap(),
+        all: conditions.iter().map(|text| crate::detect::Condition::parse(text).unwrap()).collect(),
+        any: Vec::new(),
+        severity: Severity::Critical,
+        dwell_s: 10,
+        times: None,
+    };
+    let options = AssembleOptions { rules: vec![rule], learning_off: true, ..AssembleOptions::default() };
+    let mut bench = Bench::new(options);
+    for s in 0..900 {
+        let dry = (100..300).contains(&s) || s >= 700;
+        bench.tick(s);
+        bench.push("pump2.current", s, Ok(if dry { 15.0 } else { 12.0 } + (s % 3) as f64 / 10.0));
+        if s < 720 {
+            bench.push("pump2.flow", s, Ok(if dry || s > 400 && s < 500 { 1.0 } else { 30.0 }));
+        }
+    }
+    let steps: Vec<(Phase, &str, Pattern, i64)> = bench
+        .out
+        .iter()
+        .filter_map(|r| if let Record::Episode(e) = r { Some(e) } else { None })
+        .map(|e| (e.phase, e.channel.as_str(), e.pattern, e.start.0 / 1_000_000))
+        .collect();
+    let (current, flow) = ("pump2.current", "pump2.flow");
+    assert_eq!(
+        steps,
+        [
+            (Phase::Opened, current, Pattern::High, 100),
+            (Phase::Closed, current, Pattern::High, 100),
+            (Phase::Opened, current, Pattern::High, 700),
+            (Phase::Opened, flow, Pattern::Missing, 719),
+            (Phase::Closed, current, Pattern::High, 700),
+        ]
+    );
+}

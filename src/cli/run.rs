@@ -87,6 +87,7 @@ fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> 
         ("[glm]", a.glm == b.glm),
         ("[[model]]", a.models == b.models),
         ("[[group]]", a.groups == b.groups),
+        ("[[rule]]", a.rules == b.rules),
         ("[[accelerator]]", a.accelerators == b.accelerators),
         ("[tflite]", a.tflite_library == b.tflite_library),
         ("[http]", a.http == b.http),
@@ -155,6 +156,7 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
         raw: config.raw_keep,
         clip_readings: config.raw_clip,
         groups: config.groups.clone(),
+        rules: config.rules.clone(),
         channels: ChannelBook::new(move |channel| channel_options(rules.channel(channel.as_str()))),
         ..AssembleOptions::default()
     }

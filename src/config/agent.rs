@@ -12,7 +12,7 @@ use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
 use super::model::{self, AcceleratorConfig, ModelConfig};
 use super::together;
-use crate::detect::GroupOptions;
+use crate::detect::{GroupOptions, RuleOptions};
 use crate::digest::Lang;
 use crate::glob;
 use crate::limits;
@@ -66,6 +66,8 @@ pub struct AgentConfig {
     pub accelerators: Vec<AcceleratorConfig>,
     /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
     pub groups: Vec<GroupOptions>,
+    /// Rules over several channels, at most [`limits::RULES_MAX`].
+    pub rules: Vec<RuleOptions>,
     /// In the order of the file; see [`AgentConfig::channel`].
     pub channels: Vec<ChannelRule>,
 }
@@ -229,6 +231,7 @@ impl AgentConfig {
             accelerators: model::accelerators(raw, base),
             tflite_library: raw.take_one("tflite").opt_text("library").map(|path| base.join(path)),
             groups: together::groups(raw),
+            rules: together::rules(raw),
             channels: channels(raw),
         }
     }
@@ -470,13 +473,14 @@ fn channels(raw: &mut Raw) -> Vec<ChannelRule> {
     entries.iter().take(limits::CHANNEL_RULES_MAX).map(|entry| channel(raw, entry)).collect()
 }
 
-fn limit_times(raw: &mut Raw, entry: &Entry) -> Option<(u16, u16)> {
-    let spans = entry.opt_text("limit_times").map(|text| budget::parse_windows(&text));
+/// From and to in minutes of the day, of a key that holds one span.
+pub(super) fn day_span(raw: &mut Raw, entry: &Entry, key: &str) -> Option<(u16, u16)> {
+    let spans = entry.opt_text(key).map(|text| budget::parse_windows(&text));
     match spans {
         Some(Some(spans)) if spans.len() == 1 => spans.first().copied(),
         Some(_) => {
             let hint = "write one span of UTC such as \"06:00-22:00\"";
-            raw.error(entry, "limit_times", "no span of the day", hint);
+            raw.error(entry, key, "no span of the day", hint);
             None
         }
         None => None,
@@ -528,7 +532,7 @@ fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
         dwell: entry.opt_time("dwell"),
         rate_warn: entry.opt_number("rate_warn"),
         rate_critical: entry.opt_number("rate_critical"),
-        limit_times: limit_times(raw, entry),
+        limit_times: day_span(raw, entry, "limit_times"),
         detect: entry.opt_flag("detect"),
     }
 }

@@ -107,6 +107,12 @@ pub static AGENT: Schema = Schema {
             keys: together::GROUP,
         },
         Section {
+            name: "rule",
+            shape: Shape::List,
+            meaning: "What is harmless on one channel and a fault together with another; limits of single channels are in [channels].",
+            keys: together::RULE,
+        },
+        Section {
             name: "register",
             shape: Shape::List,
             meaning: "A value of a Modbus device: of a source of kind \"modbus\".",

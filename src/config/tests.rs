@@ -79,7 +79,7 @@ fn every_example_can_be_switched_on_and_every_key_is_read() {
     READS.with_borrow_mut(BTreeSet::clear);
     let all = agent(&uncommented(&example(&AGENT), true)).config;
     assert_eq!((all.sources.len(), all.models.len(), all.accelerators.len()), (17, 1, 1));
-    assert_eq!(all.groups.len(), 1);
+    assert_eq!((all.groups.len(), all.rules.len()), (1, 1));
     assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
     parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
     let read = READS.with_borrow(BTreeSet::clone);
@@ -321,4 +321,18 @@ fn a_group_has_a_name_and_members_and_channels_that_are_not_known_yet_are_no_mis
     let expected =
         ["group[1].channels", "group[2].name", "group[2].channels", "group[3].name", "group[3].channels"];
     assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(expected));
+}
+
+#[test]
+fn a_rule_over_channels_needs_conditions_that_can_be_read() {
+    let text = "[[rule]]\nname = \"r\"\nall = [\"a.x > 1\"]\nany = [\"b.y rate < -2\"]\nseverity = \"critical\"\n\
+                dwell = \"5 s\"\ntimes = \"06:00-22:00\"\n";
+    let rule = &agent(text).config.rules[0];
+    assert_eq!((rule.all.len(), rule.any.len(), rule.dwell_s, rule.times), (1, 1, 5, Some((360, 1320))));
+    assert!(rule.severity == crate::reading::Severity::Critical && rule.any[0].rate && !rule.any[0].above);
+    let problems = mistakes(
+        "[[rule]]\nname = \"r\"\nall = [\"a.x >= 1\"]\ntimes = \"six to ten \"\n[[rule]]\nname = \"s\"\n",
+    );
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["rule[1].all", "rule[1].times", "rule[2].all"]);
 }

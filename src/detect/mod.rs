@@ -13,12 +13,13 @@
 //! | [`Silence`] | no value any more; asked by the clock, not by a reading | the usual interval |
 //!
 //! [`Together`] judges a group of channels: what each says is expected from the others; [`Group`] makes its rows of channels
-//! that have paces of their own.
+//! that have paces of their own. A [`Rule`] watches what is configured over several channels.
 //!
 //! All are causal, bounded (together [`STREAM_BYTES`], less than [`limits::STREAM_BYTES_MAX`]) and take a microsecond or
 //! two per value at most. A [`Judge`] holds those of one channel. What several of those that learn say within
 //! [`REST_READINGS`] is one occurrence: only the first verdict is fresh.
 
+mod combine;
 mod course;
 mod cusum;
 mod flapping;
@@ -32,6 +33,7 @@ mod spike;
 mod stuck;
 mod together;
 
+pub use combine::{Condition, Rule, RuleOptions};
 pub use cusum::Cusum;
 pub use flapping::Flapping;
 pub use group::{Group, GroupOptions};
@@ -44,6 +46,7 @@ pub use spike::Spike;
 pub use stuck::Stuck;
 pub use together::{Finding, Together};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::ModelName;
@@ -75,7 +78,7 @@ pub struct Verdict {
 }
 
 /// Why a value was flagged.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     /// Beyond `edge`, the extreme of the last `span_s` seconds.
     OutOfRange {
@@ -127,6 +130,11 @@ pub enum Reason {
         up: bool,
         /// The limit.
         limit: f64,
+    },
+    /// A configured rule over several channels holds.
+    Combined {
+        /// Its name and its conditions.
+        said: Arc<str>,
     },
     /// Changes faster than a configured bound.
     TooFast {
@@ -215,6 +223,7 @@ impl Reason {
             ),
             Reason::OverLimit { up: true, limit } => format!("above the limit of {}", value(limit)),
             Reason::OverLimit { up: false, limit } => format!("below the limit of {}", value(limit)),
+            Reason::Combined { ref said } => format!("rule {said}"),
             Reason::TooFast { per_min, bound } => {
                 format!("changes by {} per minute (at most {})", value(per_min), value(bound))
             }
