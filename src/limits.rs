@@ -28,6 +28,14 @@ pub const WINDOWS_OPEN_MAX: usize = 64;
 pub const LATE_RUN_MAX: u32 = 20;
 /// Longest lateness that is waited for, in seconds.
 pub const LATENESS_S_MAX: u32 = 3600;
+/// Readings of one channel that wait for late ones where order matters; 24 bytes each.
+pub const ORDER_READINGS_MAX: usize = 4096;
+/// Readings of one channel that a sliding window reaches back to.
+pub const SLIDING_READINGS_MAX: usize = 4096;
+/// Centroids of a quantile sketch: up to so many values quantiles are exact.
+pub const QUANTILE_CENTROIDS: usize = 100;
+/// Values that a quantile sketch takes before it merges them.
+pub const QUANTILE_FRESH: usize = 64;
 /// Shortest window and hop, in milliseconds.
 pub const WINDOW_MS_MIN: u32 = 100;
 /// Readings before a stream is judged by its past.

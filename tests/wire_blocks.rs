@@ -12,7 +12,7 @@ use outpost::facts::{Citation, EventFact, Facts, Outage};
 use outpost::limits;
 use outpost::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, Unit};
 use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
-use outpost::window::{WindowOptions, WindowSummary, Windows};
+use outpost::window::{Detail, WindowOptions, WindowSummary, Windows};
 use outpost::wire::{
     Block, BlockHeader, Body, ClockFix, GapReason, Lane, Notice, Record, WireError, decode_block,
     decode_header, encode_block, json,
@@ -79,9 +79,22 @@ fn windows() -> Vec<Record> {
                 std: 0.1234567891,
                 last: 21.0,
                 slope_per_h: -0.75,
+                detail: None,
             })
         })
         .collect()
+}
+
+/// Summaries of which every second one has details.
+fn detailed() -> Vec<Record> {
+    let detail = Detail { p05: 20.5, p50: 20.75, p95: 21.125, changes: 17, rate_per_h: 3.5 };
+    let with = |(i, record)| match record {
+        Record::Window(window) if i % 2 == 1 => {
+            Record::Window(WindowSummary { detail: Some(detail), ..window })
+        }
+        other => other,
+    };
+    windows().into_iter().enumerate().map(with).collect()
 }
 
 fn alarms() -> Vec<Record> {
@@ -181,6 +194,7 @@ fn examples() -> Vec<(&'static str, BlockHeader, Vec<Record>)> {
         ("digest", header(Lane::Digest, 1), digests()),
         ("gap", gap(GapReason::Quota), Vec::new()),
         ("clock", header(Lane::Alarm, 2), clocks()),
+        ("metric_detail", header(Lane::Metric, 4), detailed()),
     ]
 }
 
@@ -398,6 +412,9 @@ proptest! {
                 channel: channel(&format!("c{}", i % 5)), unit: Unit(["", "Cel"][i % 2].into()),
                 start: Wall(start.wrapping_add(i as i64)), length_ms: u32::MAX - i as u32, count: b[0] as u32,
                 missing: b[1] as u32, min, max, mean, std, last, slope_per_h,
+                detail: (b[2] % 2 == 0).then_some(Detail {
+                    p05: min, p50: mean, p95: max, changes: b[3] as u32, rate_per_h: last,
+                }),
             })
         }).collect();
         let block = decode_block(&encode_block(&header(Lane::Metric, records.len()), &records).unwrap()).unwrap();

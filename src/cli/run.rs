@@ -149,6 +149,9 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
         length_ms,
         hop_ms: millis(config.windows.hop),
         lateness_ms: millis(config.windows.lateness),
+        kind: config.windows.kind,
+        gap_ms: millis(config.windows.gap),
+        detail: config.windows.detail,
     };
     let rules = config.clone();
     AssembleOptions {

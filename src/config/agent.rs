@@ -19,6 +19,7 @@ use crate::limits;
 use crate::reading::{Quantity, Unit};
 use crate::sync::budget::{self, BudgetOptions};
 use crate::units::{self, Conversion};
+use crate::window::WindowKind;
 use crate::wire::Lane;
 
 /// Everything an agent can be told. Paths are absolute or count from the working directory.
@@ -90,12 +91,18 @@ pub struct SpoolConfig {
 /// Event-time windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowsConfig {
+    /// What a window is.
+    pub kind: WindowKind,
     /// Length of a window.
     pub length: Duration,
     /// From the start of one to the start of the next.
     pub hop: Duration,
     /// How late a reading may come.
     pub lateness: Duration,
+    /// Silence that ends a session.
+    pub gap: Duration,
+    /// Quantiles, changes and rates too.
+    pub detail: bool,
 }
 
 /// Digests.
@@ -334,7 +341,18 @@ fn windows(raw: &mut Raw) -> WindowsConfig {
             "windows may overlap or touch, but leave nothing out",
         );
     }
-    WindowsConfig { length, hop, lateness: entry.time("lateness") }
+    let kind = WindowKind::from_name(&entry.text("kind")).unwrap_or(WindowKind::Fixed);
+    if kind == WindowKind::Session && entry.is_written("hop") {
+        raw.error(&entry, "hop", "has no meaning for kind = \"session\"", "remove it");
+    }
+    WindowsConfig {
+        kind,
+        length,
+        hop,
+        lateness: entry.time("lateness"),
+        gap: entry.time("gap"),
+        detail: entry.flag("detail"),
+    }
 }
 
 fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {

@@ -336,3 +336,13 @@ fn a_rule_over_channels_needs_conditions_that_can_be_read() {
     let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys, ["rule[1].all", "rule[1].times", "rule[2].all"]);
 }
+
+#[test]
+fn windows_are_of_a_kind_and_a_session_has_no_hop() {
+    let windows = agent("[windows]\nkind = \"session\"\nlength = \"1 h\"\ngap = \"5 min\"\ndetail = true\n")
+        .config
+        .windows;
+    assert_eq!((windows.kind, windows.gap), (crate::window::WindowKind::Session, Duration::from_secs(300)));
+    assert!(windows.detail && !agent("").config.windows.detail);
+    assert_eq!(mistakes("[windows]\nkind = \"session\"\nhop = \"5 s\"\n")[0].key, "windows.hop");
+}

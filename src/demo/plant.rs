@@ -209,7 +209,7 @@ mod tests {
         let text = recording(7);
         let path = std::path::Path::new("plant.csv");
         let mut reader = CsvReader::new(text.as_bytes(), path, &CsvOptions::default()).unwrap();
-        let windows = WindowOptions { length_ms: 900_000, hop_ms: 900_000, lateness_ms: 2_000 };
+        let windows = WindowOptions { length_ms: 900_000, hop_ms: 900_000, ..WindowOptions::default() };
         let options = AssembleOptions { clip_readings, windows, ..AssembleOptions::default() };
         let mut assembler = Assembler::new(options);
         for info in reader.infos() {

@@ -42,6 +42,7 @@ fn window(serial: u64, channel: &ChannelId, start: Wall) -> WindowSummary {
         std: 0.0,
         last: serial as f64,
         slope_per_h: 0.0,
+        detail: None,
     }
 }
 

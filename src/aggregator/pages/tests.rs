@@ -48,6 +48,7 @@ fn windows(channel: &str, unit: &str, base: f64, fault: f64) -> Vec<Record> {
             std: base * 0.01,
             last: mean,
             slope_per_h: 0.0,
+            detail: None,
         })
     };
     (0..1440).filter(|m| !(300..360).contains(m)).map(window).collect()

@@ -112,6 +112,7 @@ fn window(seq: u64, sealed: Stamp) -> Delivery {
         std: 0.0,
         last: value,
         slope_per_h: 0.0,
+        detail: None,
     };
     deliver(Lane::Metric, seq, sealed, vec![Record::Window(window)])
 }

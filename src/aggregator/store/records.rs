@@ -154,8 +154,9 @@ fn insert_window(
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO windows
-             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope, clock)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope, clock, p05, p50, p95,
+              changes, rate)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             channel,
@@ -169,7 +170,12 @@ fn insert_window(
             finite(window.std),
             finite(window.last),
             finite(window.slope_per_h),
-            start.clock
+            start.clock,
+            window.detail.map(|d| finite(d.p05)),
+            window.detail.map(|d| finite(d.p50)),
+            window.detail.map(|d| finite(d.p95)),
+            window.detail.map(|d| d.changes),
+            window.detail.map(|d| finite(d.rate_per_h)),
         ])?;
     Ok(())
 }

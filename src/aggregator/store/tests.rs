@@ -36,6 +36,7 @@ fn window(n: u64) -> Record {
         std: 0.5,
         last: mean,
         slope_per_h: 0.0,
+        detail: None,
     })
 }
 
@@ -82,6 +83,27 @@ fn the_same_block_twice_is_kept_once() {
     assert_eq!(store.commit(NOW, &[block(1, 5), block(1, 5)]).unwrap(), [Outcome::Added(5), Outcome::Known]);
     assert_eq!(store.commit(NOW, &[block(1, 5)]).unwrap(), [Outcome::Known]);
     assert_eq!(window_count(&dir), 5);
+}
+
+/// A gateway that tells quantiles, beside one that does not.
+#[test]
+fn details_of_a_summary_are_kept_where_there_are_any() {
+    let (_dir, mut store) = open();
+    let detail = crate::window::Detail { p05: 1.0, p50: 2.0, p95: f64::NAN, changes: 7, rate_per_h: 3.5 };
+    let mut delivery = block(1, 2);
+    if let Content::Records { records, .. } = &mut delivery.content
+        && let Record::Window(window) = &mut records[1]
+    {
+        window.detail = Some(detail);
+    }
+    store.commit(NOW, &[delivery]).unwrap();
+    let sql = "SELECT p05, p50, p95, changes, rate FROM windows ORDER BY start";
+    let mut statement = store.connection.prepare(sql).unwrap();
+    let row = |row: &rusqlite::Row<'_>| -> rusqlite::Result<[Option<f64>; 5]> {
+        Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+    };
+    let kept: Vec<_> = statement.query_map([], row).unwrap().map(Result::unwrap).collect();
+    assert_eq!(kept, [[None; 5], [Some(1.0), Some(2.0), Some(0.0), Some(7.0), Some(3.5)]]);
 }
 
 #[test]

@@ -8,127 +8,33 @@
 //! A period is asked for by a [`Mark`], not by a date: [`Assembler::mark`] when a digest is made, [`Assembler::facts`]
 //! with that mark for the next one.
 
+mod options;
+mod watch;
+
+pub use options::{AssembleOptions, ChannelBook, ChannelOptions, WatchOptions};
+
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
+
+use watch::{Watch, verdict};
 
 use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
-use crate::detect::{
-    Finding, Group, GroupOptions, Judge, LimitOptions, Reason, Rule, RuleOptions, Silence, Verdict,
-};
+use crate::detect::{Finding, Group, Judge, Rule, Silence, Verdict};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
 use crate::facts::{Citation, Facts};
-use crate::frame::{Frame, FrameOptions, Frames, ModelName};
 use crate::infer::{Job, Judgement};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Pattern, Quantity, Reading, Severity, Unit};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Pattern, Reading, Unit};
 use crate::time::{Mono, Stamp, Wall, humane};
 use crate::units::{self, Conversion};
-use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
+use crate::window::{Taken, WindowSummary, Windows};
 use crate::wire::{Notice, Record};
 
 pub use super::tally::Mark;
-
-/// How readings are judged.
-#[derive(Debug, Clone, Default)]
-pub struct AssembleOptions {
-    /// How windows are cut.
-    pub windows: WindowOptions,
-    /// When episodes are updated and closed.
-    pub episodes: EpisodeOptions,
-    /// Keep every reading in lane `raw`.
-    pub raw: bool,
-    /// Where readings are not kept: so many before and after the begin of an episode go to lane `raw` all the same.
-    pub clip_readings: usize,
-    /// Switch off the detectors that learn; limits are watched regardless.
-    pub learning_off: bool,
-    /// Id of the first episode; one more than the last one of the run before.
-    pub first_episode_id: u64,
-    /// What differs for single channels.
-    pub channels: ChannelBook,
-    /// What small models look at.
-    pub watches: Vec<WatchOptions>,
-    /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
-    pub groups: Vec<GroupOptions>,
-    /// Rules over several channels, at most [`limits::RULES_MAX`].
-    pub rules: Vec<RuleOptions>,
-}
-
-/// What one small model looks at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WatchOptions {
-    /// Number of the model.
-    pub model: usize,
-    /// Its name, for alarms.
-    pub name: ModelName,
-    /// In the order of the rows of its frames.
-    pub channels: Vec<ChannelId>,
-    /// How it wants its samples.
-    pub frames: FrameOptions,
-}
-
-/// What the configuration says of each channel. Asked once, when a channel is first seen.
-#[derive(Clone)]
-pub struct ChannelBook(Arc<dyn Fn(&ChannelId) -> ChannelOptions + Send + Sync>);
-
-impl ChannelBook {
-    /// A book that is looked up with `of`.
-    pub fn new(of: impl Fn(&ChannelId) -> ChannelOptions + Send + Sync + 'static) -> Self {
-        Self(Arc::new(of))
-    }
-
-    fn of(&self, channel: &ChannelId) -> ChannelOptions {
-        (self.0)(channel)
-    }
-}
-
-impl Default for ChannelBook {
-    /// Says nothing of any channel.
-    fn default() -> Self {
-        Self::new(|_| ChannelOptions::default())
-    }
-}
-
-impl fmt::Debug for ChannelBook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ChannelBook")
-    }
-}
-
-/// What the configuration says of one channel; `None` leaves it as described or guessed.
-#[derive(Debug, Clone, Default)]
-pub struct ChannelOptions {
-    /// What a person calls it.
-    pub label: Option<String>,
-    /// The machine or room that it belongs to.
-    pub asset: Option<String>,
-    /// Unit of its values; they are converted from the source's.
-    pub unit: Option<Unit>,
-    /// Unit in which the source gives them, if it does not say so itself.
-    pub source_unit: Option<Unit>,
-    /// Calibration and range; the conversion is found from the units.
-    pub treatment: Treatment,
-    /// What it measures.
-    pub quantity: Option<Quantity>,
-    /// Limits to watch.
-    pub limits: Option<LimitOptions>,
-    /// Whether to keep its readings in lane `raw`.
-    pub raw: Option<bool>,
-    /// Whether detectors learn on it.
-    pub learning: Option<bool>,
-}
-
-impl ChannelOptions {
-    /// Whether detectors may go on with what they have learnt.
-    fn judged_alike(&self, other: &Self) -> bool {
-        (self.limits, self.learning, &self.treatment) == (other.limits, other.learning, &other.treatment)
-    }
-}
 
 /// A source of readings with its own clock: at most [`limits::SOURCE_CLOCKS_MAX`], numbered by the caller from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -151,13 +57,6 @@ pub struct Assembler {
     complete: Vec<Job>,
     groups: Vec<Group>,
     rules: Vec<Rule>,
-}
-
-/// One small model's samples.
-#[derive(Debug)]
-struct Watch {
-    options: WatchOptions,
-    frames: Frames,
 }
 
 #[derive(Debug)]
@@ -703,47 +602,6 @@ impl Channel {
     }
 }
 
-impl Watch {
-    fn new(options: &WatchOptions) -> Self {
-        Self { frames: Frames::new(options.frames), options: options.clone() }
-    }
-
-    fn hop_us(&self) -> i64 {
-        let FrameOptions { step_ms, hop, .. } = self.options.frames;
-        i64::from(step_ms).saturating_mul(1000).saturating_mul(i64::try_from(hop).unwrap_or(i64::MAX))
-    }
-}
-
-/// What a judgement means, and the row of the channel that it shows on most.
-fn verdict(name: ModelName, step_ms: u32, judgement: &Judgement) -> (usize, Verdict) {
-    let Judgement { frame, score, threshold, class, worst, .. } = judgement;
-    let row = worst.map_or(0, |(row, ..)| row);
-    let samples = frame.rows.get(row).map(Vec::as_slice).unwrap_or_default();
-    let seen = worst.and_then(|(_, sample, expected)| Some((samples.get(sample)?, sample, expected)));
-    let above = seen.is_none_or(|(x, _, expected)| *x >= expected);
-    let shape = Frame::trend(samples).unwrap_or(if above { Pattern::High } else { Pattern::Low });
-    let began = seen.map(|(_, sample, _)| {
-        frame.start + Duration::from_millis(u64::from(step_ms).saturating_mul(sample as u64))
-    });
-    let verdict = Verdict {
-        score: (score / (score + threshold)) as f32,
-        pattern: shape,
-        severity: Severity::Warning,
-        reason: Reason::Model {
-            model: name,
-            class: *class,
-            score: *score as f32,
-            threshold: *threshold as f32,
-        },
-        since: began,
-        baseline: seen.map(|(_, _, expected)| expected),
-        peak: seen.map(|(x, ..)| *x).or(samples.last().copied()),
-        limit: None,
-        fresh: false,
-    };
-    (row, verdict)
-}
-
 fn judge(options: &AssembleOptions, info: &ChannelInfo) -> Judge {
     let own = options.channels.of(&info.id);
     Judge::new(info.quantity, own.limits, own.learning.unwrap_or(!options.learning_off))
@@ -759,5 +617,4 @@ fn slot(source: Source) -> usize {
 }
 
 #[cfg(test)]
-#[path = "assemble_tests.rs"]
 mod tests;

@@ -1,7 +1,8 @@
 //! What an assembler makes of whole streams.
 
 use super::*;
-use crate::reading::{NoData, Pattern, Severity, Value};
+use crate::detect::{GroupOptions, LimitOptions, RuleOptions};
+use crate::reading::{NoData, Pattern, Quantity, Severity, Value};
 
 const PLANT: Source = Source(0);
 const HOST: Source = Source(1);
