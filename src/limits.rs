@@ -24,6 +24,8 @@ const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
 /// Windows that one channel holds open; length, hop and lateness are cut to fit.
 pub const WINDOWS_OPEN_MAX: usize = 64;
+/// What a reading is reckoned as where what was sensed is held against what is sent: time and value, its name not counted.
+pub const READING_BYTES: u64 = 16;
 /// So many late readings of one channel in a row mean that its clock was set back.
 pub const LATE_RUN_MAX: u32 = 20;
 /// Longest lateness that is waited for, in seconds.
@@ -54,6 +56,8 @@ pub const GROUP_PATIENCE_ROWS: u64 = 64;
 pub const RULES_MAX: usize = 64;
 /// Conditions of one such rule.
 pub const RULE_CONDITIONS_MAX: usize = 16;
+/// Episodes of one channel whose records are being numbered.
+pub const WITNESSES_MAX: usize = 8;
 /// Readings before and after the begin of an episode that may go along with it; 16 bytes each and channel.
 pub const CLIP_READINGS_MAX: usize = 1000;
 /// Most bytes of learnt state per stream.

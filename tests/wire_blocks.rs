@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use outpost::digest::{Digest, DigestTiming, Engine, Lang};
-use outpost::episode::{EpisodeUpdate, Phase};
+use outpost::episode::{EpisodeUpdate, Evidence, Phase};
 use outpost::facts::{Citation, EventFact, Facts, Outage};
 use outpost::limits;
 use outpost::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, Unit};
@@ -114,6 +114,7 @@ fn alarms() -> Vec<Record> {
             count: 3,
             unit: Unit("Cel".into()),
             reason: "über dem Grenzwert".into(),
+            evidence: None,
         }),
         Record::Notice(Notice {
             code: "spool_salvaged".into(),
@@ -121,6 +122,15 @@ fn alarms() -> Vec<Record> {
             at: Wall(1),
         }),
     ]
+}
+
+/// The step of an episode with the readings that prove it, beside one without.
+fn proven() -> Vec<Record> {
+    let mut both: Vec<Record> = alarms().into_iter().take(1).chain(alarms()).collect();
+    if let Record::Episode(step) = &mut both[0] {
+        step.evidence = Some(Evidence { first: 120, last: 5_000_000_000 });
+    }
+    both
 }
 
 fn clocks() -> Vec<Record> {
@@ -194,6 +204,7 @@ fn examples() -> Vec<(&'static str, BlockHeader, Vec<Record>)> {
         ("digest", header(Lane::Digest, 1), digests()),
         ("gap", gap(GapReason::Quota), Vec::new()),
         ("clock", header(Lane::Alarm, 2), clocks()),
+        ("alarm_proven", header(Lane::Alarm, 3), proven()),
         ("metric_detail", header(Lane::Metric, 4), detailed()),
     ]
 }

@@ -42,11 +42,13 @@ impl Clip {
         }
     }
 
-    /// An episode has begun: what is kept goes out, and as much is to follow.
-    pub fn open(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
+    /// An episode has begun: what is kept goes out, and as much is to follow. Returns the time of the first.
+    pub fn open(&mut self, channel: &ChannelId, out: &mut Vec<Record>) -> Option<Wall> {
+        let first = self.before.front().map(|(at, _)| *at);
         let reading = |(at, value)| Record::Reading(Reading { channel: channel.clone(), at, value });
         out.extend(self.before.drain(..).map(reading));
         self.wanted = self.size.saturating_sub(self.after.len());
+        first
     }
 
     /// No more is to come: what was collected goes out.

@@ -380,8 +380,8 @@ const RAW: &[Key] = &[
     Key::new(
         "keep",
         Flag,
-        "true",
-        "Keep and send every single reading, not only summaries, alarms and digests.",
+        "false",
+        "Keep and send every single reading, not only summaries, alarms, digests and the readings around alarms.",
     ),
     Key::new(
         "clip",
@@ -401,8 +401,8 @@ const WINDOWS: &[Key] = &[
     Key::new(
         "length",
         Time { min_ms: S, max_ms: H },
-        "\"1 min\"",
-        "Length of a window; the longest session.",
+        "\"15 min\"",
+        "Length of a window; the longest session. Detectors look at every reading, whatever the windows are.",
     ),
     Key::optional(
         "hop",
@@ -430,7 +430,7 @@ const DIGEST: &[Key] = &[
     Key::new(
         "every",
         Time { min_ms: S, max_ms: 7 * D },
-        "\"15 min\"",
+        "\"1 h\"",
         "A digest at least so often; an alarm is worded at once.",
     ),
     Key::new(

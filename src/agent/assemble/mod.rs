@@ -20,6 +20,7 @@ use watch::{Watch, verdict};
 
 use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
+use super::witness::Witnesses;
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
 use crate::detect::{Finding, Group, Judge, Rule, Silence, Verdict};
@@ -70,6 +71,7 @@ struct Channel {
     source: Source,
     raw: bool,
     clip: Clip,
+    witnesses: Witnesses,
     windows: Windows,
     judge: Judge,
     silence: Silence,
@@ -323,6 +325,25 @@ impl Assembler {
         self.tally.cite(id, citation, at, |id| self.channels.iter().any(|c| c.episodes.has(id)));
     }
 
+    /// Whether numbers of readings are wanted: an episode is under way or has just ended.
+    pub fn wants_numbers(&self) -> bool {
+        self.channels.iter().any(|channel| !channel.witnesses.is_empty())
+    }
+
+    /// A reading is record `number` of lane `raw`.
+    pub fn numbered(&mut self, reading: &Reading, number: u64) {
+        if let Some(&i) = self.index.get(&reading.channel) {
+            self.channels[i].witnesses.take(reading.at, number);
+        }
+    }
+
+    /// Completes a step with the readings that prove its episode so far.
+    pub fn prove(&mut self, step: &mut EpisodeUpdate) {
+        if let Some(&i) = self.index.get(&step.channel) {
+            step.evidence = self.channels[i].witnesses.cite(step.id);
+        }
+    }
+
     /// Every episode in memory whose records were admitted, open ones and the latest that ended, with the agent's times by
     /// the clock of `now`.
     pub fn episodes(&self, now: &Stamp) -> Vec<(u64, Known)> {
@@ -427,6 +448,7 @@ impl Assembler {
             source,
             raw,
             clip: Clip::new(self.options.clip_readings),
+            witnesses: Witnesses::default(),
             windows: Windows::new(self.options.windows),
             judge: judge(&self.options, &info),
             silence: Silence::default(),
@@ -570,7 +592,8 @@ impl Channel {
             return;
         };
         if update.phase == Phase::Opened {
-            self.clip.open(&self.info.id, ears.out);
+            let clip = self.clip.open(&self.info.id, ears.out);
+            self.witnesses.open(update.id, clip.unwrap_or(update.start).min(update.start));
         }
         ears.out.push(Record::Episode(update));
     }
@@ -578,9 +601,12 @@ impl Channel {
     fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
         // What a small model or a group flags is flagged once per frame or row, however often the channel speaks.
         let interval_us = self.silence.interval_us().max(self.judged_every_us);
-        let Self { episodes, info, last, source, .. } = self;
+        let newest = self.heard.newest();
+        let Self { episodes, info, last, source, witnesses, clip, .. } = self;
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
         let mut ended = |episode: Episode, update: EpisodeUpdate| {
+            clip.end(ears.out);
+            witnesses.close(episode.id, newest);
             tally.ended(info, *source, episode);
             ears.out.push(Record::Episode(update));
         };
@@ -589,9 +615,12 @@ impl Channel {
 
     /// Ends the episode of `family`, or all.
     fn close(&mut self, family: Option<Family>, ears: &mut Ears<'_>, tally: &mut Tally) {
-        let Self { episodes, info, last, source, .. } = self;
+        let newest = self.heard.newest();
+        let Self { episodes, info, last, source, witnesses, clip, .. } = self;
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
         let mut ended = |episode: Episode, update: EpisodeUpdate| {
+            clip.end(ears.out);
+            witnesses.close(episode.id, newest);
             tally.ended(info, *source, episode);
             ears.out.push(Record::Episode(update));
         };

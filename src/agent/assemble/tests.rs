@@ -386,3 +386,45 @@ fn a_rule_over_two_channels_is_one_alarm_on_its_first_and_a_silent_channel_ends_
         ]
     );
 }
+
+/// Readings are numbered by the spool; the test stands in for it.
+fn number(bench: &mut Bench, from: usize, number: &mut u64) {
+    let readings = bench.out[from..].iter().filter_map(|r| if let Record::Reading(r) = r { Some(r) } else { None });
+    for reading in readings {
+        *number += 1;
+        bench.assembler.numbered(reading, *number);
+    }
+}
+
+#[test]
+fn a_step_says_which_readings_prove_its_episode_clipped_or_all_kept() {
+    for (raw, clip_readings) in [(true, 0), (false, 10)] {
+        let limits = LimitOptions { warn_high: Some(80.0), ..LimitOptions::default() };
+        let own = ChannelOptions { limits: Some(limits), ..ChannelOptions::default() };
+        let channels = ChannelBook::new(move |_| own.clone());
+        let options =
+            AssembleOptions { raw, clip_readings, channels, learning_off: true, ..AssembleOptions::default() };
+        let mut bench = Bench::new(options);
+        let (mut last, mut steps) = (0, Vec::new());
+        for s in 0..400 {
+            let from = bench.out.len();
+            bench.push("a.x", s, Ok(if (100..160).contains(&s) { 90.0 } else { 60.0 }));
+            bench.push("a.y", s, Ok(1.0));
+            number(&mut bench, from, &mut last);
+            for record in bench.out[from..].to_vec() {
+                if let Record::Episode(mut step) = record {
+                    bench.assembler.prove(&mut step);
+                    steps.push((step.phase, step.evidence.map(|e| (e.first, e.last)), s));
+                }
+            }
+        }
+        // All kept, there are two records a second, from 1; of a clip there are 10 before and 10 from the begin on.
+        let expected = if raw {
+            [(Phase::Opened, Some((201, 201)), 100), (Phase::Closed, Some((201, 561)), 280)]
+        } else {
+            [(Phase::Opened, Some((1, 10)), 100), (Phase::Closed, Some((1, 20)), 280)]
+        };
+        assert_eq!(steps, expected);
+        assert!(!bench.assembler.wants_numbers(), "what has ended is forgotten");
+    }
+}

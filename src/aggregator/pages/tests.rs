@@ -70,6 +70,7 @@ fn episode(id: u64, channel: &str, severity: Severity, phase: Phase, start_s: u6
         count: 14,
         unit: Unit("Cel".into()),
         reason: "climbs 18 °C per hour, crossed the limit".into(),
+        evidence: None,
     })
 }
 

@@ -243,6 +243,7 @@ fn alarms_digests_notices_and_readings_of_1970_are_set_right_and_an_episode_stay
             count: 1,
             unit: Unit("Cel".into()),
             reason: String::new(),
+            evidence: None,
         })
     };
     let set = NOW - Duration::from_secs(79_000);

@@ -11,7 +11,7 @@ use super::clocks::{self, BlockClock, Placed};
 use super::ranges::LaneKey;
 use super::{Content, Delivery, unread};
 use crate::digest::Digest;
-use crate::episode::{EpisodeUpdate, Phase};
+use crate::episode::{EpisodeUpdate, Evidence, Phase};
 use crate::time::Wall;
 use crate::window::WindowSummary;
 use crate::wire::{GapReason, Notice, Record};
@@ -213,6 +213,14 @@ fn insert_episode(
     let at = clock.place(update.at);
     let episode = episode_row(connection, key.device, clock.place(update.start), at, update)?;
     advance(connection, episode, at, update)?;
+    if let Some(Evidence { first, last }) = update.evidence {
+        connection
+            .prepare_cached(
+                "UPDATE episodes SET evidence_first = min(coalesce(evidence_first, ?2), ?2),
+                                     evidence_last = max(coalesce(evidence_last, ?3), ?3) WHERE key = ?1",
+            )?
+            .execute(params![episode, first.cast_signed(), last.cast_signed()])?;
+    }
     // Steps from before a restart may come after the word of it.
     connection
         .prepare_cached(

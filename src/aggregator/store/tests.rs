@@ -216,6 +216,7 @@ fn step(phase: Phase, at_s: u64, severity: Severity) -> EpisodeUpdate {
         count: u32::try_from(at_s).unwrap(),
         unit: Unit("Cel".into()),
         reason: "above its limit".into(),
+        evidence: None,
     }
 }
 
@@ -251,6 +252,27 @@ fn an_episode_shows_its_latest_step_whatever_the_order_of_arrival() {
 
 /// A gateway lost its power with an alarm open. Started anew it knew nothing of it, and the fleet page showed the alarm
 /// as open for ever.
+#[test]
+fn the_readings_that_prove_an_episode_are_those_of_all_its_steps() {
+    let (dir, mut store) = open();
+    let proven = |phase, at_s, first, last| {
+        let evidence = Some(crate::episode::Evidence { first, last });
+        Record::Episode(EpisodeUpdate { evidence, ..step(phase, at_s, Severity::Warning) })
+    };
+    let steps = [
+        proven(Phase::Closed, 90, 120, 180),
+        proven(Phase::Opened, 10, 118, 130),
+        episode(Phase::Updated, 50, Severity::Warning),
+    ];
+    for (seq, record) in (1..).zip(steps) {
+        store.commit(NOW, &[alarm(seq, record)]).unwrap();
+    }
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    let episodes = reader.episodes(device.key, Wall(i64::MIN), Wall(i64::MAX)).unwrap();
+    assert_eq!(episodes.iter().map(|e| e.evidence).collect::<Vec<_>>(), [Some((118, 180))]);
+}
+
 #[test]
 fn an_episode_of_the_run_before_is_interrupted_whatever_arrives_first() {
     let started = |seq| {
