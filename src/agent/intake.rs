@@ -153,6 +153,7 @@ impl Intake {
             clock.heard(reading.at);
             assembler.push(source, reading, out);
         }
+        batch.ended.iter().for_each(|channel| assembler.retire(channel, out));
         assembler.take_frames().into_iter().for_each(|job| self.shared.infer.offer(job));
         if let (true, false, Some(now)) = (clock.recorded, batch.readings.is_empty(), clock.now()) {
             assembler.tick(source, now, out);

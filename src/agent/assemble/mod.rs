@@ -301,6 +301,17 @@ impl Assembler {
         }
     }
 
+    /// A channel is no more: tells its open window, ends its episodes and forgets it, so that another may take its place.
+    pub fn retire(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
+        let Some(i) = self.index.remove(channel) else { return };
+        let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+        self.channels.swap_remove(i).end(&mut ears, &mut self.tally);
+        self.calibrator.set(channel, Treatment::default());
+        if let Some(moved) = self.channels.get(i) {
+            self.index.insert(moved.info.id.clone(), i);
+        }
+    }
+
     /// Ends all sources, for an orderly shutdown.
     pub fn flush(&mut self, out: &mut Vec<Record>) {
         (0..limits::SOURCE_CLOCKS_MAX).for_each(|i| self.end(Source(i as u8), out));

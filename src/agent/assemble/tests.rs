@@ -180,6 +180,29 @@ fn a_replay_and_the_host_do_not_share_a_clock() {
     assert_eq!(bench.steps(), [(Phase::Opened, Pattern::Missing)], "only the host's channel is missed");
 }
 
+/// A template of a log that had to go reported nought for ever, and then was missed.
+#[test]
+fn a_channel_that_is_no_more_tells_its_last_window_is_not_missed_and_gives_its_place_away() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    for s in 0..90 {
+        bench.tick(s);
+        ["log.a", "log.b", "log.c"].iter().for_each(|channel| bench.push(channel, s, lively(s)));
+    }
+    bench.assembler.retire(&ChannelId::new("log.a").unwrap(), &mut bench.out);
+    assert_eq!(bench.windows().last(), Some(&(60, 30)));
+    let told = bench.out.len();
+    for s in 90..400 {
+        bench.tick(s);
+        ["log.b", "log.c"].iter().for_each(|channel| bench.push(channel, s, lively(s)));
+    }
+    assert_eq!((bench.steps(), bench.assembler.channels()), (vec![], 2));
+    let of = |r: &Record| if let Record::Window(w) = r { w.channel.to_string() } else { String::new() };
+    let later: std::collections::BTreeSet<_> = bench.out[told..].iter().map(of).collect();
+    assert_eq!(later, ["log.b", "log.c"].map(String::from).into());
+    bench.push("log.a", 400, Ok(1.0));
+    assert_eq!(bench.assembler.channels(), 3, "what comes back begins anew");
+}
+
 #[test]
 fn channels_beyond_the_bound_are_counted_and_refused() {
     let mut bench = Bench::new(AssembleOptions { learning_off: true, ..AssembleOptions::default() });
