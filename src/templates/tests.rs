@@ -154,7 +154,8 @@ fn a_template_that_had_to_go_is_counted_once_more_and_its_place_is_given_away() 
         }
         word
     };
-    (0..2 * limits::TEMPLATES_MAX).for_each(|n| tally.take(&format!("{} {} {}", word(n), word(n + 9000), word(n + 70_000))));
+    (0..2 * limits::TEMPLATES_MAX)
+        .for_each(|n| tally.take(&format!("{} {} {}", word(n), word(n + 9000), word(n + 70_000))));
     assert!(tally.text(first).is_none(), "the test is about a template that had to go");
     let counts = tally.close();
     assert!(counts.ended.contains(&first) && counts.own.contains(&(first, 0)));

@@ -429,7 +429,7 @@ impl Assembler {
             Quality::Bad if reading.value.is_ok() => metrics::READINGS_OUT_OF_RANGE.inc(),
             Quality::Good | Quality::Bad => {}
         }
-        (Reading { value, ..reading.clone() }, quality)
+        (Reading { value, quality, ..reading.clone() }, quality)
     }
 
     fn add(&mut self, source: Source, described: ChannelInfo) -> Option<usize> {

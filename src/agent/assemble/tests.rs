@@ -29,7 +29,7 @@ impl Bench {
 
     fn push(&mut self, channel: &str, s: i64, value: Value) {
         let channel = ChannelId::new(channel).unwrap();
-        self.assembler.push(PLANT, &Reading { channel, at: Wall::from_secs(s), value }, &mut self.out);
+        self.assembler.push(PLANT, &Reading::new(channel, Wall::from_secs(s), value), &mut self.out);
     }
 
     fn tick(&mut self, s: i64) {
@@ -168,7 +168,7 @@ fn a_replay_and_the_host_do_not_share_a_clock() {
         bench.tick(s * 60);
         let at = Wall::from_secs(1_790_000_000 + s);
         bench.assembler.tick(HOST, at, &mut bench.out);
-        let reading = Reading { channel: host.clone(), at, value: lively(s) };
+        let reading = Reading::new(host.clone(), at, lively(s));
         bench.assembler.push(HOST, &reading, &mut bench.out);
     }
     assert_eq!(bench.steps(), []);
@@ -297,7 +297,7 @@ fn no_times_values_or_ticks_break_the_assembler() {
     for _ in 0..20_000 {
         let at = if rng.bool() { Wall(rng.i64(..)) } else { Wall(rng.i64(0..1_000_000_000)) };
         let value = crate::reading::value_from_f64(f64::from_bits(rng.u64(..)));
-        let reading = Reading { channel: ChannelId::new("a.x").unwrap(), at, value };
+        let reading = Reading::new(ChannelId::new("a.x").unwrap(), at, value);
         match rng.u8(0..10) {
             0 => bench.assembler.tick(PLANT, Wall(rng.i64(..)), &mut bench.out),
             1 => drop(bench.assembler.facts(&Mark::default())),
@@ -412,7 +412,8 @@ fn a_rule_over_two_channels_is_one_alarm_on_its_first_and_a_silent_channel_ends_
 
 /// Readings are numbered by the spool; the test stands in for it.
 fn number(bench: &mut Bench, from: usize, number: &mut u64) {
-    let readings = bench.out[from..].iter().filter_map(|r| if let Record::Reading(r) = r { Some(r) } else { None });
+    let readings =
+        bench.out[from..].iter().filter_map(|r| if let Record::Reading(r) = r { Some(r) } else { None });
     for reading in readings {
         *number += 1;
         bench.assembler.numbered(reading, *number);
@@ -425,8 +426,13 @@ fn a_step_says_which_readings_prove_its_episode_clipped_or_all_kept() {
         let limits = LimitOptions { warn_high: Some(80.0), ..LimitOptions::default() };
         let own = ChannelOptions { limits: Some(limits), ..ChannelOptions::default() };
         let channels = ChannelBook::new(move |_| own.clone());
-        let options =
-            AssembleOptions { raw, clip_readings, channels, learning_off: true, ..AssembleOptions::default() };
+        let options = AssembleOptions {
+            raw,
+            clip_readings,
+            channels,
+            learning_off: true,
+            ..AssembleOptions::default()
+        };
         let mut bench = Bench::new(options);
         let (mut last, mut steps) = (0, Vec::new());
         for s in 0..400 {
@@ -434,7 +440,7 @@ fn a_step_says_which_readings_prove_its_episode_clipped_or_all_kept() {
             bench.push("a.x", s, Ok(if (100..160).contains(&s) { 90.0 } else { 60.0 }));
             bench.push("a.y", s, Ok(1.0));
             number(&mut bench, from, &mut last);
-            for record in bench.out[from..].to_vec() {
+            for record in bench.out[from..].iter().cloned() {
                 if let Record::Episode(mut step) = record {
                     bench.assembler.prove(&mut step);
                     steps.push((step.phase, step.evidence.map(|e| (e.first, e.last)), s));
@@ -449,5 +455,34 @@ fn a_step_says_which_readings_prove_its_episode_clipped_or_all_kept() {
         };
         assert_eq!(steps, expected);
         assert!(!bench.assembler.wants_numbers(), "what has ended is forgotten");
+    }
+}
+
+#[test]
+fn what_a_reading_is_worth_goes_along_with_it_kept_or_clipped() {
+    for (raw, clip_readings) in [(true, 0), (false, 5)] {
+        let table = Some([(0.0, 0.0), (50.0, 50.0)].as_slice().into());
+        let limits = LimitOptions { warn_high: Some(80.0), ..LimitOptions::default() };
+        let own = ChannelOptions {
+            treatment: Treatment { table, ..Treatment::default() },
+            limits: Some(limits),
+            ..ChannelOptions::default()
+        };
+        let channels = ChannelBook::new(move |_| own.clone());
+        let options = AssembleOptions {
+            raw,
+            clip_readings,
+            channels,
+            learning_off: true,
+            ..AssembleOptions::default()
+        };
+        let mut bench = Bench::new(options);
+        for (s, x) in [Ok(40.0), Ok(60.0), Err(NoData::NoAnswer), Ok(90.0)].into_iter().enumerate() {
+            bench.push("a.x", s as i64, x);
+        }
+        bench.assembler.flush(&mut bench.out);
+        let worth = |r: &Record| if let Record::Reading(r) = r { Some(r.quality) } else { None };
+        let kept: Vec<Quality> = bench.out.iter().filter_map(worth).collect();
+        assert_eq!(kept, [Quality::Good, Quality::Uncertain, Quality::Bad, Quality::Uncertain]);
     }
 }

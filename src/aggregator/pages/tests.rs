@@ -370,7 +370,7 @@ fn the_shortest_period_shows_single_readings_where_they_are_kept() {
     let path = dir.path().join("fleet.db");
     let mut store = Store::open(&path, Retention::default()).unwrap();
     let channel = ChannelId::new("c").unwrap();
-    let reading = |s, value| Record::Reading(Reading { channel: channel.clone(), at: before(s), value });
+    let reading = |s, value| Record::Reading(Reading::new(channel.clone(), before(s), value));
     let records = vec![
         reading(1800, Ok(3.0)),
         reading(1799, Ok(5.0)),

@@ -262,7 +262,7 @@ fn alarms_digests_notices_and_readings_of_1970_are_set_right_and_an_episode_stay
         timing: DigestTiming::default(),
     });
     let notice = Record::Notice(Notice { code: "n".into(), text: "x".into(), at: closed });
-    let reading = Record::Reading(Reading { channel: channel(), at: closed, value: Ok(1.0) });
+    let reading = Record::Reading(Reading::new(channel(), closed, Ok(1.0)));
     // The fix overtakes what was stamped before, and so does the step that was sealed after the clock was set.
     site.take(&fix(4, 1, 80_000));
     site.take(&deliver(Lane::Alarm, 5, live, vec![step(Phase::Closed, opened, set)]));

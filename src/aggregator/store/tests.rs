@@ -315,8 +315,7 @@ fn one_device_with_absurd_numbers_does_not_take_the_fleet_page_from_the_others()
 #[test]
 fn readings_are_found_again_by_the_time_they_cover() {
     let (dir, mut store) = open();
-    let reading =
-        |s| Record::Reading(Reading { channel: channel(), at: NOW + Duration::from_secs(s), value: Ok(1.0) });
+    let reading = |s| Record::Reading(Reading::new(channel(), NOW + Duration::from_secs(s), Ok(1.0)));
     let content =
         Content::Records { records: vec![reading(5), reading(2)], payload: b"as published".to_vec() };
     store.commit(NOW, &[Delivery { lane: Lane::Raw, content, ..block(1, 2) }]).unwrap();
@@ -333,7 +332,7 @@ fn readings_are_found_again_by_the_time_they_cover() {
 #[test]
 fn retention_deletes_old_readings_but_never_what_settled_them() {
     let (dir, mut store) = open();
-    let reading = Record::Reading(Reading { channel: channel(), at: NOW, value: Ok(1.0) });
+    let reading = Record::Reading(Reading::new(channel(), NOW, Ok(1.0)));
     let content = Content::Records { records: vec![reading], payload: vec![1] };
     let delivery = Delivery { lane: Lane::Raw, content, ..block(1, 1) };
     store.commit(NOW, std::slice::from_ref(&delivery)).unwrap();
@@ -351,7 +350,7 @@ fn a_full_database_gives_up_its_oldest_readings_first() {
     let mut store = Store::open(&dir.path().join("fleet.db"), retention).unwrap();
     for seq in 1..=64 {
         let at = NOW + Duration::from_secs(seq);
-        let reading = Record::Reading(Reading { channel: channel(), at, value: Ok(1.0) });
+        let reading = Record::Reading(Reading::new(channel(), at, Ok(1.0)));
         let content = Content::Records { records: vec![reading], payload: vec![7; 100_000] };
         store
             .commit(at, &[Delivery { lane: Lane::Raw, content, ..block(seq, seq) }, block(seq, seq)])

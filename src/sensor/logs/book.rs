@@ -155,7 +155,7 @@ impl Book {
                 label: label(self),
             });
         }
-        out.readings.push(Reading { channel: id, at, value: Ok(count as f64) });
+        out.readings.push(Reading::new(id, at, Ok(count as f64)));
     }
 }
 
