@@ -83,7 +83,7 @@ fn reading(random: &mut fastrand::Rng, i: usize) -> Record {
     let at = Wall(1_767_323_045_000_000 + (i / 50) as i64 * 100_000);
     let value = 20.0 + (i as f64 / 5e4).sin() + f64::from(random.i16(-9..=9)) / 100.0;
     let channel = ChannelId::new(&format!("bearing{}.temp", i % 50)).expect("a good name");
-    Record::Reading(Reading { channel, at, value: Ok((value * 100.0).round() / 100.0) })
+    Record::Reading(Reading::new(channel, at, Ok((value * 100.0).round() / 100.0)))
 }
 
 /// 256 bytes that hardly compress.

@@ -57,7 +57,7 @@ fn assembler(readings: usize, channels: usize, step_s: usize) {
     for i in 0..readings {
         let (turn, channel) = (i / channels, ids[i % channels].clone());
         let at = Wall::from_secs((turn * step_s) as i64);
-        assembler.push(Source(0), &Reading { channel, at, value: Ok(value(turn, &mut noise)) }, &mut out);
+        assembler.push(Source(0), &Reading::new(channel, at, Ok(value(turn, &mut noise))), &mut out);
         if i % channels == 0 {
             assembler.tick(Source(0), at, &mut out);
         }

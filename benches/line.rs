@@ -233,11 +233,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, bytes_per_s: u64, way: Duration
 /// Values that no compressor makes small.
 fn noise(random: &mut fastrand::Rng, i: usize) -> Record {
     let channel = ChannelId::new(&format!("noise{}", i % 4)).expect("a good name");
-    Record::Reading(Reading {
-        channel,
-        at: Wall(1_767_323_045_000_000 + i as i64 * 1_000),
-        value: Ok(random.f64()),
-    })
+    Record::Reading(Reading::new(channel, Wall(1_767_323_045_000_000 + i as i64 * 1_000), Ok(random.f64())))
 }
 
 const WAY: Duration = Duration::from_millis(50);

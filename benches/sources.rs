@@ -131,11 +131,7 @@ impl Sensor for Cabinet {
             values.clear();
             chip.read(&mut Delay, &mut values).expect("the bus answers");
             let named = channels.iter().zip(&values);
-            out.extend(named.map(|(channel, value)| Reading {
-                channel: channel.clone(),
-                at: now.wall,
-                value: *value,
-            }));
+            out.extend(named.map(|(channel, value)| Reading::new(channel.clone(), now.wall, *value)));
         }
         if std::mem::replace(&mut self.told, true) { Vec::new() } else { self.infos() }
     }

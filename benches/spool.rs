@@ -203,7 +203,7 @@ fn readings(n: usize) -> Vec<Record> {
         let c = i % channels.len();
         levels[c] += random.i64(-2..=2);
         let at = Wall(1_767_323_045_000_000 + (i / channels.len()) as i64 * 100_000 + c as i64 * 200);
-        Record::Reading(Reading { channel: channels[c].clone(), at, value: Ok(levels[c] as f64 / 100.0) })
+        Record::Reading(Reading::new(channels[c].clone(), at, Ok(levels[c] as f64 / 100.0)))
     };
     (0..n).map(reading).collect()
 }

@@ -10,20 +10,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::reading::{ChannelId, NoData, Reading, Value, named_enum, value_from_f64};
+pub use crate::reading::Quality;
+use crate::reading::{ChannelId, NoData, Reading, Value, value_from_f64};
 use crate::units::Conversion;
-
-named_enum! {
-    /// What a value is worth.
-    Quality {
-        /// As the sensor is known to measure.
-        Good = "good",
-        /// Beyond what its calibration knows.
-        Uncertain = "uncertain",
-        /// No value.
-        Bad = "bad",
-    }
-}
 
 /// What is done to the values of one channel.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -164,7 +153,7 @@ mod tests {
         let mut calibrator = Calibrator::default();
         let (own, other) = (ChannelId::new("a.x").unwrap(), ChannelId::new("a.y").unwrap());
         calibrator.set(&own, Treatment { offset: Some(1.0), ..Treatment::default() });
-        let reading = |channel: &ChannelId, value| Reading { channel: channel.clone(), at: Wall(0), value };
+        let reading = |channel: &ChannelId, value| Reading::new(channel.clone(), Wall(0), value);
         assert_eq!(calibrator.apply(&reading(&own, Ok(1.0))), (Ok(2.0), Quality::Good));
         assert_eq!(calibrator.apply(&reading(&other, Ok(1.0))), (Ok(1.0), Quality::Good));
         let nacked = Err(NoData::NoAnswer);

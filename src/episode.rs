@@ -48,6 +48,19 @@ pub struct EpisodeUpdate {
     pub unit: Unit,
     /// Why, in words, without line breaks.
     pub reason: String,
+    /// The readings that prove it so far, where readings are kept. Behind everything else, and written only if there: a
+    /// program that knows none reads the rest. The lane reads it by itself.
+    #[serde(skip_serializing_if = "Option::is_none", skip_deserializing)]
+    pub evidence: Option<Evidence>,
+}
+
+/// Records of lane `raw`, both ends included, that hold the readings of an episode; others may lie between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Number of the first.
+    pub first: u64,
+    /// Number of the last.
+    pub last: u64,
 }
 
 /// When episodes are updated and closed.
@@ -233,7 +246,7 @@ impl Episode {
             peak: verdict.peak,
             limit: verdict.limit,
             count: 1,
-            reason: verdict.reason,
+            reason: verdict.reason.clone(),
             told: Told { at, peak: verdict.peak, pattern: verdict.pattern },
         }
     }
@@ -242,7 +255,7 @@ impl Episode {
         // The words and the shape are those of the gravest verdict; among equals, of a limit, then of the latest.
         let weighs = (verdict.severity, verdict.limit.is_some()) >= (self.severity, self.limit.is_some());
         if weighs && verdict.pattern != Pattern::Spike {
-            (self.pattern, self.reason) = (verdict.pattern, verdict.reason);
+            (self.pattern, self.reason) = (verdict.pattern, verdict.reason.clone());
         }
         self.severity = self.severity.max(verdict.severity);
         self.flagged_at = self.flagged_at.max(at);
@@ -284,6 +297,7 @@ impl Episode {
             count: self.count,
             unit: subject.unit.clone(),
             reason: self.reason.words(subject.unit),
+            evidence: None,
         }
     }
 }

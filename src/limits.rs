@@ -24,10 +24,20 @@ const _: () = assert!(CHANNEL_NAME_BYTES_MAX < 256);
 
 /// Windows that one channel holds open; length, hop and lateness are cut to fit.
 pub const WINDOWS_OPEN_MAX: usize = 64;
+/// What a reading is reckoned as where what was sensed is held against what is sent: time and value, its name not counted.
+pub const READING_BYTES: u64 = 16;
 /// So many late readings of one channel in a row mean that its clock was set back.
 pub const LATE_RUN_MAX: u32 = 20;
 /// Longest lateness that is waited for, in seconds.
 pub const LATENESS_S_MAX: u32 = 3600;
+/// Readings of one channel that wait for late ones where order matters; 24 bytes each.
+pub const ORDER_READINGS_MAX: usize = 4096;
+/// Readings of one channel that a sliding window reaches back to.
+pub const SLIDING_READINGS_MAX: usize = 4096;
+/// Centroids of a quantile sketch: up to so many values quantiles are exact.
+pub const QUANTILE_CENTROIDS: usize = 100;
+/// Values that a quantile sketch takes before it merges them.
+pub const QUANTILE_FRESH: usize = 64;
 /// Shortest window and hop, in milliseconds.
 pub const WINDOW_MS_MIN: u32 = 100;
 /// Readings before a stream is judged by its past.
@@ -36,6 +46,18 @@ pub const NOVELTY_LEARN_READINGS: u64 = 150;
 pub const COURSE_STEPS: usize = 688;
 /// Channels of one group that are judged together; what is learnt of them grows with their square.
 pub const GROUP_CHANNELS_MAX: usize = 32;
+/// Groups of one agent.
+pub const GROUPS_MAX: usize = 32;
+/// Cells of a group that are open at a time: how long a member that is late is waited for.
+pub const GROUP_WAIT_CELLS: usize = 16;
+/// Rows after which a member that was never heard is told.
+pub const GROUP_PATIENCE_ROWS: u64 = 64;
+/// Rules over several channels of one agent.
+pub const RULES_MAX: usize = 64;
+/// Conditions of one such rule.
+pub const RULE_CONDITIONS_MAX: usize = 16;
+/// Episodes of one channel whose records are being numbered.
+pub const WITNESSES_MAX: usize = 8;
 /// Readings before and after the begin of an episode that may go along with it; 16 bytes each and channel.
 pub const CLIP_READINGS_MAX: usize = 1000;
 /// Most bytes of learnt state per stream.
@@ -51,6 +73,9 @@ pub const MODELS_MAX: usize = 16;
 pub const MODEL_NAME_BYTES_MAX: usize = 24;
 /// Channels that one small model looks at.
 pub const MODEL_CHANNELS_MAX: usize = 16;
+
+const _: () = assert!(MODEL_CHANNELS_MAX <= GROUP_CHANNELS_MAX && FRAME_HOLD_CELLS < GROUP_WAIT_CELLS as i64);
+
 /// Samples of one channel in a frame.
 pub const FRAME_SAMPLES_MAX: usize = 4096;
 /// Empty cells in a row that the sample before stands in for.

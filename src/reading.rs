@@ -149,6 +149,16 @@ pub struct Reading {
     pub at: Wall,
     /// The value in the channel's unit, or why there is none.
     pub value: Value,
+    /// What the value is worth; [`Quality::Bad`] where there is none.
+    pub quality: Quality,
+}
+
+impl Reading {
+    /// A reading that nobody doubts; without a value it is [`Quality::Bad`].
+    pub const fn new(channel: ChannelId, at: Wall, value: Value) -> Self {
+        let quality = if value.is_ok() { Quality::Good } else { Quality::Bad };
+        Self { channel, at, value, quality }
+    }
 }
 
 /// A unit of measure: a UCUM code (`Cel`, `bar`, `mm/s`, `%`, `A`), at most 16 bytes; empty means dimensionless.
@@ -197,6 +207,18 @@ macro_rules! named_enum {
     };
 }
 pub(crate) use named_enum;
+
+named_enum! {
+    /// What a value is worth.
+    Quality {
+        /// As the sensor is known to measure.
+        Good = "good",
+        /// Beyond what its calibration knows.
+        Uncertain = "uncertain",
+        /// No value.
+        Bad = "bad",
+    }
+}
 
 named_enum! {
     /// What a channel measures, as far as the language model cares. Append only.

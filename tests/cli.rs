@@ -173,7 +173,7 @@ fn a_stopped_spool_tells_its_books_its_blocks_and_its_records() {
     let (mut spool, _) = open_dir(&dir, Options::default(), clock::stamp()).expect("a new spool");
     for n in 0..3 {
         let channel = ChannelId::new("pump1.temp").expect("a name");
-        spool.admit(vec![Record::Reading(Reading { channel, at: clock::wall(), value: Ok(f64::from(n)) })]);
+        spool.admit(vec![Record::Reading(Reading::new(channel, clock::wall(), Ok(f64::from(n))))]);
     }
     spool.commit(clock::stamp()).expect("a commit");
     let held = shop.run("spool stat --dir outpost-data/spool");

@@ -61,9 +61,7 @@ impl Seat {
 
 fn block(first: u64, count: u32) -> Vec<u8> {
     let channel = ChannelId::new("tank1.level").unwrap();
-    let reading = |n: u32| {
-        Record::Reading(Reading { channel: channel.clone(), at: clock::wall(), value: Ok(f64::from(n)) })
-    };
+    let reading = |n: u32| Record::Reading(Reading::new(channel.clone(), clock::wall(), Ok(f64::from(n))));
     let header = BlockHeader {
         lane: Lane::Raw,
         epoch: EPOCH,

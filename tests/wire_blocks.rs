@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use outpost::digest::{Digest, DigestTiming, Engine, Lang};
-use outpost::episode::{EpisodeUpdate, Phase};
+use outpost::episode::{EpisodeUpdate, Evidence, Phase};
 use outpost::facts::{Citation, EventFact, Facts, Outage};
 use outpost::limits;
-use outpost::reading::{ChannelId, NoData, Pattern, Quantity, Reading, Severity, Unit};
+use outpost::reading::{ChannelId, NoData, Pattern, Quality, Quantity, Reading, Severity, Unit};
 use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
-use outpost::window::{WindowOptions, WindowSummary, Windows};
+use outpost::window::{Detail, WindowOptions, WindowSummary, Windows};
 use outpost::wire::{
     Block, BlockHeader, Body, ClockFix, GapReason, Lane, Notice, Record, WireError, decode_block,
     decode_header, encode_block, json,
@@ -54,11 +54,11 @@ fn readings() -> Vec<Record> {
                 _ if i % 3 == 1 => Ok((i as f64 * 0.7).sin()),
                 _ => Ok((2150 + i % 9) as f64 / 100.0),
             };
-            Record::Reading(Reading {
-                channel: channel(name),
-                at: Wall(1_767_323_045_000_000 + i / 3 * 250_000 + i % 3),
+            Record::Reading(Reading::new(
+                channel(name),
+                Wall(1_767_323_045_000_000 + i / 3 * 250_000 + i % 3),
                 value,
-            })
+            ))
         })
         .collect()
 }
@@ -79,9 +79,33 @@ fn windows() -> Vec<Record> {
                 std: 0.1234567891,
                 last: 21.0,
                 slope_per_h: -0.75,
+                detail: None,
             })
         })
         .collect()
+}
+
+/// Readings of which some are beyond what their calibration knows.
+fn doubted() -> Vec<Record> {
+    let doubt = |(i, record)| match record {
+        Record::Reading(r) if i % 50 == 3 && r.value.is_ok() => {
+            Record::Reading(Reading { quality: Quality::Uncertain, ..r })
+        }
+        other => other,
+    };
+    readings().into_iter().enumerate().map(doubt).collect()
+}
+
+/// Summaries of which every second one has details.
+fn detailed() -> Vec<Record> {
+    let detail = Detail { p05: 20.5, p50: 20.75, p95: 21.125, changes: 17, rate_per_h: 3.5 };
+    let with = |(i, record)| match record {
+        Record::Window(window) if i % 2 == 1 => {
+            Record::Window(WindowSummary { detail: Some(detail), ..window })
+        }
+        other => other,
+    };
+    windows().into_iter().enumerate().map(with).collect()
 }
 
 fn alarms() -> Vec<Record> {
@@ -101,6 +125,7 @@ fn alarms() -> Vec<Record> {
             count: 3,
             unit: Unit("Cel".into()),
             reason: "über dem Grenzwert".into(),
+            evidence: None,
         }),
         Record::Notice(Notice {
             code: "spool_salvaged".into(),
@@ -108,6 +133,15 @@ fn alarms() -> Vec<Record> {
             at: Wall(1),
         }),
     ]
+}
+
+/// The step of an episode with the readings that prove it, beside one without.
+fn proven() -> Vec<Record> {
+    let mut both: Vec<Record> = alarms().into_iter().take(1).chain(alarms()).collect();
+    if let Record::Episode(step) = &mut both[0] {
+        step.evidence = Some(Evidence { first: 120, last: 5_000_000_000 });
+    }
+    both
 }
 
 fn clocks() -> Vec<Record> {
@@ -181,6 +215,9 @@ fn examples() -> Vec<(&'static str, BlockHeader, Vec<Record>)> {
         ("digest", header(Lane::Digest, 1), digests()),
         ("gap", gap(GapReason::Quota), Vec::new()),
         ("clock", header(Lane::Alarm, 2), clocks()),
+        ("raw_doubted", header(Lane::Raw, 200), doubted()),
+        ("alarm_proven", header(Lane::Alarm, 3), proven()),
+        ("metric_detail", header(Lane::Metric, 4), detailed()),
     ]
 }
 
@@ -273,7 +310,7 @@ fn a_block_that_would_be_too_large_is_refused_not_truncated() {
         f64::from_bits((state ^ state >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) & !(1 << 62))
     };
     let records: Vec<Record> = (0..limits::BLOCK_RECORDS_MAX)
-        .map(|_| Record::Reading(Reading { channel: channel("c"), at: Wall(0), value: Ok(noise()) }))
+        .map(|_| Record::Reading(Reading::new(channel("c"), Wall(0), Ok(noise()))))
         .collect();
     let refused = encode_block(&header(Lane::Raw, records.len()), &records);
     assert!(matches!(refused, Err(WireError::TooLarge { .. })));
@@ -285,11 +322,11 @@ fn slowly_changing_decimals_take_well_under_four_bytes_a_reading() {
     let records: Vec<Record> = (0..10_000_i64)
         .map(|i| {
             let (c, t) = (i % 50, i / 50);
-            Record::Reading(Reading {
-                channel: channel(&format!("line{}.temp{c}", c % 7)),
-                at: Wall(1_767_323_045_000_000 + t * 100_000 + c * 37),
-                value: Ok((2000 + c * 10 + (t * 7 + c * 3) % 5) as f64 / 100.0),
-            })
+            Record::Reading(Reading::new(
+                channel(&format!("line{}.temp{c}", c % 7)),
+                Wall(1_767_323_045_000_000 + t * 100_000 + c * 37),
+                Ok((2000 + c * 10 + (t * 7 + c * 3) % 5) as f64 / 100.0),
+            ))
         })
         .collect();
     let bytes = encode_block(&header(Lane::Raw, records.len()), &records).unwrap();
@@ -306,7 +343,7 @@ fn plant(seconds: i64) -> Vec<Reading> {
             *level += (random.f64() - 0.5) * 0.02;
             let value = ((*level + (random.f64() - 0.5) * 0.05) * 100.0).round() / 100.0;
             let at = Wall(1_767_323_045_000_000 + tick * 100_000 + c as i64 * 37);
-            out.push(Reading { channel: channel(&format!("line{}.temp{c}", c % 7)), at, value: Ok(value) });
+            out.push(Reading::new(channel(&format!("line{}.temp{c}", c % 7)), at, Ok(value)));
         }
     }
     out
@@ -364,11 +401,13 @@ fn any_value() -> impl Strategy<Value = Result<f64, NoData>> {
 
 fn any_readings() -> impl Strategy<Value = Vec<Record>> {
     let at = prop_oneof![3 => 0..2_000_000_i64, 1 => (0..2_000_i64).prop_map(|s| s * 1_000_000), 1 => any::<i64>()];
-    let row = ("[a-c][0-9]?", at, any_value());
+    let row = ("[a-c][0-9]?", at, any_value(), prop::bool::weighted(0.1));
     prop::collection::vec(row, 1..200).prop_map(|rows| {
         rows.into_iter()
-            .map(|(name, at, value)| {
-                Record::Reading(Reading { channel: channel(&name), at: Wall(at), value })
+            .map(|(name, at, value, doubted)| {
+                let reading = Reading::new(channel(&name), Wall(at), value);
+                let quality = if doubted && value.is_ok() { Quality::Uncertain } else { reading.quality };
+                Record::Reading(Reading { quality, ..reading })
             })
             .collect()
     })
@@ -386,6 +425,7 @@ proptest! {
             let (Record::Reading(a), Record::Reading(b)) = (a, b) else { panic!("another lane") };
             prop_assert_eq!((&a.channel, a.at), (&b.channel, b.at));
             prop_assert_eq!(a.value.map(f64::to_bits), b.value.map(f64::to_bits));
+            prop_assert_eq!(a.quality, b.quality);
         }
         prop_assert_eq!(block.records.len(), records.len());
     }
@@ -398,6 +438,9 @@ proptest! {
                 channel: channel(&format!("c{}", i % 5)), unit: Unit(["", "Cel"][i % 2].into()),
                 start: Wall(start.wrapping_add(i as i64)), length_ms: u32::MAX - i as u32, count: b[0] as u32,
                 missing: b[1] as u32, min, max, mean, std, last, slope_per_h,
+                detail: (b[2] % 2 == 0).then_some(Detail {
+                    p05: min, p50: mean, p95: max, changes: b[3] as u32, rate_per_h: last,
+                }),
             })
         }).collect();
         let block = decode_block(&encode_block(&header(Lane::Metric, records.len()), &records).unwrap()).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::limits;
-use crate::reading::{ChannelId, Reading, Value};
+use crate::reading::{ChannelId, Quality, Reading, Value};
 use crate::time::Wall;
 use crate::wire::Record;
 
@@ -12,7 +12,7 @@ use crate::wire::Record;
 pub(super) struct Clip {
     /// Readings before and after; 0 keeps none.
     size: usize,
-    before: VecDeque<(Wall, Value)>,
+    before: VecDeque<(Wall, Value, Quality)>,
     wanted: usize,
     /// What came of it; it goes out at once, so that it shares a block.
     after: Vec<Reading>,
@@ -38,15 +38,18 @@ impl Clip {
             self.before.pop_front();
         }
         if self.size > 0 {
-            self.before.push_back((reading.at, reading.value));
+            self.before.push_back((reading.at, reading.value, reading.quality));
         }
     }
 
-    /// An episode has begun: what is kept goes out, and as much is to follow.
-    pub fn open(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
-        let reading = |(at, value)| Record::Reading(Reading { channel: channel.clone(), at, value });
+    /// An episode has begun: what is kept goes out, and as much is to follow. Returns the time of the first.
+    pub fn open(&mut self, channel: &ChannelId, out: &mut Vec<Record>) -> Option<Wall> {
+        let first = self.before.front().map(|(at, ..)| *at);
+        let reading =
+            |(at, value, quality)| Record::Reading(Reading { channel: channel.clone(), at, value, quality });
         out.extend(self.before.drain(..).map(reading));
         self.wanted = self.size.saturating_sub(self.after.len());
+        first
     }
 
     /// No more is to come: what was collected goes out.
@@ -71,7 +74,7 @@ mod tests {
         let mut clip = Clip::new(3);
         let mut out = Vec::new();
         for s in 0..30 {
-            let reading = Reading { channel: channel.clone(), at: Wall::from_secs(s), value: Ok(1.0) };
+            let reading = Reading::new(channel.clone(), Wall::from_secs(s), Ok(1.0));
             clip.take(&reading, &mut out);
             if s == 10 || s == 12 {
                 clip.open(&channel, &mut out);
@@ -87,7 +90,7 @@ mod tests {
     fn without_a_size_nothing_is_kept() {
         let channel = ChannelId::new("a.x").unwrap();
         let (mut clip, mut out) = (Clip::new(0), Vec::new());
-        let reading = Reading { channel: channel.clone(), at: Wall(0), value: Ok(1.0) };
+        let reading = Reading::new(channel.clone(), Wall(0), Ok(1.0));
         clip.take(&reading, &mut out);
         clip.open(&channel, &mut out);
         clip.take(&reading, &mut out);

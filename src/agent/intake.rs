@@ -16,6 +16,7 @@ use crate::episode::Phase;
 use crate::infer::Judgement;
 use crate::limits;
 use crate::observe::{self, agent as events};
+use crate::reading::Reading;
 use crate::sensor::{Batch, SourceHandle, SourceOptions, Stop};
 use crate::time::{Mono, humane};
 use crate::wire::{Lane, Notice, Record};
@@ -152,6 +153,7 @@ impl Intake {
             clock.heard(reading.at);
             assembler.push(source, reading, out);
         }
+        batch.ended.iter().for_each(|channel| assembler.retire(channel, out));
         assembler.take_frames().into_iter().for_each(|job| self.shared.infer.offer(job));
         if let (true, false, Some(now)) = (clock.recorded, batch.readings.is_empty(), clock.now()) {
             assembler.tick(source, now, out);
@@ -284,9 +286,20 @@ impl Intake {
     }
 }
 
-/// Hands records to the spool. Steps of episodes are numbered on the way, so that facts can cite them.
+/// Hands records to the spool. Steps of episodes are numbered on the way, so that facts can cite them, and readings where an
+/// episode is under way, so that its steps can.
 async fn admit(shared: &Shared, out: Vec<Record>) -> Result<(), AgentError> {
-    let (alarms, rest): (Vec<_>, Vec<_>) = out.into_iter().partition(|record| record.lane() == Lane::Alarm);
+    let (mut alarms, mut rest): (Vec<_>, Vec<_>) =
+        out.into_iter().partition(|record| record.lane() == Lane::Alarm);
+    if shared.assembler.borrow().wants_numbers() {
+        number(shared, std::mem::take(&mut rest)).await?;
+        let mut assembler = shared.assembler.borrow_mut();
+        for alarm in &mut alarms {
+            if let Record::Episode(step) = alarm {
+                assembler.prove(step);
+            }
+        }
+    }
     if !alarms.is_empty() {
         let ids: Vec<Option<u64>> = alarms.iter().map(|record| told_episode(shared, record)).collect();
         let numbered = shared.store.admit_numbered(alarms).await?;
@@ -301,6 +314,20 @@ async fn admit(shared: &Shared, out: Vec<Record>) -> Result<(), AgentError> {
     if !rest.is_empty() {
         shared.store.admit(rest).await?;
     }
+    Ok(())
+}
+
+/// Hands records to the spool and tells the assembler the numbers of the readings among them.
+async fn number(shared: &Shared, records: Vec<Record>) -> Result<(), AgentError> {
+    let reading = |record: &Record| if let Record::Reading(r) = record { Some(r.clone()) } else { None };
+    let readings: Vec<Reading> = records.iter().filter_map(reading).collect();
+    if readings.is_empty() {
+        return if records.is_empty() { Ok(()) } else { Ok(shared.store.admit(records).await?) };
+    }
+    let given = shared.store.admit_numbered(records).await?;
+    let numbers = given.iter().filter(|c| c.lane == Lane::Raw).flat_map(|c| c.first..=c.last);
+    let mut assembler = shared.assembler.borrow_mut();
+    readings.iter().zip(numbers).for_each(|(reading, number)| assembler.numbered(reading, number));
     Ok(())
 }
 

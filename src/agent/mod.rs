@@ -31,6 +31,7 @@ pub mod status;
 mod supervisor;
 mod tally;
 mod timekeeper;
+mod witness;
 
 use std::path::PathBuf;
 use std::rc::Rc;

@@ -110,6 +110,7 @@ fn digest(out: &mut String, status: &Status) {
 fn counts(out: &mut String, status: &Status) {
     let rows = [
         ("readings", status.readings.to_string()),
+        ("sensed and sent", sensed_and_sent(status)),
         ("not understood", status.malformed.to_string()),
         ("windows judged", status.windows.to_string()),
         ("episodes open", status.episodes_open.to_string()),
@@ -129,6 +130,13 @@ fn counts(out: &mut String, status: &Status) {
         let _ = write!(out, "<tr><th>channel {channel}<td class=bad>{quality}: {}", Esc(why));
     }
     out.push_str("</table>");
+}
+
+fn sensed_and_sent(status: &Status) -> String {
+    let saved = status.saved_percent().map(|saved| format!(", {saved:.1} % less")).unwrap_or_default();
+    let [sensed, sent, session] =
+        [status.sensed_bytes, status.sent_bytes, status.session_bytes].map(|bytes| bytes >> 10);
+    format!("{sensed} KiB, {sent} KiB{saved}; the session itself {session} KiB")
 }
 
 fn ledger(out: &mut String, status: &Status) {

@@ -86,7 +86,7 @@ mod tests {
     use crate::wire::Record;
 
     fn reading(n: i64) -> Record {
-        Record::Reading(Reading { channel: ChannelId::new("a.b").unwrap(), at: Wall(n), value: Ok(n as f64) })
+        Record::Reading(Reading::new(ChannelId::new("a.b").unwrap(), Wall(n), Ok(n as f64)))
     }
 
     #[test]

@@ -27,6 +27,15 @@ pub struct Status {
     pub meter: MeterBrief,
     /// Readings taken since the start.
     pub readings: u64,
+    /// What they would take as they are, 16 bytes each.
+    #[serde(default)]
+    pub sensed_bytes: u64,
+    /// What went over the line of records since the start, TLS included, as reckoned by packet.
+    #[serde(default)]
+    pub sent_bytes: u64,
+    /// The rest of what went over it in either direction: handshakes, heartbeats, acknowledgements.
+    #[serde(default)]
+    pub session_bytes: u64,
     /// Inputs that could not be understood.
     pub malformed: u64,
     /// Windows judged since the start.
@@ -113,6 +122,18 @@ pub struct LedgerRow {
     pub evicted_by_reason: BTreeMap<String, u64>,
 }
 
+impl Status {
+    /// By how much what is sent is less than what was sensed, in percent; none before anything was sensed.
+    pub fn saved_percent(&self) -> Option<f64> {
+        saved_percent(self.sensed_bytes, self.sent_bytes)
+    }
+}
+
+/// By how much `sent` is less than `sensed`, in percent.
+pub fn saved_percent(sensed: u64, sent: u64) -> Option<f64> {
+    (sensed > 0).then(|| 100.0 * (1.0 - sent as f64 / sensed as f64))
+}
+
 impl LedgerRow {
     /// The row of `lane` out of its books.
     pub fn of(lane: Lane, books: &LaneLedger) -> Self {
@@ -167,6 +188,9 @@ pub(super) mod tests {
             line: LineStatus::default(),
             meter: MeterBrief::default(),
             readings: 1,
+            sensed_bytes: 16,
+            sent_bytes: 4,
+            session_bytes: 1,
             malformed: 0,
             windows: 0,
             episodes_open: 0,
@@ -196,6 +220,12 @@ pub(super) mod tests {
     fn a_row_balances_only_if_every_record_is_somewhere() {
         assert!(row().balances());
         assert!(!LedgerRow { pending: 1, ..row() }.balances());
+    }
+
+    #[test]
+    fn what_is_sent_is_held_against_what_was_sensed() {
+        assert_eq!(example().saved_percent(), Some(75.0));
+        assert_eq!(saved_percent(0, 5), None);
     }
 
     #[test]

@@ -249,6 +249,7 @@ mod tests {
             count: 3,
             unit: Unit("Cel".into()),
             reason: String::new(),
+            evidence: None,
         }
     }
 

@@ -31,6 +31,7 @@ fn show(report: &Report, args: &DemoArgs, json: bool) -> Result<ExitCode, Failur
     if let Some(digest) = &report.outage.offline_digest {
         text += &format!("\nThe offline digest, first to arrive:\n  {digest}\n");
     }
+    text += &format!("\n{}", report.evidence());
     text += &format!("\nThe ledger, both sides:\n{}\n", report.ledger_table());
     for problem in &report.problems {
         text += &format!("PROBLEM: {problem}\n");

@@ -127,8 +127,8 @@ impl Bench {
                 Judged { at, channel: info.id.clone(), unit: info.unit.clone(), value, verdict }
             }
             Bench::Group { infos, group } => {
-                let row: Option<Vec<f64>> = infos.iter().map(|info| value(&info.id)).collect();
-                let finding = row.and_then(|row| group.step(at, &row));
+                let row: Vec<Option<f64>> = infos.iter().map(|info| value(&info.id)).collect();
+                let finding = group.step(at, &row);
                 let info = &infos[finding.as_ref().map_or(0, |f| f.channel)];
                 let (channel, unit) = (info.id.clone(), info.unit.clone());
                 Judged { at, value: value(&channel), channel, unit, verdict: finding.map(|f| f.verdict) }

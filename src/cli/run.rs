@@ -86,6 +86,8 @@ fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> 
         ("[digest]", a.digest == b.digest),
         ("[glm]", a.glm == b.glm),
         ("[[model]]", a.models == b.models),
+        ("[[group]]", a.groups == b.groups),
+        ("[[rule]]", a.rules == b.rules),
         ("[[accelerator]]", a.accelerators == b.accelerators),
         ("[tflite]", a.tflite_library == b.tflite_library),
         ("[http]", a.http == b.http),
@@ -147,12 +149,17 @@ pub(super) fn assemble(config: &AgentConfig) -> AssembleOptions {
         length_ms,
         hop_ms: millis(config.windows.hop),
         lateness_ms: millis(config.windows.lateness),
+        kind: config.windows.kind,
+        gap_ms: millis(config.windows.gap),
+        detail: config.windows.detail,
     };
     let rules = config.clone();
     AssembleOptions {
         windows,
         raw: config.raw_keep,
         clip_readings: config.raw_clip,
+        groups: config.groups.clone(),
+        rules: config.rules.clone(),
         channels: ChannelBook::new(move |channel| channel_options(rules.channel(channel.as_str()))),
         ..AssembleOptions::default()
     }

@@ -11,12 +11,15 @@ use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
 use super::model::{self, AcceleratorConfig, ModelConfig};
+use super::together;
+use crate::detect::{GroupOptions, RuleOptions};
 use crate::digest::Lang;
 use crate::glob;
 use crate::limits;
 use crate::reading::{Quantity, Unit};
 use crate::sync::budget::{self, BudgetOptions};
 use crate::units::{self, Conversion};
+use crate::window::WindowKind;
 use crate::wire::Lane;
 
 /// Everything an agent can be told. Paths are absolute or count from the working directory.
@@ -62,6 +65,10 @@ pub struct AgentConfig {
     pub tflite_library: Option<PathBuf>,
     /// Accelerators that models may name.
     pub accelerators: Vec<AcceleratorConfig>,
+    /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
+    pub groups: Vec<GroupOptions>,
+    /// Rules over several channels, at most [`limits::RULES_MAX`].
+    pub rules: Vec<RuleOptions>,
     /// In the order of the file; see [`AgentConfig::channel`].
     pub channels: Vec<ChannelRule>,
 }
@@ -84,12 +91,18 @@ pub struct SpoolConfig {
 /// Event-time windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowsConfig {
+    /// What a window is.
+    pub kind: WindowKind,
     /// Length of a window.
     pub length: Duration,
     /// From the start of one to the start of the next.
     pub hop: Duration,
     /// How late a reading may come.
     pub lateness: Duration,
+    /// Silence that ends a session.
+    pub gap: Duration,
+    /// Quantiles, changes and rates too.
+    pub detail: bool,
 }
 
 /// Digests.
@@ -224,6 +237,8 @@ impl AgentConfig {
             models: model::models(raw, base),
             accelerators: model::accelerators(raw, base),
             tflite_library: raw.take_one("tflite").opt_text("library").map(|path| base.join(path)),
+            groups: together::groups(raw),
+            rules: together::rules(raw),
             channels: channels(raw),
         }
     }
@@ -326,7 +341,18 @@ fn windows(raw: &mut Raw) -> WindowsConfig {
             "windows may overlap or touch, but leave nothing out",
         );
     }
-    WindowsConfig { length, hop, lateness: entry.time("lateness") }
+    let kind = WindowKind::from_name(&entry.text("kind")).unwrap_or(WindowKind::Fixed);
+    if kind == WindowKind::Session && entry.is_written("hop") {
+        raw.error(&entry, "hop", "has no meaning for kind = \"session\"", "remove it");
+    }
+    WindowsConfig {
+        kind,
+        length,
+        hop,
+        lateness: entry.time("lateness"),
+        gap: entry.time("gap"),
+        detail: entry.flag("detail"),
+    }
 }
 
 fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {
@@ -465,13 +491,14 @@ fn channels(raw: &mut Raw) -> Vec<ChannelRule> {
     entries.iter().take(limits::CHANNEL_RULES_MAX).map(|entry| channel(raw, entry)).collect()
 }
 
-fn limit_times(raw: &mut Raw, entry: &Entry) -> Option<(u16, u16)> {
-    let spans = entry.opt_text("limit_times").map(|text| budget::parse_windows(&text));
+/// From and to in minutes of the day, of a key that holds one span.
+pub(super) fn day_span(raw: &mut Raw, entry: &Entry, key: &str) -> Option<(u16, u16)> {
+    let spans = entry.opt_text(key).map(|text| budget::parse_windows(&text));
     match spans {
         Some(Some(spans)) if spans.len() == 1 => spans.first().copied(),
         Some(_) => {
             let hint = "write one span of UTC such as \"06:00-22:00\"";
-            raw.error(entry, "limit_times", "no span of the day", hint);
+            raw.error(entry, key, "no span of the day", hint);
             None
         }
         None => None,
@@ -523,7 +550,7 @@ fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
         dwell: entry.opt_time("dwell"),
         rate_warn: entry.opt_number("rate_warn"),
         rate_critical: entry.opt_number("rate_critical"),
-        limit_times: limit_times(raw, entry),
+        limit_times: day_span(raw, entry, "limit_times"),
         detect: entry.opt_flag("detect"),
     }
 }

@@ -30,6 +30,7 @@ mod suggest;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use agent::{
     AgentConfig, ChannelRule, DigestConfig, LinesInput, ModelChoice, SourceConfig, SourceKind, SpoolConfig,

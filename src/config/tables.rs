@@ -2,12 +2,14 @@
 //!
 //! Ranges are wide enough for every sensible plant and narrow enough that a slip of the unit is caught.
 
+mod channels;
 mod field;
 mod hardware;
 mod model;
 mod source;
+mod together;
 
-use super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Points, Size, Text, Time, Topic};
+use super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Size, Text, Time, Topic};
 use super::schema::{Key, Schema, Section, Shape};
 use crate::limits;
 
@@ -15,7 +17,6 @@ const S: u64 = 1000;
 const MIN: u64 = 60 * S;
 const H: u64 = 60 * MIN;
 const D: u64 = 24 * H;
-const ANY_NUMBER: super::kind::Kind = Number { min: f64::MIN, max: f64::MAX };
 
 /// The gateway's file.
 pub static AGENT: Schema = Schema {
@@ -100,6 +101,18 @@ pub static AGENT: Schema = Schema {
             keys: model::ACCELERATOR,
         },
         Section {
+            name: "group",
+            shape: Shape::List,
+            meaning: "Channels that move together: each is judged by what the others make one expect, and alarms name the odd one.",
+            keys: together::GROUP,
+        },
+        Section {
+            name: "rule",
+            shape: Shape::List,
+            meaning: "What is harmless on one channel and a fault together with another; limits of single channels are in [channels].",
+            keys: together::RULE,
+        },
+        Section {
             name: "register",
             shape: Shape::List,
             meaning: "A value of a Modbus device: of a source of kind \"modbus\".",
@@ -115,7 +128,7 @@ pub static AGENT: Schema = Schema {
             name: "channels",
             shape: Shape::Named,
             meaning: "What is known of channels, by name or pattern (* any run, ? one character); all entries that match apply in the order of the file, later ones win.",
-            keys: CHANNELS,
+            keys: channels::CHANNELS,
         },
     ],
 };
@@ -367,8 +380,8 @@ const RAW: &[Key] = &[
     Key::new(
         "keep",
         Flag,
-        "true",
-        "Keep and send every single reading, not only summaries, alarms and digests.",
+        "false",
+        "Keep and send every single reading, not only summaries, alarms, digests and the readings around alarms.",
     ),
     Key::new(
         "clip",
@@ -379,12 +392,30 @@ const RAW: &[Key] = &[
 ];
 
 const WINDOWS: &[Key] = &[
-    Key::new("length", Time { min_ms: S, max_ms: H }, "\"1 min\"", "Length of a window."),
+    Key::new(
+        "kind",
+        OneOf(&["fixed", "sliding", "session"]),
+        "\"fixed\"",
+        "Windows side by side or overlapping, the length before a reading, or as long as readings keep coming.",
+    ),
+    Key::new(
+        "length",
+        Time { min_ms: S, max_ms: H },
+        "\"15 min\"",
+        "Length of a window; the longest session. Detectors look at every reading, whatever the windows are.",
+    ),
     Key::optional(
         "hop",
         Time { min_ms: S, max_ms: H },
         "\"10 s\"",
-        "From the start of a window to the start of the next, which overlaps it; when absent, its length.",
+        "From the start of a window to the start of the next, which overlaps it; when absent, its length. Of sliding windows the least time from one to the next.",
+    ),
+    Key::new("gap", Time { min_ms: S, max_ms: H }, "\"1 min\"", "Silence that ends a session."),
+    Key::new(
+        "detail",
+        Flag,
+        "false",
+        "Summaries also tell quantiles (5, 50 and 95 %), how often the value changed, and its rate as a counter's. Update aggregators before gateways.",
     ),
     Key::new(
         "lateness",
@@ -399,7 +430,7 @@ const DIGEST: &[Key] = &[
     Key::new(
         "every",
         Time { min_ms: S, max_ms: 7 * D },
-        "\"15 min\"",
+        "\"1 h\"",
         "A digest at least so often; an alarm is worded at once.",
     ),
     Key::new(
@@ -520,122 +551,6 @@ const STORE: &[Key] = &[
     ),
 ];
 
-const CHANNELS: &[Key] = &[
-    Key::optional(
-        "unit",
-        Text { min: 0, max: 16 },
-        "\"Cel\"",
-        "Unit as a UCUM code (Cel, bar, mm/s, %, A); values are converted from the source's unit. When absent, the source's or a guess from the name.",
-    ),
-    Key::optional(
-        "source_unit",
-        Text { min: 0, max: 16 },
-        "\"[degF]\"",
-        "Unit in which the source gives the values, where it does not say so itself or is wrong.",
-    ),
-    Key::optional(
-        "table",
-        Points,
-        "[[0.0, 0.0], [4095.0, 3.3]]",
-        "Calibration: raw values with their true ones, straight lines between them; beyond its ends a value is uncertain.",
-    ),
-    Key::optional("scale", ANY_NUMBER, "1.0", "Calibration: factor, after the table; when absent, 1."),
-    Key::optional(
-        "offset",
-        ANY_NUMBER,
-        "-0.4",
-        "Calibration: added after the factor, in the source's unit; when absent, 0.",
-    ),
-    Key::optional(
-        "range_low",
-        ANY_NUMBER,
-        "-40.0",
-        "Lowest value that is possible, in the channel's unit: below it the reading is missing, out of range.",
-    ),
-    Key::optional("range_high", ANY_NUMBER, "125.0", "Highest value that is possible, likewise."),
-    Key::optional(
-        "quantity",
-        OneOf(QUANTITIES),
-        "\"temperature\"",
-        "What it measures; when absent, a guess from the name.",
-    ),
-    Key::optional(
-        "asset",
-        Text { min: 1, max: 64 },
-        "\"pump 1\"",
-        "Machine or room it belongs to; when absent, the name before its first dot.",
-    ),
-    Key::optional(
-        "label",
-        Text { min: 1, max: 64 },
-        "\"bearing temperature\"",
-        "What people call it; when absent, its name.",
-    ),
-    Key::optional("limit_high_warn", ANY_NUMBER, "75.0", "Above this, a warning."),
-    Key::optional("limit_high_critical", ANY_NUMBER, "85.0", "Above this, critical."),
-    Key::optional("limit_low_warn", ANY_NUMBER, "5.0", "Below this, a warning."),
-    Key::optional("limit_low_critical", ANY_NUMBER, "0.0", "Below this, critical."),
-    Key::optional(
-        "hysteresis",
-        Number { min: 0.0, max: f64::MAX },
-        "1.0",
-        "How far behind a limit a value must return before it counts as back; when absent, 0.",
-    ),
-    Key::optional(
-        "dwell",
-        Time { min_ms: 0, max_ms: D },
-        "\"5 s\"",
-        "How long a limit must be broken before it counts; when absent, at once.",
-    ),
-    Key::optional(
-        "rate_warn",
-        Number { min: 0.0, max: f64::MAX },
-        "2.0",
-        "Change per minute, up or down, above which there is a warning; measured over half a minute at least.",
-    ),
-    Key::optional(
-        "rate_critical",
-        Number { min: 0.0, max: f64::MAX },
-        "10.0",
-        "Change per minute, up or down, above which it is critical.",
-    ),
-    Key::optional(
-        "limit_times",
-        Text { min: 11, max: 11 },
-        "\"06:00-22:00\"",
-        "Time of the day in UTC at which limits and rates hold; when absent, always.",
-    ),
-    Key::optional(
-        "detect",
-        Flag,
-        "true",
-        "Whether detectors watch it; when absent, true. Limits hold either way.",
-    ),
-];
-
-/// The names of [`crate::reading::Quantity`], which a table of constants cannot ask for.
-const QUANTITIES: &[&str] = &[
-    "temperature",
-    "vibration",
-    "current",
-    "voltage",
-    "power",
-    "pressure",
-    "flow",
-    "level",
-    "speed",
-    "humidity",
-    "door",
-    "link",
-    "cpu",
-    "load",
-    "memory",
-    "disk",
-    "network",
-    "count",
-    "other",
-];
-
 #[cfg(test)]
 mod tests {
     use toml::de::DeValue;
@@ -671,6 +586,6 @@ mod tests {
 
     #[test]
     fn the_quantities_are_those_of_the_readings() {
-        assert_eq!(QUANTITIES, Quantity::ALL.iter().map(|q| q.name()).collect::<Vec<_>>());
+        assert_eq!(channels::QUANTITIES, Quantity::ALL.iter().map(|q| q.name()).collect::<Vec<_>>());
     }
 }

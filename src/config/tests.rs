@@ -79,6 +79,7 @@ fn every_example_can_be_switched_on_and_every_key_is_read() {
     READS.with_borrow_mut(BTreeSet::clear);
     let all = agent(&uncommented(&example(&AGENT), true)).config;
     assert_eq!((all.sources.len(), all.models.len(), all.accelerators.len()), (17, 1, 1));
+    assert_eq!((all.groups.len(), all.rules.len()), (1, 1));
     assert_eq!(all.channel("pump1.temp").limit_high_warn, Some(75.0));
     parse_aggregator("a", &uncommented(&example(&AGGREGATOR), true), Path::new(BASE)).expect("valid");
     let read = READS.with_borrow(BTreeSet::clone);
@@ -305,4 +306,43 @@ proptest! {
             prop_assert!(!e.problems.is_empty());
         }
     }
+}
+
+#[test]
+fn a_group_has_a_name_and_members_and_channels_that_are_not_known_yet_are_no_mistake() {
+    let groups =
+        agent("[[group]]\nname = \"p\"\nchannels = [\"a.x\", \"a.y\"]\nevery = \"1 min\"\n").config.groups;
+    assert_eq!((groups[0].channels.len(), groups[0].every_ms), (2, 60_000));
+    let problems = mistakes(
+        "[[group]]\nname = \"p\"\nchannels = [\"a.x\"]\n[[group]]\nname = \"p\"\n\
+         [[group]]\nname = \"a name that is far too long to be told\"\nchannels = [\"a.x\", \"a.x\"]\n",
+    );
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected =
+        ["group[1].channels", "group[2].name", "group[2].channels", "group[3].name", "group[3].channels"];
+    assert_eq!(BTreeSet::from_iter(keys), BTreeSet::from(expected));
+}
+
+#[test]
+fn a_rule_over_channels_needs_conditions_that_can_be_read() {
+    let text = "[[rule]]\nname = \"r\"\nall = [\"a.x > 1\"]\nany = [\"b.y rate < -2\"]\nseverity = \"critical\"\n\
+                dwell = \"5 s\"\ntimes = \"06:00-22:00\"\n";
+    let rule = &agent(text).config.rules[0];
+    assert_eq!((rule.all.len(), rule.any.len(), rule.dwell_s, rule.times), (1, 1, 5, Some((360, 1320))));
+    assert!(rule.severity == crate::reading::Severity::Critical && rule.any[0].rate && !rule.any[0].above);
+    let problems = mistakes(
+        "[[rule]]\nname = \"r\"\nall = [\"a.x >= 1\"]\ntimes = \"six to ten \"\n[[rule]]\nname = \"s\"\n",
+    );
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["rule[1].all", "rule[1].times", "rule[2].all"]);
+}
+
+#[test]
+fn windows_are_of_a_kind_and_a_session_has_no_hop() {
+    let windows = agent("[windows]\nkind = \"session\"\nlength = \"1 h\"\ngap = \"5 min\"\ndetail = true\n")
+        .config
+        .windows;
+    assert_eq!((windows.kind, windows.gap), (crate::window::WindowKind::Session, Duration::from_secs(300)));
+    assert!(windows.detail && !agent("").config.windows.detail);
+    assert_eq!(mistakes("[windows]\nkind = \"session\"\nhop = \"5 s\"\n")[0].key, "windows.hop");
 }

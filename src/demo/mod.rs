@@ -45,7 +45,8 @@ pub struct DemoOptions {
 /// Errors are the machine's: no port, no disk, a seat that does not start. What the demo finds wrong is in the report.
 pub fn run(options: &DemoOptions, stop: Receiver<()>, done: impl FnOnce(&Report)) -> io::Result<Report> {
     let dir = match &options.dir {
-        Some(dir) => dir.clone(),
+        // The seats are told of it in files of their own, from which a relative path would count.
+        Some(dir) => std::path::absolute(dir)?,
         None => std::env::temp_dir().join(format!("outpost-demo-{}", std::process::id())),
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;

@@ -38,6 +38,17 @@ pub enum FaultKind {
     FlappingLink,
 }
 
+impl FaultKind {
+    /// How people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FaultKind::Bearing => "hot bearing",
+            FaultKind::StuckLevel => "stuck level sensor",
+            FaultKind::FlappingLink => "flapping link",
+        }
+    }
+}
+
 /// The recording of `length_s` seconds has all three faults, one after the other, each long enough to be seen.
 pub fn faults(length_s: u32) -> [Fault; 3] {
     let at = |percent: u32| length_s / 100 * percent;
@@ -154,6 +165,7 @@ mod tests {
     use super::*;
     use crate::agent::assemble::{AssembleOptions, Assembler, Source};
     use crate::clock;
+    use crate::config::parse_agent;
     use crate::episode::{EpisodeUpdate, Phase};
     use crate::sensor::{CsvOptions, CsvReader};
     use crate::window::WindowOptions;
@@ -205,12 +217,10 @@ mod tests {
     }
 
     /// What goes over the line of two hours of the plant when single readings stay at home, and the episodes.
-    fn sent(clip_readings: usize) -> (u64, u64, Vec<EpisodeUpdate>) {
+    fn sent(options: AssembleOptions) -> (u64, u64, Vec<EpisodeUpdate>) {
         let text = recording(7);
         let path = std::path::Path::new("plant.csv");
         let mut reader = CsvReader::new(text.as_bytes(), path, &CsvOptions::default()).unwrap();
-        let windows = WindowOptions { length_ms: 900_000, hop_ms: 900_000, lateness_ms: 2_000 };
-        let options = AssembleOptions { clip_readings, windows, ..AssembleOptions::default() };
         let mut assembler = Assembler::new(options);
         for info in reader.infos() {
             assembler.describe(Source(0), info.clone());
@@ -218,7 +228,7 @@ mod tests {
         let (mut readings, mut out) = (Vec::new(), Vec::new());
         let (mut sensed, mut sent, mut episodes) = (0, 0, Vec::new());
         while let Some(at) = reader.next_row(&mut readings).unwrap() {
-            sensed += readings.len() as u64 * READING_BYTES;
+            sensed += readings.len() as u64 * crate::limits::READING_BYTES;
             readings.drain(..).for_each(|reading| assembler.push(Source(0), &reading, &mut out));
             assembler.tick(Source(0), at, &mut out);
             sent += encoded(&out);
@@ -242,12 +252,14 @@ mod tests {
         Lane::ALL.iter().map(block).sum()
     }
 
-    /// Time and value, names not counted.
-    const READING_BYTES: u64 = 16;
-
     #[test]
-    fn one_twentieth_of_what_is_sensed_goes_over_the_line_and_covers_every_fault() {
-        let (sensed, sent, episodes) = sent(12);
+    fn one_twentieth_of_what_is_sensed_goes_over_the_line_by_default_and_covers_every_fault() {
+        let config = parse_agent("outpost.toml", "", std::path::Path::new("/")).unwrap().config;
+        let length_ms = u32::try_from(config.windows.length.as_millis()).unwrap();
+        let windows = WindowOptions { length_ms, hop_ms: length_ms, ..WindowOptions::default() };
+        let (raw, clip_readings) = (config.raw_keep, config.raw_clip);
+        let options = AssembleOptions { raw, clip_readings, windows, ..AssembleOptions::default() };
+        let (sensed, sent, episodes) = sent(options.clone());
         assert!(sent * 20 <= sensed, "{sent} of {sensed} bytes");
         let start = Wall::from_secs(1_790_000_000);
         for fault in faults(7200) {
@@ -258,6 +270,9 @@ mod tests {
             });
             assert!(covered, "{fault:?}: {episodes:#?}");
         }
-        assert!(self::sent(0).1 < sent, "the context of an alarm is part of what is sent");
+        assert!(
+            self::sent(AssembleOptions { clip_readings: 0, ..options }).1 < sent,
+            "the context of an alarm is part of what is sent"
+        );
     }
 }

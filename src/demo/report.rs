@@ -15,6 +15,16 @@ pub struct Report {
     pub problems: Vec<String>,
     /// Readings that the agent took.
     pub readings: u64,
+    /// What they would take as they are, in bytes.
+    pub sensed_bytes: u64,
+    /// What went over the line of records before the end, digests and TLS included.
+    pub sent_bytes: u64,
+    /// What the session itself took: handshakes, heartbeats, acknowledgements. It does not grow with what is sensed.
+    pub session_bytes: u64,
+    /// By how much that is less, in percent.
+    pub saved_percent: Option<f64>,
+    /// The plant's faults, in order.
+    pub faults: Vec<FaultCheck>,
     /// Windows that it judged.
     pub windows: u64,
     /// Digests that the model worded.
@@ -29,6 +39,19 @@ pub struct Report {
     pub ledger: Vec<LedgerCheck>,
     /// Where the aggregator's page is or was.
     pub page: String,
+}
+
+/// A fault of the plant, and whether an alarm told it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FaultCheck {
+    /// What was wrong.
+    pub kind: &'static str,
+    /// Where it shows most.
+    pub channel: &'static str,
+    /// An episode of the channel began while it lasted.
+    pub told: bool,
+    /// First and last record of lane `raw` that prove it.
+    pub evidence: Option<(u64, u64)>,
 }
 
 /// How the outage went.
@@ -106,6 +129,26 @@ impl Report {
         }
         self.ok = self.problems.is_empty();
         self
+    }
+
+    /// What was sent against what was sensed, and the faults that were told, in one line each.
+    pub fn evidence(&self) -> String {
+        let saved = self.saved_percent.map(|saved| format!(", {saved:.1} % less")).unwrap_or_default();
+        let told = self.faults.iter().map(|fault| {
+            let told = match (fault.told, fault.evidence) {
+                (false, _) => "NOT TOLD".to_owned(),
+                (true, Some((first, last))) => format!("told, proven by raw {first}–{last}"),
+                (true, None) => "told".to_owned(),
+            };
+            format!("  {} on {}: {told}\n", fault.kind, fault.channel)
+        });
+        format!(
+            "{} KiB were sensed and {} KiB sent{saved}; the session itself took {} KiB.\nThe plant's faults:\n{}",
+            self.sensed_bytes >> 10,
+            self.sent_bytes >> 10,
+            self.session_bytes >> 10,
+            told.collect::<String>()
+        )
     }
 
     /// The ledger as a table.

@@ -11,12 +11,13 @@ use smol::channel::Receiver;
 use smol::future::FutureExt as _;
 
 use super::proxy::Line;
-use super::report::{LedgerCheck, OutageReport, Report};
+use super::report::{FaultCheck, LedgerCheck, OutageReport, Report};
 use super::seats::{DEVICE, Seat, Site};
 use super::view::{Scene, View};
 use super::{DemoOptions, broker, fetch, pki, plant};
 use crate::agent::status::Status;
 use crate::clock;
+use crate::episode::Evidence;
 use crate::spool;
 use crate::time::{Mono, Wall};
 use crate::wire::{Lane, epoch_text};
@@ -118,6 +119,8 @@ async fn prepare(
         agent_pem: pki.pem(DEVICE),
         aggregator_pem: pki.pem("aggregator"),
         recording,
+        plant_start: start,
+        plant_s,
         speed: SPEED,
         lang: options.lang,
     };
@@ -234,9 +237,15 @@ impl Stage {
             fetch::get_json(self.aggregator.http, &format!("/api/device/{DEVICE}/digests")).await?;
         let offline = digests.digests.into_iter().filter(|d| d.offline).max_by_key(|d| d.id);
         self.view.end();
+        let faults = self.faults(site).await?;
         let status = played.status;
         let report = Report {
             readings: status.readings,
+            sensed_bytes: status.sensed_bytes,
+            sent_bytes: status.sent_bytes,
+            session_bytes: status.session_bytes,
+            saved_percent: status.saved_percent(),
+            faults,
             windows: status.windows,
             digests_glm: status.digests_glm,
             digests_template: status.digests_template,
@@ -254,6 +263,23 @@ impl Stage {
             ..Report::default()
         };
         Ok(report.judge())
+    }
+
+    /// The plant's faults, each with whether an alarm of its channel began while it lasted.
+    async fn faults(&self, site: &Site) -> io::Result<Vec<FaultCheck>> {
+        let path = format!("/api/device/{DEVICE}/episodes");
+        let told: Episodes = fetch::get_json(self.aggregator.http, &path).await?;
+        let check = |fault: plant::Fault| {
+            let [from, to] = [fault.from_s, fault.to_s]
+                .map(|s| (site.plant_start + Duration::from_secs(u64::from(s))).rfc3339());
+            let fits = |e: &EpisodeRow| {
+                e.channel == fault.channel && (from.as_str()..=to.as_str()).contains(&e.start.as_str())
+            };
+            let found = told.episodes.iter().find(|e| fits(e));
+            let evidence = found.and_then(|e| e.evidence.as_ref()).map(|e| (e.first, e.last));
+            FaultCheck { kind: fault.kind.name(), channel: fault.channel, told: found.is_some(), evidence }
+        };
+        Ok(plant::faults(site.plant_s).into_iter().map(check).collect())
     }
 }
 
@@ -284,6 +310,18 @@ struct DigestRow {
     id: u64,
     offline: bool,
     text: String,
+}
+
+#[derive(Deserialize)]
+struct Episodes {
+    episodes: Vec<EpisodeRow>,
+}
+
+#[derive(Deserialize)]
+struct EpisodeRow {
+    channel: String,
+    start: String,
+    evidence: Option<Evidence>,
 }
 
 /// The agent's own books from its closed spool, beside what the aggregator holds.

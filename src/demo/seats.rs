@@ -10,6 +10,7 @@ use smol::process::{Child, Command, Stdio};
 
 use crate::demo::fetch;
 use crate::digest::Lang;
+use crate::time::Wall;
 
 /// The device name of the demo's agent.
 pub const DEVICE: &str = "demo-gateway";
@@ -30,6 +31,9 @@ pub struct Site {
     pub aggregator_pem: (PathBuf, PathBuf),
     /// The recording that the agent replays.
     pub recording: PathBuf,
+    /// When it begins, and how many seconds it is long.
+    pub plant_start: Wall,
+    pub plant_s: u32,
     /// How much faster than it was recorded.
     pub speed: u32,
     /// Language of the digests.
@@ -94,8 +98,8 @@ impl Site {
 
     fn agent_toml(&self, http: SocketAddr) -> String {
         format!(
-            "device = {device}\ndata_dir = {data}\nlanguage = \"{lang}\"\n\n{mqtt}heartbeat_every = \"5 s\"\n\n[digest]\nevery = \"5 s\"\n\
-             offline_after = \"3 s\"\n\n[windows]\nlength = \"60 s\"\n\n[http]\nlisten = \"{http}\"\n\n\
+            "device = {device}\ndata_dir = {data}\nlanguage = \"{lang}\"\n\n{mqtt}heartbeat_every = \"5 s\"\n\n[digest]\nevery = \"30 s\"\n\
+             offline_after = \"3 s\"\n\n[http]\nlisten = \"{http}\"\n\n\
              [[source]]\nname = \"host\"\nkind = \"host\"\ninterval = \"1 s\"\n\n\
              [[source]]\nname = \"plant\"\nkind = \"replay\"\npaths = [{recording}]\nspeed = {speed}\n\n{channels}",
             device = quoted(DEVICE),

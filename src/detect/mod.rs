@@ -12,15 +12,18 @@
 //! | [`Flapping`] | a two-state channel that switches too often | the usual time between switches |
 //! | [`Silence`] | no value any more; asked by the clock, not by a reading | the usual interval |
 //!
-//! [`Together`] judges a group of channels: what each says is expected from the others.
+//! [`Together`] judges a group of channels: what each says is expected from the others; [`Group`] makes its rows of channels
+//! that have paces of their own. A [`Rule`] watches what is configured over several channels.
 //!
 //! All are causal, bounded (together [`STREAM_BYTES`], less than [`limits::STREAM_BYTES_MAX`]) and take a microsecond or
 //! two per value at most. A [`Judge`] holds those of one channel. What several of those that learn say within
 //! [`REST_READINGS`] is one occurrence: only the first verdict is fresh.
 
+mod combine;
 mod course;
 mod cusum;
 mod flapping;
+mod group;
 mod limit;
 mod novelty;
 mod rate;
@@ -30,8 +33,10 @@ mod spike;
 mod stuck;
 mod together;
 
+pub use combine::{Condition, Rule, RuleOptions};
 pub use cusum::Cusum;
 pub use flapping::Flapping;
+pub use group::{Group, GroupOptions};
 pub use limit::{LimitOptions, Limits};
 pub use novelty::Novelty;
 pub use rate::{Rate, RateOptions};
@@ -41,6 +46,7 @@ pub use spike::Spike;
 pub use stuck::Stuck;
 pub use together::{Finding, Together};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::ModelName;
@@ -72,7 +78,7 @@ pub struct Verdict {
 }
 
 /// Why a value was flagged.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     /// Beyond `edge`, the extreme of the last `span_s` seconds.
     OutOfRange {
@@ -111,6 +117,8 @@ pub enum Reason {
     },
     /// Unlike what the other channels of the group make one expect.
     OddAmongOthers {
+        /// The group, where it has a name.
+        group: Option<ModelName>,
         /// The value that they make one expect.
         expected: f64,
         /// The channel's share of the group's deviation, 0 to 1.
@@ -122,6 +130,11 @@ pub enum Reason {
         up: bool,
         /// The limit.
         limit: f64,
+    },
+    /// A configured rule over several channels holds.
+    Combined {
+        /// Its name and its conditions.
+        said: Arc<str>,
     },
     /// Changes faster than a configured bound.
     TooFast {
@@ -202,13 +215,15 @@ impl Reason {
                 value(from),
                 value(usual)
             ),
-            Reason::OddAmongOthers { expected, share } => format!(
-                "does not fit the other channels (they suggest {}; {:.0} % of the deviation is here)",
+            Reason::OddAmongOthers { group, expected, share } => format!(
+                "does not fit the other channels{} (they suggest {}; {:.0} % of the deviation is here)",
+                group.map(|name| format!(" of {name}")).unwrap_or_default(),
                 value(expected),
                 share * 100.0
             ),
             Reason::OverLimit { up: true, limit } => format!("above the limit of {}", value(limit)),
             Reason::OverLimit { up: false, limit } => format!("below the limit of {}", value(limit)),
+            Reason::Combined { ref said } => format!("rule {said}"),
             Reason::TooFast { per_min, bound } => {
                 format!("changes by {} per minute (at most {})", value(per_min), value(bound))
             }

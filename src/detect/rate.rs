@@ -17,20 +17,32 @@ pub struct RateOptions {
 #[derive(Debug, Clone)]
 pub struct Rate {
     options: RateOptions,
-    /// What is compared with, and what will be.
-    from: Option<(Wall, f64)>,
-    next: (Wall, f64),
+    change: Change,
     told: bool,
 }
 
-impl Rate {
-    /// Watches `options`.
-    pub const fn new(options: RateOptions) -> Self {
-        Self { options, from: None, next: (Wall(0), 0.0), told: false }
-    }
+/// Measures how fast a value changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Change {
+    /// What is compared with, and what will be.
+    from: Option<(Wall, f64)>,
+    next: (Wall, f64),
+}
 
-    /// Judges one finite value.
-    pub fn step(&mut self, at: Wall, x: f64) -> Option<Verdict> {
+/// How fast a value has changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changed {
+    /// Since then,
+    pub since: Wall,
+    /// from this value,
+    pub from: f64,
+    /// by so much per minute.
+    pub per_min: f64,
+}
+
+impl Change {
+    /// Takes one finite value; none before the second.
+    pub fn step(&mut self, at: Wall, x: f64) -> Option<Changed> {
         if self.from.is_none() {
             (self.from, self.next) = (Some((at, x)), (at, x));
             return None;
@@ -38,12 +50,24 @@ impl Rate {
         if at.micros_since(self.next.0) >= HALF_US {
             (self.from, self.next) = (Some(self.next), (at, x));
         }
-        let (from_at, from) = self.from?;
-        let minutes = at.micros_since(from_at) as f64 / 60e6;
+        let (since, from) = self.from?;
+        let minutes = at.micros_since(since) as f64 / 60e6;
         let per_min = (x - from) / minutes.max(HALF_US as f64 / 60e6);
-        let beyond = |bound: Option<f64>, severity| {
-            bound.filter(|b| per_min.is_finite() && per_min.abs() > *b).map(|b| (b, severity))
-        };
+        per_min.is_finite().then_some(Changed { since, from, per_min })
+    }
+}
+
+impl Rate {
+    /// Watches `options`.
+    pub const fn new(options: RateOptions) -> Self {
+        Self { options, change: Change { from: None, next: (Wall(0), 0.0) }, told: false }
+    }
+
+    /// Judges one finite value.
+    pub fn step(&mut self, at: Wall, x: f64) -> Option<Verdict> {
+        let Changed { since, from, per_min } = self.change.step(at, x)?;
+        let beyond =
+            |bound: Option<f64>, severity| bound.filter(|b| per_min.abs() > *b).map(|b| (b, severity));
         let crossed = beyond(self.options.alarm, Severity::Critical)
             .or_else(|| beyond(self.options.warn, Severity::Warning));
         let fresh = crossed.is_some() && !self.told;
@@ -56,7 +80,7 @@ impl Rate {
             pattern: if per_min > 0.0 { Pattern::Rise } else { Pattern::Fall },
             severity,
             reason: Reason::TooFast { per_min, bound },
-            since: Some(from_at),
+            since: Some(since),
             baseline: Some(from),
             peak: Some(x),
             limit: None,
@@ -66,7 +90,7 @@ impl Rate {
 
     /// Forgets what it compares with.
     pub fn release(&mut self) {
-        (self.from, self.told) = (None, false);
+        (self.change.from, self.told) = (None, false);
     }
 }
 

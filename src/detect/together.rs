@@ -26,6 +26,8 @@ pub struct Together {
     rest: Track,
     /// Rows since which the group is strange.
     strange: u32,
+    /// What each channel has contributed since.
+    blame: Vec<f64>,
     rested_at: u64,
 }
 
@@ -71,16 +73,25 @@ impl Together {
             hotelling: Track::default(),
             rest: Track::default(),
             strange: 0,
+            blame: Vec::new(),
             rested_at: 0,
         }
     }
 
-    /// Judges one row of finite values, one per channel; another number of them says nothing.
-    pub fn step(&mut self, at: Wall, row: &[f64]) -> Option<Finding> {
+    /// Judges one row of finite values, one per channel; another number of them says nothing. Where one is missing, the
+    /// others make it up, if they are more than half; nothing is learnt from such a row.
+    pub fn step(&mut self, at: Wall, row: &[Option<f64>]) -> Option<Finding> {
         let row = row.get(..self.channels)?;
-        if row.iter().any(|x| !x.is_finite() || x.abs() > VALUE_MAX) {
+        if row.iter().flatten().any(|x| !x.is_finite() || x.abs() > VALUE_MAX) {
             return None;
         }
+        let present = row.iter().flatten().count();
+        if present < self.channels {
+            let enough = 2 * present > self.channels && present >= 2 && !self.variances.is_empty();
+            let (row, z) = enough.then(|| self.made_up(row))?;
+            return self.judge(at, &row, &z);
+        }
+        let row: &[f64] = &row.iter().flatten().copied().collect::<Vec<_>>();
         self.rows += 1;
         let z = self.standardised(row);
         let finding = if self.variances.is_empty() { None } else { self.judge(at, row, &z) };
@@ -111,10 +122,9 @@ impl Together {
             return None;
         }
         self.strange += 1;
-        let shares =
-            if apart >= far { rest.iter().map(|r| r * r).collect() } else { self.shares(&scores, z) };
-        let whole: f64 = shares.iter().sum();
-        let (channel, most) = shares.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        self.accuse(if apart >= far { self.parts_of_rest(&rest) } else { self.parts_of_hotelling(&scores) });
+        let whole: f64 = self.blame.iter().sum();
+        let (channel, most) = self.blame.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
         let fresh = self.rows >= self.rested_at;
         self.rested_at = self.rows + super::REST_READINGS;
         let expected = if apart >= far {
@@ -127,7 +137,11 @@ impl Together {
             score: squash(strength),
             pattern: if row[channel] >= expected { Pattern::High } else { Pattern::Low },
             severity: Severity::Info,
-            reason: Reason::OddAmongOthers { expected, share: (most / whole.max(f64::MIN_POSITIVE)) as f32 },
+            reason: Reason::OddAmongOthers {
+                group: None,
+                expected,
+                share: (most / whole.max(f64::MIN_POSITIVE)) as f32,
+            },
             baseline: Some(expected),
             peak: Some(row[channel]),
             limit: None,
@@ -136,21 +150,56 @@ impl Together {
         Some(Finding { channel, verdict })
     }
 
-    /// What each channel contributes to T2.
-    fn shares(&self, scores: &[f64], z: &[f64]) -> Vec<f64> {
-        let mut shares = vec![0.0; self.channels];
-        for ((p, t), v) in self.components.chunks_exact(self.channels).zip(scores).zip(&self.variances) {
-            for ((share, p), z) in shares.iter_mut().zip(p).zip(z) {
-                *share += (t / v * p * z).max(0.0);
-            }
+    /// Adds each channel's share of a row to its blame in this occurrence: one noisy row does not name another one.
+    fn accuse(&mut self, parts: Vec<f64>) {
+        let whole = parts.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        if self.strange == 1 {
+            self.blame = vec![0.0; self.channels];
         }
-        shares
+        self.blame.iter_mut().zip(parts).for_each(|(blame, part)| *blame += part / whole);
+    }
+
+    /// By how much Q would fall if a channel said what the others make one expect (Alcala and Qin 2009): a fault of one
+    /// channel is not smeared over its neighbours, as by the squares of the rest.
+    fn parts_of_rest(&self, rest: &[f64]) -> Vec<f64> {
+        let explained = |i: usize| self.components.chunks_exact(self.channels).map(move |p| p[i] * p[i]);
+        let part = |(i, r): (usize, &f64)| r * r / (1.0 - explained(i).sum::<f64>()).max(UNEXPLAINED_MIN);
+        rest.iter().enumerate().map(part).collect()
+    }
+
+    /// The same of T2.
+    fn parts_of_hotelling(&self, scores: &[f64]) -> Vec<f64> {
+        let part = |i: usize| {
+            let (mut along, mut own) = (0.0, 0.0);
+            for ((p, t), v) in self.components.chunks_exact(self.channels).zip(scores).zip(&self.variances) {
+                along += p[i] * t / v;
+                own += p[i] * p[i] / v;
+            }
+            along * along / own.max(f64::MIN_POSITIVE)
+        };
+        (0..self.channels).map(part).collect()
     }
 
     fn sigma(&self, channel: usize) -> f64 {
         let variance = self.covariance[channel * self.channels + channel];
         // A channel that never moved is as wide as the rounding of its value.
         variance.sqrt().max(1e-9 * self.mean[channel].abs()).max(1e-12)
+    }
+
+    /// The row with the missing values as the components would have them, as it is and standardised: what is missing adds
+    /// nothing to the rest.
+    fn made_up(&self, row: &[Option<f64>]) -> (Vec<f64>, Vec<f64>) {
+        let n = self.channels;
+        let known: Vec<f64> = row.iter().zip(&self.mean).map(|(x, mean)| x.unwrap_or(*mean)).collect();
+        let mut z = self.standardised(&known);
+        for _ in 0..MAKE_UP_TURNS {
+            let scores: Vec<f64> = self.components.chunks_exact(n).map(|p| dot(p, &z)).collect();
+            for i in (0..n).filter(|i| row[*i].is_none()) {
+                z[i] = self.components.chunks_exact(n).zip(&scores).map(|(p, t)| p[i] * t).sum();
+            }
+        }
+        let value = |i: usize| row[i].unwrap_or(self.mean[i] + z[i] * self.sigma(i));
+        ((0..n).map(value).collect(), z)
     }
 
     fn standardised(&self, row: &[f64]) -> Vec<f64> {
@@ -250,7 +299,11 @@ const SMOOTH: f64 = 0.3;
 /// Farther than everything known, which fades.
 const FARTHER: f64 = 1.5;
 const FADE: f64 = 0.9995;
+/// A channel that is nearly all explained by the others' directions: its part would be divided by nothing.
+const UNEXPLAINED_MIN: f64 = 1e-3;
 const SWEEPS_MAX: usize = 12;
+/// Turns in which missing values settle.
+const MAKE_UP_TURNS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -274,7 +327,7 @@ mod tests {
         let step = |s: i64| {
             let mut row = row(&mut rng, s);
             fault(s, &mut row);
-            group.step(Wall::from_secs(s), &row).map(|f| (s, f))
+            group.step(Wall::from_secs(s), &row.map(Some)).map(|f| (s, f))
         };
         (0..6000).filter_map(step).collect()
     }
@@ -320,12 +373,13 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(5);
         let mut group = Together::new(3);
         for s in 0..3000 {
+            let hole = s % 7 == 0;
             let mut x = || if rng.u8(0..20) == 0 { f64::from_bits(rng.u64(..)) } else { 1.0 };
-            let row = [x(), x(), x()];
+            let row = [Some(x()), if hole { None } else { Some(x()) }, Some(x())];
             if let Some(f) = group.step(Wall::from_secs(s), &row) {
                 assert!((0.5..=1.0).contains(&f.verdict.score) && f.channel < 3, "{f:?}");
             }
         }
-        assert_eq!(group.step(Wall(0), &[1.0]), None);
+        assert_eq!(group.step(Wall(0), &[Some(1.0)]), None);
     }
 }

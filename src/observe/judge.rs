@@ -1,6 +1,7 @@
 //! Events of the judging rooms: windows, detectors, episodes.
 
 use super::{Event, Fields, Level};
+use crate::frame::ModelName;
 use crate::reading::ChannelId;
 
 /// The clock of a channel was set back.
@@ -50,5 +51,22 @@ impl Event for UnitMismatch<'_> {
     fn fields(&self, fields: &mut Fields<'_>) {
         let next = "set source_unit to what the source really gives, or unit to what it can be converted to";
         fields.put("channel", self.channel).put("from", self.from).put("to", self.to).put("next", next);
+    }
+}
+
+/// A group can't learn: one of its members was never heard.
+pub struct GroupWaits<'a> {
+    /// The group.
+    pub group: ModelName,
+    /// The member.
+    pub channel: &'a ChannelId,
+}
+
+impl Event for GroupWaits<'_> {
+    const NAME: &'static str = "group_waits";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let next = "check the name in [[group]] against `outpost sensors` or the status page, or wait for its source";
+        fields.put("group", self.group).put("channel", self.channel).put("next", next);
     }
 }

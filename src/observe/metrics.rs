@@ -57,6 +57,8 @@ macro_rules! metrics {
 metrics! {
     /// Readings taken from sources.
     Counter READINGS = "outpost_readings_total";
+    /// Bytes that the readings would take as they are: 16 each, for time and value.
+    Counter SENSED_BYTES = "outpost_sensed_bytes_total";
     /// Readings that carried no value.
     Counter READINGS_NO_DATA = "outpost_readings_no_data_total";
     /// Readings refused because they lie outside the range of their channel.

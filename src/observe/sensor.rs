@@ -75,6 +75,7 @@ impl Event for BatchSent<'_> {
     }
     fn count(&self) {
         metrics::READINGS.add(self.readings);
+        metrics::SENSED_BYTES.add(self.readings.saturating_mul(crate::limits::READING_BYTES));
         metrics::READINGS_NO_DATA.add(self.no_data);
     }
 }

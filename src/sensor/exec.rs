@@ -98,11 +98,7 @@ pub(super) async fn run(options: ExecOptions, outlet: Outlet) -> Result<(), Sour
 fn missing(known: &BTreeSet<ChannelId>, why: NoData, readings: &mut Vec<Reading>) {
     let seen: BTreeSet<ChannelId> = readings.iter().map(|r| r.channel.clone()).collect();
     let at = clock::wall();
-    readings.extend(known.difference(&seen).map(|channel| Reading {
-        channel: channel.clone(),
-        at,
-        value: Err(why),
-    }));
+    readings.extend(known.difference(&seen).map(|channel| Reading::new(channel.clone(), at, Err(why))));
 }
 
 /// A fault that lasts is told once.

@@ -346,11 +346,7 @@ mod tests {
         fn poll(&mut self, now: Stamp, out: &mut Vec<Reading>) -> Vec<ChannelInfo> {
             self.0 += 1;
             let channel = |n: usize| ChannelId::new(&format!("c{n}")).unwrap();
-            out.extend((1..=self.0).map(|n| Reading {
-                channel: channel(n),
-                at: now.wall,
-                value: Err(NoData::ReadFailed),
-            }));
+            out.extend((1..=self.0).map(|n| Reading::new(channel(n), now.wall, Err(NoData::ReadFailed))));
             vec![ChannelInfo::guess(&channel(self.0))]
         }
     }

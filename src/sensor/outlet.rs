@@ -7,7 +7,7 @@ use smol::channel::{Sender, TrySendError};
 
 use crate::facts::Citation;
 use crate::observe::{emit, sensor as events};
-use crate::reading::{ChannelInfo, Reading};
+use crate::reading::{ChannelId, ChannelInfo, Reading};
 use crate::wire::Notice;
 
 /// What a source hands over at once: at most [`crate::limits::SENSOR_BATCH_READINGS_MAX`] readings, except that host
@@ -20,6 +20,8 @@ pub struct Batch {
     pub readings: Vec<Reading>,
     /// Descriptions of channels that are new or have changed, to be read before `readings`.
     pub infos: Vec<ChannelInfo>,
+    /// Channels that are no more, once `readings` are read.
+    pub ended: Vec<ChannelId>,
     /// Nothing more will come from this source.
     pub end: bool,
     /// What is to be told in words.
@@ -36,6 +38,7 @@ pub type Receipt = Sender<Vec<Citation>>;
 pub(super) struct Handover {
     pub readings: Vec<Reading>,
     pub infos: Vec<ChannelInfo>,
+    pub ended: Vec<ChannelId>,
     pub end: bool,
     pub notices: Vec<Notice>,
     pub receipt: Option<Receipt>,
@@ -153,8 +156,8 @@ impl Outlet {
     }
 
     fn batch(&self, handover: Handover) -> Batch {
-        let Handover { readings, infos, end, notices, receipt } = handover;
-        Batch { source: Arc::clone(&self.source), readings, infos, end, notices, receipt }
+        let Handover { readings, infos, ended, end, notices, receipt } = handover;
+        Batch { source: Arc::clone(&self.source), readings, infos, ended, end, notices, receipt }
     }
 
     fn count(&self, sent: Sent) {

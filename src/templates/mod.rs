@@ -85,6 +85,11 @@ impl Miner {
         Some(joined(template.texts.iter().map(AsRef::as_ref)))
     }
 
+    /// Whether a template is still there.
+    pub fn knows(&self, id: TemplateId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     /// Templates now.
     pub fn len(&self) -> usize {
         self.templates.len()

@@ -9,8 +9,8 @@ use crate::limits;
 
 /// Counts the lines of one stream per template and window.
 ///
-/// The first [`limits::TEMPLATE_CHANNELS_MAX`] templates are counted each on its own, for good; what comes beyond is
-/// counted together. While it learns, nothing is news: `learn_windows` are counted over all runs.
+/// The first [`limits::TEMPLATE_CHANNELS_MAX`] templates are counted each on its own, until they have to go; what comes
+/// beyond is counted together. While it learns, nothing is news: `learn_windows` are counted over all runs.
 #[derive(Debug)]
 pub struct Tally {
     miner: Miner,
@@ -42,6 +42,8 @@ pub struct Counts {
     pub other: u64,
     /// Of each template that is, noughts included.
     pub own: Vec<(TemplateId, u64)>,
+    /// Those of them that had to go: this is their last count.
+    pub ended: Vec<TemplateId>,
     /// Texts of the first few templates that were never seen before; none while it learns.
     pub news: Vec<String>,
     /// Templates that were never seen before, those beyond `news` included; nought while it learns.
@@ -102,9 +104,11 @@ impl Tally {
             fresh,
             other,
             own: self.own.clone(),
+            ended: self.own.iter().map(|(id, _)| *id).filter(|id| !self.miner.knows(*id)).collect(),
             news: news.iter().filter(|_| !learning).filter_map(|id| self.miner.text(*id)).collect(),
             news_total: if learning { 0 } else { fresh },
         };
+        self.forget(&counts.ended);
         self.own.iter_mut().for_each(|(_, n)| *n = 0);
         counts
     }
@@ -125,6 +129,14 @@ impl Tally {
             templates: self.miner.saved(),
             own: self.own.iter().map(|(id, _)| *id).collect(),
         })
+    }
+
+    /// Gives the places of templates that had to go to others.
+    fn forget(&mut self, ended: &[TemplateId]) {
+        if !ended.is_empty() {
+            self.own.retain(|(id, _)| !ended.contains(id));
+            self.places = self.own.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+        }
     }
 
     fn place(&mut self, id: TemplateId) -> Option<usize> {

@@ -138,3 +138,29 @@ proptest! {
         prop_assert_eq!(again.saved(), memory.templates);
     }
 }
+
+/// The series of a template that had to go went on with noughts, and its place was never given to another.
+#[test]
+fn a_template_that_had_to_go_is_counted_once_more_and_its_place_is_given_away() {
+    let mut tally = Tally::new(&Memory::default(), 0);
+    tally.take("the first of all lines");
+    let first = tally.close().own[0].0;
+    // Lines of unlike words push it out.
+    let word = |mut n: usize| -> String {
+        let mut word = String::new();
+        for _ in 0..8 {
+            word.push(char::from(b'a' + (n % 26) as u8));
+            n = n / 26 + 7 * (n % 26);
+        }
+        word
+    };
+    (0..2 * limits::TEMPLATES_MAX)
+        .for_each(|n| tally.take(&format!("{} {} {}", word(n), word(n + 9000), word(n + 70_000))));
+    assert!(tally.text(first).is_none(), "the test is about a template that had to go");
+    let counts = tally.close();
+    assert!(counts.ended.contains(&first) && counts.own.contains(&(first, 0)));
+    let after = tally.close();
+    assert!(after.ended.is_empty() && after.own.iter().all(|(id, _)| *id != first));
+    tally.take("a line that comes later than all others");
+    assert_eq!(tally.close().own.last().map(|(_, n)| *n), Some(1), "there is room for another");
+}

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::episode::EpisodeUpdate;
+use crate::episode::{EpisodeUpdate, Evidence};
 use crate::limits;
 use crate::time::Stamp;
 
@@ -267,6 +267,7 @@ fn encode_body(lane: Lane, records: &[Record], out: &mut Vec<u8>) -> Result<(), 
         Lane::Raw => raw::encode(records, out),
         Lane::Metric => metric::encode(records, out),
         Lane::Alarm => put_rows(out, records, |r| match r {
+            Record::Episode(episode) if episode.evidence.is_some() => Some(AlarmRef::Proven(episode)),
             Record::Episode(episode) => Some(AlarmRef::Episode(episode)),
             Record::Notice(notice) => Some(AlarmRef::Notice(notice)),
             Record::Clock(fix) => Some(AlarmRef::Clock(fix)),
@@ -287,6 +288,7 @@ fn decode_body(lane: Lane, body: &[u8], count: usize) -> Result<Vec<Record>, Wir
             Alarm::Episode(episode) => Record::Episode(episode),
             Alarm::Notice(notice) => Record::Notice(notice),
             Alarm::Clock(fix) => Record::Clock(fix),
+            Alarm::Proven(episode, evidence) => Record::Episode(EpisodeUpdate { evidence, ..episode }),
         }),
         Lane::Digest => rows::<Digest>(body, count, Record::Digest),
     }
@@ -298,6 +300,8 @@ enum Alarm {
     Episode(EpisodeUpdate),
     Notice(Notice),
     Clock(ClockFix),
+    /// An episode reads without its evidence, which stands behind it.
+    Proven(EpisodeUpdate, Option<Evidence>),
 }
 
 /// Lane `alarm` as written.
@@ -306,6 +310,7 @@ enum AlarmRef<'a> {
     Episode(&'a EpisodeUpdate),
     Notice(&'a Notice),
     Clock(&'a ClockFix),
+    Proven(&'a EpisodeUpdate),
 }
 
 fn put_rows<'a, T: Serialize>(

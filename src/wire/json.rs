@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::{BlockHeader, Body, Record};
+use crate::reading::Quality;
 
 /// One block as one JSON document, without line breaks.
 pub fn encode_document(device: &str, header: &BlockHeader, records: &[Record]) -> Vec<u8> {
@@ -70,12 +71,15 @@ impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Record::Reading(reading) => {
-                let mut map = serializer.serialize_map(Some(3))?;
+                let mut map = serializer.serialize_map(None)?;
                 map.serialize_entry("channel", reading.channel.as_str())?;
                 map.serialize_entry("at_us", &reading.at.0)?;
                 match reading.value {
                     Ok(value) => map.serialize_entry("value", &value)?,
                     Err(why) => map.serialize_entry("missing", why.name())?,
+                }
+                if reading.value.is_ok() && reading.quality == Quality::Uncertain {
+                    map.serialize_entry("quality", reading.quality.name())?;
                 }
                 map.end()
             }

@@ -1,9 +1,12 @@
 //! Body of a `metric` block: window summaries as columns, bit for bit.
+//!
+//! Details stand behind all other columns, and only where a row has them: without, the bytes are those of a program that knew
+//! none. A program that knows none calls a block with them malformed, and keeps it until a newer one reads it.
 
 use crate::limits;
 use crate::reading::Unit;
 use crate::time::Wall;
-use crate::window::WindowSummary;
+use crate::window::{Detail, WindowSummary};
 
 use super::columns::{
     Cursor, Dictionary, channel_names, floats, integers, put_floats, put_integers, put_varint, u32s,
@@ -36,7 +39,42 @@ pub(super) fn encode(records: &[Record], out: &mut Vec<u8>) -> Result<(), WireEr
         let column: Vec<f64> = rows.iter().map(|w| field(w)).collect();
         put_floats(out, &column, &mut scratch);
     }
+    if rows.iter().any(|w| w.detail.is_some()) {
+        put_details(out, &rows, &mut scratch);
+    }
     Ok(())
+}
+
+/// Which rows have details, and their columns.
+fn put_details(out: &mut Vec<u8>, rows: &[&WindowSummary], scratch: &mut Vec<i64>) {
+    put_integers(out, rows.iter().map(|w| i64::from(w.detail.is_some())));
+    let details: Vec<&Detail> = rows.iter().filter_map(|w| w.detail.as_ref()).collect();
+    put_integers(out, details.iter().map(|d| i64::from(d.changes)));
+    for field in DETAIL_FIELDS {
+        let column: Vec<f64> = details.iter().map(|d| field(d)).collect();
+        put_floats(out, &column, scratch);
+    }
+}
+
+fn read_details(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<Option<Detail>>, WireError> {
+    if cursor.remaining() == 0 {
+        return Ok(vec![None; count]);
+    }
+    let there = integers(cursor, count)?;
+    let n = there.iter().filter(|there| **there != 0).count();
+    let changes = u32s(cursor, n)?;
+    let mut columns = Vec::with_capacity(DETAIL_FIELDS.len());
+    for _ in DETAIL_FIELDS {
+        columns.push(floats(cursor, n)?);
+    }
+    let mut details = (0..n).map(|i| Detail {
+        p05: columns[0][i],
+        p50: columns[1][i],
+        p95: columns[2][i],
+        changes: changes[i],
+        rate_per_h: columns[3][i],
+    });
+    Ok(there.iter().map(|there| if *there == 0 { None } else { details.next() }).collect())
 }
 
 pub(super) fn decode(body: &[u8], count: usize) -> Result<Vec<Record>, WireError> {
@@ -53,6 +91,7 @@ pub(super) fn decode(body: &[u8], count: usize) -> Result<Vec<Record>, WireError
     for _ in FIELDS {
         columns.push(floats(&mut cursor, count)?);
     }
+    let details = read_details(&mut cursor, count)?;
     cursor.end()?;
     (0..count)
         .map(|i| {
@@ -70,6 +109,7 @@ pub(super) fn decode(body: &[u8], count: usize) -> Result<Vec<Record>, WireError
                 std: columns[3][i],
                 last: columns[4][i],
                 slope_per_h: columns[5][i],
+                detail: details[i],
             }))
         })
         .collect()
@@ -78,6 +118,9 @@ pub(super) fn decode(body: &[u8], count: usize) -> Result<Vec<Record>, WireError
 /// The float columns in wire order.
 const FIELDS: [fn(&WindowSummary) -> f64; 6] =
     [|w| w.min, |w| w.max, |w| w.mean, |w| w.std, |w| w.last, |w| w.slope_per_h];
+
+/// The float columns of details in wire order.
+const DETAIL_FIELDS: [fn(&Detail) -> f64; 4] = [|d| d.p05, |d| d.p50, |d| d.p95, |d| d.rate_per_h];
 
 /// A block names few units; a linear search beats a map.
 fn number_unit<'a>(units: &mut Vec<&'a str>, unit: &'a str) -> i64 {

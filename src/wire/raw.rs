@@ -1,14 +1,14 @@
 //! Body of a `raw` block: readings as columns, in the order in which they were admitted.
 //!
 //! ```text
-//! channel names | channel of each row | time of each row | missing values | one value column per channel
+//! channel names | channel of each row | time of each row | missing values | one value column per channel | doubts
 //! ```
 //!
 //! Sources poll their channels in turn, so the channel that followed this one last time is the guess for the next
 //! row and only wrong guesses are written. Times are written row by row or per channel as differences of
 //! differences, whichever is smaller, in the coarsest of us, ms and s that loses nothing.
 
-use crate::reading::{NoData, Reading, Value, value_from_f64};
+use crate::reading::{NoData, Quality, Reading, Value, value_from_f64};
 use crate::time::Wall;
 
 use super::columns::{
@@ -29,6 +29,7 @@ pub(super) fn encode(records: &[Record], out: &mut Vec<u8>) -> Result<(), WireEr
     put_times(out, &rows, &channels, names.len());
     put_missing(out, &rows);
     put_values(out, &rows, &channels, names.len());
+    put_doubts(out, &rows);
     Ok(())
 }
 
@@ -39,11 +40,17 @@ pub(super) fn decode(body: &[u8], count: usize) -> Result<Vec<Record>, WireError
     let times = read_times(&mut cursor, &channels, names.len())?;
     let mut values = read_missing(&mut cursor, count)?;
     read_values(&mut cursor, &channels, names.len(), &mut values)?;
+    let doubts = read_doubts(&mut cursor, count)?;
     cursor.end()?;
-    let rows = channels.iter().zip(times).zip(values);
+    let rows = channels.iter().zip(times).zip(values).zip(doubts);
     Ok(rows
-        .map(|((&c, at), value)| {
-            Record::Reading(Reading { channel: names[c as usize].clone(), at: Wall(at), value })
+        .map(|(((&c, at), value), doubted)| {
+            let quality = match value {
+                Err(_) => Quality::Bad,
+                Ok(_) if doubted => Quality::Uncertain,
+                Ok(_) => Quality::Good,
+            };
+            Record::Reading(Reading { channel: names[c as usize].clone(), at: Wall(at), value, quality })
         })
         .collect())
 }
@@ -207,6 +214,38 @@ fn read_missing(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<Value>, Wir
         next = row + 1;
     }
     Ok(values)
+}
+
+/// The rows whose values are uncertain, if there are any: a block without doubts has no byte of them, and is read by programs
+/// that know none.
+fn put_doubts(out: &mut Vec<u8>, rows: &[&Reading]) {
+    let doubted = |r: &&Reading| r.quality == Quality::Uncertain && sound(r).is_ok();
+    let places = || rows.iter().enumerate().filter(|(_, r)| doubted(r)).map(|(row, _)| row);
+    let count = places().count();
+    if count == 0 {
+        return;
+    }
+    put_varint(out, count as u64);
+    let mut next = 0;
+    for row in places() {
+        put_varint(out, (row - next) as u64);
+        next = row + 1;
+    }
+}
+
+/// Whether each row is doubted.
+fn read_doubts(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<bool>, WireError> {
+    let mut doubts = vec![false; count];
+    if cursor.remaining() == 0 {
+        return Ok(doubts);
+    }
+    let mut next = 0;
+    for _ in 0..cursor.count(count)? {
+        let row = next + cursor.count(count)?;
+        *doubts.get_mut(row).ok_or(WireError::Malformed("doubted row"))? = true;
+        next = row + 1;
+    }
+    Ok(doubts)
 }
 
 fn put_values(out: &mut Vec<u8>, rows: &[&Reading], channels: &[u32], names: usize) {

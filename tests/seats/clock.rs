@@ -42,6 +42,7 @@ fn window(stamp: Stamp, n: u64) -> Record {
         std: 0.0,
         last: mean,
         slope_per_h: 0.0,
+        detail: None,
     })
 }
 

@@ -75,7 +75,7 @@ impl Site {
     pub fn agent_with(&self, broker: SocketAddr, more: &str, digest: &str) -> Seat {
         let toml = format!(
             "device = \"{DEVICE}\"\ndata_dir = {data:?}\n{mqtt}\
-             [windows]\nlength = \"1 s\"\nlateness = \"0 ms\"\n[digest]\nevery = \"5 s\"\noffline_after = \"1 s\"\n{digest}\
+             [raw]\nkeep = true\n[windows]\nlength = \"1 s\"\nlateness = \"0 ms\"\n[digest]\nevery = \"5 s\"\noffline_after = \"1 s\"\n{digest}\
              [http]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n\
              [[source]]\nname = \"plc\"\nkind = \"lines\"\ntcp = \"127.0.0.1:0\"\n",
             data = self.dir.path().join("data"),

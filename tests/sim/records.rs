@@ -10,7 +10,7 @@ use outpost::wire::{Lane, Notice, Record};
 /// The record of `lane` that carries `serial`.
 pub fn record(lane: Lane, serial: u64, channel: &ChannelId, at: Wall) -> Record {
     match lane {
-        Lane::Raw => Record::Reading(Reading { channel: channel.clone(), at, value: Ok(serial as f64) }),
+        Lane::Raw => Record::Reading(Reading::new(channel.clone(), at, Ok(serial as f64))),
         Lane::Metric => Record::Window(window(serial, channel, at)),
         Lane::Alarm => Record::Notice(Notice { code: serial.to_string(), text: "simulated".into(), at }),
         Lane::Digest => Record::Digest(digest(serial, at)),
@@ -42,6 +42,7 @@ fn window(serial: u64, channel: &ChannelId, start: Wall) -> WindowSummary {
         std: 0.0,
         last: serial as f64,
         slope_per_h: 0.0,
+        detail: None,
     }
 }
 

@@ -28,11 +28,7 @@ fn stamp(n: i64) -> Stamp {
 
 /// A reading that can be told from every other one.
 fn reading(n: u64) -> Record {
-    Record::Reading(Reading {
-        channel: ChannelId::new("pump1.temp").unwrap(),
-        at: Wall(n as i64),
-        value: Ok(n as f64),
-    })
+    Record::Reading(Reading::new(ChannelId::new("pump1.temp").unwrap(), Wall(n as i64), Ok(n as f64)))
 }
 
 fn notice(n: u64) -> Record {
@@ -79,9 +75,5 @@ fn noise(n: usize) -> Vec<Record> {
 /// A record that tells its own number and that no compressor makes small.
 fn numbered(seq: u64) -> Record {
     let value = f64::from_bits(seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) & !(1 << 62));
-    Record::Reading(Reading {
-        channel: ChannelId::new("pump1.temp").unwrap(),
-        at: Wall(seq as i64),
-        value: Ok(value),
-    })
+    Record::Reading(Reading::new(ChannelId::new("pump1.temp").unwrap(), Wall(seq as i64), Ok(value)))
 }

@@ -30,7 +30,7 @@ fn block(first: u64, last: u64) -> (String, Vec<u8>) {
     let channel = ChannelId::new("pump1.temp").unwrap();
     let reading = |n: u64| {
         let at = NOW + Duration::from_secs(n);
-        Record::Reading(Reading { channel: channel.clone(), at, value: Ok(n as f64) })
+        Record::Reading(Reading::new(channel.clone(), at, Ok(n as f64)))
     };
     let records: Vec<_> = (first..=last).map(reading).collect();
     let header = BlockHeader {

@@ -158,6 +158,9 @@ impl Page<'_> {
         if e.count > 1 {
             detail.push(format!("{} times", count(e.count)));
         }
+        if let Some((first, last)) = e.evidence {
+            detail.push(format!("readings: raw {first}–{last}"));
+        }
         let until = match (e.open, e.interrupted) {
             (true, _) => "open".to_owned(),
             (_, true) => format!("last seen {}, then the agent was restarted", time(e.at)),

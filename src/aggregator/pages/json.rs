@@ -116,6 +116,7 @@ pub(super) fn episodes(view: &View<'_>, device: &Device) -> Result<Value, StoreE
         json!({
             "channel": e.channel, "pattern": e.pattern, "severity": e.severity, "open": e.open,
             "interrupted": e.interrupted,
+            "evidence": e.evidence.map(|(first, last)| json!({"lane": "raw", "first": first, "last": last})),
             "start": e.start.rfc3339(), "at": e.at.rfc3339(), "baseline": e.baseline, "peak": e.peak,
             "limit": e.limit, "count": e.count, "unit": e.unit, "reason": e.reason,
         })

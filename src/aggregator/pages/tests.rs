@@ -48,6 +48,7 @@ fn windows(channel: &str, unit: &str, base: f64, fault: f64) -> Vec<Record> {
             std: base * 0.01,
             last: mean,
             slope_per_h: 0.0,
+            detail: None,
         })
     };
     (0..1440).filter(|m| !(300..360).contains(m)).map(window).collect()
@@ -69,6 +70,7 @@ fn episode(id: u64, channel: &str, severity: Severity, phase: Phase, start_s: u6
         count: 14,
         unit: Unit("Cel".into()),
         reason: "climbs 18 °C per hour, crossed the limit".into(),
+        evidence: None,
     })
 }
 
@@ -368,7 +370,7 @@ fn the_shortest_period_shows_single_readings_where_they_are_kept() {
     let path = dir.path().join("fleet.db");
     let mut store = Store::open(&path, Retention::default()).unwrap();
     let channel = ChannelId::new("c").unwrap();
-    let reading = |s, value| Record::Reading(Reading { channel: channel.clone(), at: before(s), value });
+    let reading = |s, value| Record::Reading(Reading::new(channel.clone(), before(s), value));
     let records = vec![
         reading(1800, Ok(3.0)),
         reading(1799, Ok(5.0)),

@@ -112,6 +112,7 @@ fn window(seq: u64, sealed: Stamp) -> Delivery {
         std: 0.0,
         last: value,
         slope_per_h: 0.0,
+        detail: None,
     };
     deliver(Lane::Metric, seq, sealed, vec![Record::Window(window)])
 }
@@ -242,6 +243,7 @@ fn alarms_digests_notices_and_readings_of_1970_are_set_right_and_an_episode_stay
             count: 1,
             unit: Unit("Cel".into()),
             reason: String::new(),
+            evidence: None,
         })
     };
     let set = NOW - Duration::from_secs(79_000);
@@ -260,7 +262,7 @@ fn alarms_digests_notices_and_readings_of_1970_are_set_right_and_an_episode_stay
         timing: DigestTiming::default(),
     });
     let notice = Record::Notice(Notice { code: "n".into(), text: "x".into(), at: closed });
-    let reading = Record::Reading(Reading { channel: channel(), at: closed, value: Ok(1.0) });
+    let reading = Record::Reading(Reading::new(channel(), closed, Ok(1.0)));
     // The fix overtakes what was stamped before, and so does the step that was sealed after the clock was set.
     site.take(&fix(4, 1, 80_000));
     site.take(&deliver(Lane::Alarm, 5, live, vec![step(Phase::Closed, opened, set)]));

@@ -220,8 +220,13 @@ pub struct Store {
 }
 
 /// One step per version; a database of an earlier version is brought up by the steps that it lacks.
-const SCHEMA: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const SCHEMA: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
+];
 
 /// Kept in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = SCHEMA.len() as i64;

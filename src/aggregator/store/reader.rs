@@ -131,6 +131,8 @@ pub struct EpisodeRow {
     pub unit: String,
     /// Why, in words.
     pub reason: String,
+    /// First and last record of lane `raw` that prove it, where its device keeps readings.
+    pub evidence: Option<(u64, u64)>,
 }
 
 /// One step of an episode.
@@ -351,7 +353,7 @@ impl Reader {
     /// Episodes that touch `from..=to`, open ones first, then the latest.
     pub fn episodes(&self, device: i64, from: Wall, to: Wall) -> Result<Vec<EpisodeRow>, StoreError> {
         let sql = "SELECT key, channel, pattern, severity, phase IN ('opened', 'updated') AS open, start, at, baseline,
-                          peak, bound, count, unit, reason, phase = 'interrupted'
+                          peak, bound, count, unit, reason, phase = 'interrupted', evidence_first, evidence_last
                    FROM episodes WHERE device = ?1 AND start <= ?3 AND (at >= ?2 OR open)
                    ORDER BY open DESC, at DESC LIMIT ?4";
         self.collect(sql, params![device, from.0, to.0, bound(limits::PAGE_ROWS_MAX)], |row| {
@@ -370,6 +372,8 @@ impl Reader {
                 unit: row.get(11)?,
                 reason: row.get(12)?,
                 interrupted: row.get(13)?,
+                evidence: Option::zip(row.get::<_, Option<i64>>(14)?, row.get::<_, Option<i64>>(15)?)
+                    .map(|(first, last)| (first.cast_unsigned(), last.cast_unsigned())),
             }))
         })
     }

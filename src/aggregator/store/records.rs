@@ -11,7 +11,7 @@ use super::clocks::{self, BlockClock, Placed};
 use super::ranges::LaneKey;
 use super::{Content, Delivery, unread};
 use crate::digest::Digest;
-use crate::episode::{EpisodeUpdate, Phase};
+use crate::episode::{EpisodeUpdate, Evidence, Phase};
 use crate::time::Wall;
 use crate::window::WindowSummary;
 use crate::wire::{GapReason, Notice, Record};
@@ -154,8 +154,9 @@ fn insert_window(
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO windows
-             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope, clock)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             (channel, start, length_ms, count, missing, min, max, mean, std, last, slope, clock, p05, p50, p95,
+              changes, rate)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             channel,
@@ -169,7 +170,12 @@ fn insert_window(
             finite(window.std),
             finite(window.last),
             finite(window.slope_per_h),
-            start.clock
+            start.clock,
+            window.detail.map(|d| finite(d.p05)),
+            window.detail.map(|d| finite(d.p50)),
+            window.detail.map(|d| finite(d.p95)),
+            window.detail.map(|d| d.changes),
+            window.detail.map(|d| finite(d.rate_per_h)),
         ])?;
     Ok(())
 }
@@ -207,6 +213,14 @@ fn insert_episode(
     let at = clock.place(update.at);
     let episode = episode_row(connection, key.device, clock.place(update.start), at, update)?;
     advance(connection, episode, at, update)?;
+    if let Some(Evidence { first, last }) = update.evidence {
+        connection
+            .prepare_cached(
+                "UPDATE episodes SET evidence_first = min(coalesce(evidence_first, ?2), ?2),
+                                     evidence_last = max(coalesce(evidence_last, ?3), ?3) WHERE key = ?1",
+            )?
+            .execute(params![episode, first.cast_signed(), last.cast_signed()])?;
+    }
     // Steps from before a restart may come after the word of it.
     connection
         .prepare_cached(

@@ -36,6 +36,7 @@ fn window(n: u64) -> Record {
         std: 0.5,
         last: mean,
         slope_per_h: 0.0,
+        detail: None,
     })
 }
 
@@ -82,6 +83,27 @@ fn the_same_block_twice_is_kept_once() {
     assert_eq!(store.commit(NOW, &[block(1, 5), block(1, 5)]).unwrap(), [Outcome::Added(5), Outcome::Known]);
     assert_eq!(store.commit(NOW, &[block(1, 5)]).unwrap(), [Outcome::Known]);
     assert_eq!(window_count(&dir), 5);
+}
+
+/// A gateway that tells quantiles, beside one that does not.
+#[test]
+fn details_of_a_summary_are_kept_where_there_are_any() {
+    let (_dir, mut store) = open();
+    let detail = crate::window::Detail { p05: 1.0, p50: 2.0, p95: f64::NAN, changes: 7, rate_per_h: 3.5 };
+    let mut delivery = block(1, 2);
+    if let Content::Records { records, .. } = &mut delivery.content
+        && let Record::Window(window) = &mut records[1]
+    {
+        window.detail = Some(detail);
+    }
+    store.commit(NOW, &[delivery]).unwrap();
+    let sql = "SELECT p05, p50, p95, changes, rate FROM windows ORDER BY start";
+    let mut statement = store.connection.prepare(sql).unwrap();
+    let row = |row: &rusqlite::Row<'_>| -> rusqlite::Result<[Option<f64>; 5]> {
+        Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+    };
+    let kept: Vec<_> = statement.query_map([], row).unwrap().map(Result::unwrap).collect();
+    assert_eq!(kept, [[None; 5], [Some(1.0), Some(2.0), Some(0.0), Some(7.0), Some(3.5)]]);
 }
 
 #[test]
@@ -194,6 +216,7 @@ fn step(phase: Phase, at_s: u64, severity: Severity) -> EpisodeUpdate {
         count: u32::try_from(at_s).unwrap(),
         unit: Unit("Cel".into()),
         reason: "above its limit".into(),
+        evidence: None,
     }
 }
 
@@ -229,6 +252,27 @@ fn an_episode_shows_its_latest_step_whatever_the_order_of_arrival() {
 
 /// A gateway lost its power with an alarm open. Started anew it knew nothing of it, and the fleet page showed the alarm
 /// as open for ever.
+#[test]
+fn the_readings_that_prove_an_episode_are_those_of_all_its_steps() {
+    let (dir, mut store) = open();
+    let proven = |phase, at_s, first, last| {
+        let evidence = Some(crate::episode::Evidence { first, last });
+        Record::Episode(EpisodeUpdate { evidence, ..step(phase, at_s, Severity::Warning) })
+    };
+    let steps = [
+        proven(Phase::Closed, 90, 120, 180),
+        proven(Phase::Opened, 10, 118, 130),
+        episode(Phase::Updated, 50, Severity::Warning),
+    ];
+    for (seq, record) in (1..).zip(steps) {
+        store.commit(NOW, &[alarm(seq, record)]).unwrap();
+    }
+    let reader = Reader::open(&dir.path().join("fleet.db")).unwrap();
+    let device = reader.device("d1").unwrap().unwrap();
+    let episodes = reader.episodes(device.key, Wall(i64::MIN), Wall(i64::MAX)).unwrap();
+    assert_eq!(episodes.iter().map(|e| e.evidence).collect::<Vec<_>>(), [Some((118, 180))]);
+}
+
 #[test]
 fn an_episode_of_the_run_before_is_interrupted_whatever_arrives_first() {
     let started = |seq| {
@@ -271,8 +315,7 @@ fn one_device_with_absurd_numbers_does_not_take_the_fleet_page_from_the_others()
 #[test]
 fn readings_are_found_again_by_the_time_they_cover() {
     let (dir, mut store) = open();
-    let reading =
-        |s| Record::Reading(Reading { channel: channel(), at: NOW + Duration::from_secs(s), value: Ok(1.0) });
+    let reading = |s| Record::Reading(Reading::new(channel(), NOW + Duration::from_secs(s), Ok(1.0)));
     let content =
         Content::Records { records: vec![reading(5), reading(2)], payload: b"as published".to_vec() };
     store.commit(NOW, &[Delivery { lane: Lane::Raw, content, ..block(1, 2) }]).unwrap();
@@ -289,7 +332,7 @@ fn readings_are_found_again_by_the_time_they_cover() {
 #[test]
 fn retention_deletes_old_readings_but_never_what_settled_them() {
     let (dir, mut store) = open();
-    let reading = Record::Reading(Reading { channel: channel(), at: NOW, value: Ok(1.0) });
+    let reading = Record::Reading(Reading::new(channel(), NOW, Ok(1.0)));
     let content = Content::Records { records: vec![reading], payload: vec![1] };
     let delivery = Delivery { lane: Lane::Raw, content, ..block(1, 1) };
     store.commit(NOW, std::slice::from_ref(&delivery)).unwrap();
@@ -307,7 +350,7 @@ fn a_full_database_gives_up_its_oldest_readings_first() {
     let mut store = Store::open(&dir.path().join("fleet.db"), retention).unwrap();
     for seq in 1..=64 {
         let at = NOW + Duration::from_secs(seq);
-        let reading = Record::Reading(Reading { channel: channel(), at, value: Ok(1.0) });
+        let reading = Record::Reading(Reading::new(channel(), at, Ok(1.0)));
         let content = Content::Records { records: vec![reading], payload: vec![7; 100_000] };
         store
             .commit(at, &[Delivery { lane: Lane::Raw, content, ..block(seq, seq) }, block(seq, seq)])

@@ -2,7 +2,7 @@
 
 use super::super::kind::Kind::{Integer, Name, OneOf, Text};
 use super::super::schema::Key;
-use super::ANY_NUMBER;
+use super::channels::ANY_NUMBER;
 
 pub(super) const REGISTER: &[Key] = &[
     Key::optional("source", Name, "\"modbus\"", "Name of the source that it belongs to."),

@@ -125,7 +125,7 @@ impl Slot {
         let named = self.channels.iter().zip(values);
         // A calibration that a chip keeps inside may be damaged and make anything of a number.
         let sound = named.map(|(channel, value)| (channel, value.and_then(value_from_f64)));
-        out.extend(sound.map(|(channel, value)| Reading { channel: channel.clone(), at, value }));
+        out.extend(sound.map(|(channel, value)| Reading::new(channel.clone(), at, value)));
     }
 
     fn failed(&mut self, source: &str, error: ChipError, now: Stamp, out: &mut Vec<Reading>) {
@@ -146,11 +146,7 @@ impl Slot {
     }
 
     fn say(&self, why: NoData, at: Wall, out: &mut Vec<Reading>) {
-        out.extend(self.channels.iter().map(|channel| Reading {
-            channel: channel.clone(),
-            at,
-            value: Err(why),
-        }));
+        out.extend(self.channels.iter().map(|channel| Reading::new(channel.clone(), at, Err(why))));
     }
 }
 

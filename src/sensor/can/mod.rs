@@ -170,7 +170,7 @@ impl<'a> Bus<'a> {
     async fn hand_over(&mut self) -> Result<(), Closed> {
         let newest = self.newest.drain();
         let readings: Vec<Reading> =
-            newest.map(|(channel, (at, value))| Reading { channel, at, value }).collect();
+            newest.map(|(channel, (at, value))| Reading::new(channel, at, value)).collect();
         if readings.is_empty() {
             return if self.outlet.is_closed() { Err(Closed) } else { Ok(()) };
         }

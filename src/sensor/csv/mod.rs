@@ -301,7 +301,7 @@ impl<R: BufRead> CsvReader<R> {
                 bad = Some(format!("{:?} is no number", start_of(&String::from_utf8_lossy(cell))));
                 Err(NoData::NotANumber)
             });
-            out.push(Reading { channel: channel.clone(), at, value });
+            out.push(Reading::new(channel.clone(), at, value));
         }
         if let Some(reason) = bad {
             self.bad = Some(BadRow { line: self.line, reason });

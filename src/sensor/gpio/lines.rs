@@ -135,7 +135,7 @@ impl Pulses {
 }
 
 fn reading(channel: &ChannelId, at: Wall, value: Value) -> Reading {
-    Reading { channel: channel.clone(), at, value }
+    Reading::new(channel.clone(), at, value)
 }
 
 #[cfg(test)]

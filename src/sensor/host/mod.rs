@@ -131,7 +131,7 @@ impl Host {
                 return true;
             }
             *misses += 1;
-            out.push(Reading { channel: channel.clone(), at, value: Err(NoData::ReadFailed) });
+            out.push(Reading::new(channel.clone(), at, Err(NoData::ReadFailed)));
             *misses < limits::HOST_MISSES_MAX
         });
     }
@@ -174,7 +174,7 @@ impl Poll<'_> {
             return;
         }
         let value: Value = value.filter(|x| x.is_finite()).ok_or(NoData::ReadFailed);
-        self.out.push(Reading { channel: id.clone(), at: self.at, value });
+        self.out.push(Reading::new(id.clone(), self.at, value));
         let label = label.to_owned();
         self.infos.push(ChannelInfo { label, ..ChannelInfo::given(&id, quantity, unit) });
     }

@@ -86,14 +86,14 @@ impl LineParser {
             return Ok(());
         };
         let channel = self.channels.named(channel, unit)?;
-        out.push(Reading { channel, at, value });
+        out.push(Reading::new(channel, at, value));
         Ok(())
     }
 
     fn flat(&mut self, members: &[Member<'_>], at: Wall, out: &mut Vec<Reading>) -> Result<(), Malformed> {
         for Member { key, value } in members.iter().filter(|m| !is_time_key(&m.key)) {
             match value.reading_value() {
-                Some(value) => out.push(Reading { channel: self.channels.named(key, None)?, at, value }),
+                Some(value) => out.push(Reading::new(self.channels.named(key, None)?, at, value)),
                 None => self.ignored += 1,
             }
         }
@@ -111,7 +111,7 @@ impl LineParser {
             match value {
                 Some(value) => {
                     let channel = self.influx_channel(parts.series, key)?;
-                    out.push(Reading { channel, at, value: value_from_f64(value) });
+                    out.push(Reading::new(channel, at, value_from_f64(value)));
                 }
                 None => self.ignored += 1,
             }

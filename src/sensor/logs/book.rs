@@ -122,6 +122,13 @@ impl Book {
                 label(&book.tally.text(id).unwrap_or_default())
             });
         }
+        for id in counts.ended {
+            if let Ok(channel) = names::channel(&format!("{}.t{:08x}", self.source, id.0)) {
+                // Described anew if it comes back.
+                self.described.remove(&channel);
+                handover.ended.push(channel);
+            }
+        }
         handover.notices = std::mem::take(&mut self.notices);
         handover.notices.extend(self.news.told(&self.source, at));
         outlet.counters().set_malformed(self.malformed.total());
@@ -148,7 +155,7 @@ impl Book {
                 label: label(self),
             });
         }
-        out.readings.push(Reading { channel: id, at, value: Ok(count as f64) });
+        out.readings.push(Reading::new(id, at, Ok(count as f64)));
     }
 }
 

@@ -232,7 +232,7 @@ impl Sensor for Modbus {
                     Ok(words) => register.value(spans[at].first, words).unwrap_or(Err(NoData::ReadFailed)),
                     Err(no_data) => Err(*no_data),
                 };
-                out.push(Reading { channel: register.channel.clone(), at: now, value });
+                out.push(Reading::new(register.channel.clone(), now, value));
             }
         }
         self.note(worst.as_ref());

@@ -213,7 +213,7 @@ impl Intake {
             }
         }
         self.channels.insert(channel.clone(), (at, value));
-        out.readings.push(Reading { channel, at, value });
+        out.readings.push(Reading::new(channel, at, value));
         Ok(())
     }
 

@@ -52,8 +52,7 @@ pub(in crate::sensor) async fn run(options: BufferOptions, outlet: Outlet) -> Re
             emit(&events::BusFailed { source: outlet.source(), device, error: &error });
         }
         let at = clock::wall();
-        let missing =
-            |channel: &ChannelId| Reading { channel: channel.clone(), at, value: Err(NoData::ReadFailed) };
+        let missing = |channel: &ChannelId| Reading::new(channel.clone(), at, Err(NoData::ReadFailed));
         if let Err(Closed) = outlet.offer(channels.iter().map(missing).collect(), Vec::new()) {
             return Ok(());
         }
@@ -173,10 +172,8 @@ impl Scan {
             let stamped = numbers.last().filter(|_| self.has_time).map(|ns| Wall(ns / 1000));
             let reckoned = now.0.saturating_sub(((count - 1 - index) as f64 * self.interval_us) as i64);
             let at = stamped.unwrap_or(Wall(reckoned));
-            readings.extend(self.channels.iter().zip(&numbers).map(|((info, conversion), digits)| Reading {
-                channel: info.id.clone(),
-                at,
-                value: value_from_f64(conversion.value(*digits as f64)),
+            readings.extend(self.channels.iter().zip(&numbers).map(|((info, conversion), digits)| {
+                Reading::new(info.id.clone(), at, value_from_f64(conversion.value(*digits as f64)))
             }));
         }
         readings

@@ -93,12 +93,12 @@ impl Sensor for Sysfs {
             if self.known.insert(id.clone(), 0).is_none() {
                 fresh.push(ChannelInfo::given(&id, found.quantity, found.unit));
             }
-            out.push(Reading { channel: id, at: now.wall, value: found.value });
+            out.push(Reading::new(id, now.wall, found.value));
         }
         self.known.retain(|channel, misses| {
             if !seen.contains(channel) {
                 *misses += 1;
-                out.push(Reading { channel: channel.clone(), at: now.wall, value: Err(NoData::ReadFailed) });
+                out.push(Reading::new(channel.clone(), now.wall, Err(NoData::ReadFailed)));
             }
             *misses < limits::HOST_MISSES_MAX
         });

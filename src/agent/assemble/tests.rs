@@ -1,7 +1,8 @@
 //! What an assembler makes of whole streams.
 
 use super::*;
-use crate::reading::{NoData, Pattern, Severity, Value};
+use crate::detect::{GroupOptions, LimitOptions, RuleOptions};
+use crate::reading::{NoData, Pattern, Quantity, Severity, Value};
 
 const PLANT: Source = Source(0);
 const HOST: Source = Source(1);
@@ -28,7 +29,7 @@ impl Bench {
 
     fn push(&mut self, channel: &str, s: i64, value: Value) {
         let channel = ChannelId::new(channel).unwrap();
-        self.assembler.push(PLANT, &Reading { channel, at: Wall::from_secs(s), value }, &mut self.out);
+        self.assembler.push(PLANT, &Reading::new(channel, Wall::from_secs(s), value), &mut self.out);
     }
 
     fn tick(&mut self, s: i64) {
@@ -167,7 +168,7 @@ fn a_replay_and_the_host_do_not_share_a_clock() {
         bench.tick(s * 60);
         let at = Wall::from_secs(1_790_000_000 + s);
         bench.assembler.tick(HOST, at, &mut bench.out);
-        let reading = Reading { channel: host.clone(), at, value: lively(s) };
+        let reading = Reading::new(host.clone(), at, lively(s));
         bench.assembler.push(HOST, &reading, &mut bench.out);
     }
     assert_eq!(bench.steps(), []);
@@ -177,6 +178,29 @@ fn a_replay_and_the_host_do_not_share_a_clock() {
     bench.assembler.end(PLANT, &mut bench.out);
     (0..1000).for_each(|s| bench.assembler.tick(HOST, Wall::from_secs(1_790_000_100 + s), &mut bench.out));
     assert_eq!(bench.steps(), [(Phase::Opened, Pattern::Missing)], "only the host's channel is missed");
+}
+
+/// A template of a log that had to go reported nought for ever, and then was missed.
+#[test]
+fn a_channel_that_is_no_more_tells_its_last_window_is_not_missed_and_gives_its_place_away() {
+    let mut bench = Bench::new(AssembleOptions::default());
+    for s in 0..90 {
+        bench.tick(s);
+        ["log.a", "log.b", "log.c"].iter().for_each(|channel| bench.push(channel, s, lively(s)));
+    }
+    bench.assembler.retire(&ChannelId::new("log.a").unwrap(), &mut bench.out);
+    assert_eq!(bench.windows().last(), Some(&(60, 30)));
+    let told = bench.out.len();
+    for s in 90..400 {
+        bench.tick(s);
+        ["log.b", "log.c"].iter().for_each(|channel| bench.push(channel, s, lively(s)));
+    }
+    assert_eq!((bench.steps(), bench.assembler.channels()), (vec![], 2));
+    let of = |r: &Record| if let Record::Window(w) = r { w.channel.to_string() } else { String::new() };
+    let later: std::collections::BTreeSet<_> = bench.out[told..].iter().map(of).collect();
+    assert_eq!(later, ["log.b", "log.c"].map(String::from).into());
+    bench.push("log.a", 400, Ok(1.0));
+    assert_eq!(bench.assembler.channels(), 3, "what comes back begins anew");
 }
 
 #[test]
@@ -273,7 +297,7 @@ fn no_times_values_or_ticks_break_the_assembler() {
     for _ in 0..20_000 {
         let at = if rng.bool() { Wall(rng.i64(..)) } else { Wall(rng.i64(0..1_000_000_000)) };
         let value = crate::reading::value_from_f64(f64::from_bits(rng.u64(..)));
-        let reading = Reading { channel: ChannelId::new("a.x").unwrap(), at, value };
+        let reading = Reading::new(ChannelId::new("a.x").unwrap(), at, value);
         match rng.u8(0..10) {
             0 => bench.assembler.tick(PLANT, Wall(rng.i64(..)), &mut bench.out),
             1 => drop(bench.assembler.facts(&Mark::default())),
@@ -310,4 +334,155 @@ fn a_clock_that_is_set_makes_nobody_silent_and_a_silence_after_it_is_found() {
     };
     assert_eq!(silent(true), (0, Some((Phase::Opened, Pattern::Missing))));
     assert_eq!(silent(false).0, 1, "untold, the step looks like a silence");
+}
+
+/// Channels of one pump that follow its load, and a sensor that no longer does while it stays in its range.
+#[test]
+fn a_channel_that_leaves_its_group_is_told_although_no_detector_of_its_own_sees_it() {
+    let name = crate::frame::ModelName::new("pump2").unwrap();
+    let ids = ["pump2.current", "pump2.flow", "pump2.vibration", "pump2.never"];
+    let run = |members: &[&str]| {
+        let channels = members.iter().map(|id| ChannelId::new(id).unwrap()).collect();
+        let groups = vec![GroupOptions { name, channels, every_ms: 10_000 }];
+        let mut bench =
+            Bench::new(AssembleOptions { groups, learning_off: true, ..AssembleOptions::default() });
+        let mut rng = fastrand::Rng::with_seed(8);
+        for s in (0..50_000).step_by(5) {
+            let load = (s as f64 / 2000.0).sin() + 0.3 * (s as f64 / 370.0).sin();
+            let frozen = (40_000..42_000).contains(&s);
+            bench.push(ids[0], s, Ok(12.0 + 2.0 * load + 0.1 * rng.f64()));
+            bench.push(ids[1], s, Ok(if frozen { 30.0 } else { 30.0 + 5.0 * load } + 0.2 * rng.f64()));
+            if s % 20 == 0 {
+                bench.push(ids[2], s, Ok(2.0 + 0.5 * load + 0.02 * rng.f64()));
+            }
+        }
+        bench
+    };
+    let bench = run(&ids[..3]);
+    let steps: Vec<&EpisodeUpdate> =
+        bench.out.iter().filter_map(|r| if let Record::Episode(e) = r { Some(e) } else { None }).collect();
+    let opened = steps.first().expect("an episode");
+    assert_eq!((opened.phase, opened.channel.as_str()), (Phase::Opened, "pump2.flow"));
+    assert!((40_000..40_600).contains(&(opened.start.0 / 1_000_000)), "{opened:?}");
+    assert!(opened.reason.starts_with("does not fit the other channels of pump2"), "{}", opened.reason);
+    assert!(steps.iter().all(|e| e.channel == opened.channel), "{steps:#?}");
+    assert_eq!(steps.last().map(|e| e.phase), Some(Phase::Closed));
+    assert_eq!(run(&ids).steps(), [], "without its last member a group has nothing to compare");
+}
+
+#[test]
+fn a_rule_over_two_channels_is_one_alarm_on_its_first_and_a_silent_channel_ends_it() {
+    let conditions = ["pump2.current > 14", "pump2.flow < 3"];
+    let rule = RuleOptions {
+        name: crate::frame::ModelName::new("dry_run").unwrap(),
+        all: conditions.iter().map(|text| crate::detect::Condition::parse(text).unwrap()).collect(),
+        any: Vec::new(),
+        severity: Severity::Critical,
+        dwell_s: 10,
+        times: None,
+    };
+    let options = AssembleOptions { rules: vec![rule], learning_off: true, ..AssembleOptions::default() };
+    let mut bench = Bench::new(options);
+    for s in 0..900 {
+        let dry = (100..300).contains(&s) || s >= 700;
+        bench.tick(s);
+        bench.push("pump2.current", s, Ok(if dry { 15.0 } else { 12.0 } + (s % 3) as f64 / 10.0));
+        if s < 720 {
+            bench.push("pump2.flow", s, Ok(if dry || s > 400 && s < 500 { 1.0 } else { 30.0 }));
+        }
+    }
+    let steps: Vec<(Phase, &str, Pattern, i64)> = bench
+        .out
+        .iter()
+        .filter_map(|r| if let Record::Episode(e) = r { Some(e) } else { None })
+        .map(|e| (e.phase, e.channel.as_str(), e.pattern, e.start.0 / 1_000_000))
+        .collect();
+    let (current, flow) = ("pump2.current", "pump2.flow");
+    assert_eq!(
+        steps,
+        [
+            (Phase::Opened, current, Pattern::High, 100),
+            (Phase::Closed, current, Pattern::High, 100),
+            (Phase::Opened, current, Pattern::High, 700),
+            (Phase::Opened, flow, Pattern::Missing, 719),
+            (Phase::Closed, current, Pattern::High, 700),
+        ]
+    );
+}
+
+/// Readings are numbered by the spool; the test stands in for it.
+fn number(bench: &mut Bench, from: usize, number: &mut u64) {
+    let readings =
+        bench.out[from..].iter().filter_map(|r| if let Record::Reading(r) = r { Some(r) } else { None });
+    for reading in readings {
+        *number += 1;
+        bench.assembler.numbered(reading, *number);
+    }
+}
+
+#[test]
+fn a_step_says_which_readings_prove_its_episode_clipped_or_all_kept() {
+    for (raw, clip_readings) in [(true, 0), (false, 10)] {
+        let limits = LimitOptions { warn_high: Some(80.0), ..LimitOptions::default() };
+        let own = ChannelOptions { limits: Some(limits), ..ChannelOptions::default() };
+        let channels = ChannelBook::new(move |_| own.clone());
+        let options = AssembleOptions {
+            raw,
+            clip_readings,
+            channels,
+            learning_off: true,
+            ..AssembleOptions::default()
+        };
+        let mut bench = Bench::new(options);
+        let (mut last, mut steps) = (0, Vec::new());
+        for s in 0..400 {
+            let from = bench.out.len();
+            bench.push("a.x", s, Ok(if (100..160).contains(&s) { 90.0 } else { 60.0 }));
+            bench.push("a.y", s, Ok(1.0));
+            number(&mut bench, from, &mut last);
+            for record in bench.out[from..].iter().cloned() {
+                if let Record::Episode(mut step) = record {
+                    bench.assembler.prove(&mut step);
+                    steps.push((step.phase, step.evidence.map(|e| (e.first, e.last)), s));
+                }
+            }
+        }
+        // All kept, there are two records a second, from 1; of a clip there are 10 before and 10 from the begin on.
+        let expected = if raw {
+            [(Phase::Opened, Some((201, 201)), 100), (Phase::Closed, Some((201, 561)), 280)]
+        } else {
+            [(Phase::Opened, Some((1, 10)), 100), (Phase::Closed, Some((1, 20)), 280)]
+        };
+        assert_eq!(steps, expected);
+        assert!(!bench.assembler.wants_numbers(), "what has ended is forgotten");
+    }
+}
+
+#[test]
+fn what_a_reading_is_worth_goes_along_with_it_kept_or_clipped() {
+    for (raw, clip_readings) in [(true, 0), (false, 5)] {
+        let table = Some([(0.0, 0.0), (50.0, 50.0)].as_slice().into());
+        let limits = LimitOptions { warn_high: Some(80.0), ..LimitOptions::default() };
+        let own = ChannelOptions {
+            treatment: Treatment { table, ..Treatment::default() },
+            limits: Some(limits),
+            ..ChannelOptions::default()
+        };
+        let channels = ChannelBook::new(move |_| own.clone());
+        let options = AssembleOptions {
+            raw,
+            clip_readings,
+            channels,
+            learning_off: true,
+            ..AssembleOptions::default()
+        };
+        let mut bench = Bench::new(options);
+        for (s, x) in [Ok(40.0), Ok(60.0), Err(NoData::NoAnswer), Ok(90.0)].into_iter().enumerate() {
+            bench.push("a.x", s as i64, x);
+        }
+        bench.assembler.flush(&mut bench.out);
+        let worth = |r: &Record| if let Record::Reading(r) = r { Some(r.quality) } else { None };
+        let kept: Vec<Quality> = bench.out.iter().filter_map(worth).collect();
+        assert_eq!(kept, [Quality::Good, Quality::Uncertain, Quality::Bad, Quality::Uncertain]);
+    }
 }

@@ -4,10 +4,14 @@
 //! overflow and small wiggles on a large offset do not drown (Welford 1962). What still overflows is replaced by
 //! a bound that is true: a summary never holds NaN or an infinity.
 
+mod quantiles;
+
+pub use quantiles::Quantiles;
+
 use crate::reading::{Value, value_from_f64};
 use crate::time::Wall;
 
-/// Running statistics of one window; about 100 bytes.
+/// Running statistics of one window; about 150 bytes, and 2 KiB more with details.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
     origin: Wall,
@@ -26,11 +30,17 @@ pub struct Features {
     co: f64,
     last: f64,
     last_at: Wall,
+    first_at: Wall,
+    /// What a counter has counted between the first and the last reading.
+    increase: f64,
+    /// Kept where the details of a summary are wanted.
+    quantiles: Option<Box<Quantiles>>,
 }
 
 impl Features {
-    /// Nothing seen yet; times are held relative to `origin`, so choose one near the readings.
-    pub const fn new(origin: Wall) -> Self {
+    /// Nothing seen yet; times are held relative to `origin`, so choose one near the readings. With `detail`, quantiles are
+    /// kept too.
+    pub fn new(origin: Wall, detail: bool) -> Self {
         Self {
             origin,
             count: 0,
@@ -45,6 +55,9 @@ impl Features {
             co: 0.0,
             last: 0.0,
             last_at: origin,
+            first_at: origin,
+            increase: 0.0,
+            quantiles: detail.then(Box::default),
         }
     }
 
@@ -58,10 +71,14 @@ impl Features {
 
     fn push_number(&mut self, at: Wall, x: f64) {
         if self.count == 0 {
-            (self.min, self.max, self.last, self.last_at) = (x, x, x, at);
+            (self.min, self.max, self.last, self.last_at, self.first_at) = (x, x, x, at, at);
         } else if at >= self.last_at {
             self.changes = self.changes.saturating_add(u32::from(x != self.last));
+            self.increase += if x >= self.last { x - self.last } else { x.max(0.0) };
             (self.last, self.last_at) = (x, at);
+        }
+        if let Some(quantiles) = &mut self.quantiles {
+            quantiles.push(x);
         }
         self.min = self.min.min(x);
         self.max = self.max.max(x);
@@ -91,6 +108,18 @@ impl Features {
     /// How often the value differed from the one before, among readings that came in order.
     pub const fn changes(&self) -> u32 {
         self.changes
+    }
+
+    /// The values below which these shares of all values lie, where details are kept.
+    pub fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
+        self.quantiles.as_ref().map(|quantiles| quantiles.at(shares))
+    }
+
+    /// Increase per hour as of a counter, among readings that came in order; 0 without two times or where it overflows.
+    pub fn rate_per_h(&self) -> f64 {
+        let hours = self.last_at.micros_since(self.first_at) as f64 / MICROS_PER_HOUR;
+        let rate = self.increase / hours;
+        if rate.is_finite() { rate } else { 0.0 }
     }
 
     /// Smallest value, 0 if there is none.
@@ -135,7 +164,7 @@ mod tests {
     use crate::reading::NoData;
 
     fn of(points: &[(i64, f64)]) -> Features {
-        let mut features = Features::new(Wall(0));
+        let mut features = Features::new(Wall(0), false);
         points.iter().for_each(|&(s, x)| features.push(Wall::from_secs(s), Ok(x)));
         features
     }
@@ -173,10 +202,17 @@ mod tests {
 
     #[test]
     fn a_window_without_a_value_is_all_zero_and_counts_what_was_missing() {
-        let mut f = Features::new(Wall(0));
+        let mut f = Features::new(Wall(0), false);
         f.push(Wall(1), Err(NoData::ReadFailed));
         f.push(Wall(2), Ok(f64::NAN));
         assert_eq!((f.count(), f.missing(), f.mean(), f.std(), f.slope_per_h()), (0, 2, 0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn a_counter_that_starts_anew_has_counted_what_came_after() {
+        let f = of(&[(0, 100.0), (1800, 150.0), (2700, 10.0), (3600, 30.0)]);
+        assert_eq!((f.rate_per_h(), f.changes()), (80.0, 3));
+        assert_eq!(of(&[(5, 1.0)]).rate_per_h(), 0.0);
     }
 
     #[test]

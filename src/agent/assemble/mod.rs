@@ -8,121 +8,34 @@
 //! A period is asked for by a [`Mark`], not by a date: [`Assembler::mark`] when a digest is made, [`Assembler::facts`]
 //! with that mark for the next one.
 
+mod options;
+mod watch;
+
+pub use options::{AssembleOptions, ChannelBook, ChannelOptions, WatchOptions};
+
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
+
+use watch::{Watch, verdict};
 
 use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
+use super::witness::Witnesses;
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
-use crate::detect::{Judge, LimitOptions, Reason, Silence, Verdict};
+use crate::detect::{Finding, Group, Judge, Rule, Silence, Verdict};
 use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
 use crate::facts::{Citation, Facts};
-use crate::frame::{Frame, FrameOptions, Frames, ModelName};
 use crate::infer::{Job, Judgement};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Pattern, Quantity, Reading, Severity, Unit};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Pattern, Reading, Unit};
 use crate::time::{Mono, Stamp, Wall, humane};
 use crate::units::{self, Conversion};
-use crate::window::{Taken, WindowOptions, WindowSummary, Windows};
+use crate::window::{Taken, WindowSummary, Windows};
 use crate::wire::{Notice, Record};
 
 pub use super::tally::Mark;
-
-/// How readings are judged.
-#[derive(Debug, Clone, Default)]
-pub struct AssembleOptions {
-    /// How windows are cut.
-    pub windows: WindowOptions,
-    /// When episodes are updated and closed.
-    pub episodes: EpisodeOptions,
-    /// Keep every reading in lane `raw`.
-    pub raw: bool,
-    /// Where readings are not kept: so many before and after the begin of an episode go to lane `raw` all the same.
-    pub clip_readings: usize,
-    /// Switch off the detectors that learn; limits are watched regardless.
-    pub learning_off: bool,
-    /// Id of the first episode; one more than the last one of the run before.
-    pub first_episode_id: u64,
-    /// What differs for single channels.
-    pub channels: ChannelBook,
-    /// What small models look at.
-    pub watches: Vec<WatchOptions>,
-}
-
-/// What one small model looks at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WatchOptions {
-    /// Number of the model.
-    pub model: usize,
-    /// Its name, for alarms.
-    pub name: ModelName,
-    /// In the order of the rows of its frames.
-    pub channels: Vec<ChannelId>,
-    /// How it wants its samples.
-    pub frames: FrameOptions,
-}
-
-/// What the configuration says of each channel. Asked once, when a channel is first seen.
-#[derive(Clone)]
-pub struct ChannelBook(Arc<dyn Fn(&ChannelId) -> ChannelOptions + Send + Sync>);
-
-impl ChannelBook {
-    /// A book that is looked up with `of`.
-    pub fn new(of: impl Fn(&ChannelId) -> ChannelOptions + Send + Sync + 'static) -> Self {
-        Self(Arc::new(of))
-    }
-
-    fn of(&self, channel: &ChannelId) -> ChannelOptions {
-        (self.0)(channel)
-    }
-}
-
-impl Default for ChannelBook {
-    /// Says nothing of any channel.
-    fn default() -> Self {
-        Self::new(|_| ChannelOptions::default())
-    }
-}
-
-impl fmt::Debug for ChannelBook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ChannelBook")
-    }
-}
-
-/// What the configuration says of one channel; `None` leaves it as described or guessed.
-#[derive(Debug, Clone, Default)]
-pub struct ChannelOptions {
-    /// What a person calls it.
-    pub label: Option<String>,
-    /// The machine or room that it belongs to.
-    pub asset: Option<String>,
-    /// Unit of its values; they are converted from the source's.
-    pub unit: Option<Unit>,
-    /// Unit in which the source gives them, if it does not say so itself.
-    pub source_unit: Option<Unit>,
-    /// Calibration and range; the conversion is found from the units.
-    pub treatment: Treatment,
-    /// What it measures.
-    pub quantity: Option<Quantity>,
-    /// Limits to watch.
-    pub limits: Option<LimitOptions>,
-    /// Whether to keep its readings in lane `raw`.
-    pub raw: Option<bool>,
-    /// Whether detectors learn on it.
-    pub learning: Option<bool>,
-}
-
-impl ChannelOptions {
-    /// Whether detectors may go on with what they have learnt.
-    fn judged_alike(&self, other: &Self) -> bool {
-        (self.limits, self.learning, &self.treatment) == (other.limits, other.learning, &other.treatment)
-    }
-}
 
 /// A source of readings with its own clock: at most [`limits::SOURCE_CLOCKS_MAX`], numbered by the caller from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,13 +56,8 @@ pub struct Assembler {
     watches: Vec<Watch>,
     /// Frames that are complete and were not taken yet.
     complete: Vec<Job>,
-}
-
-/// One small model's samples.
-#[derive(Debug)]
-struct Watch {
-    options: WatchOptions,
-    frames: Frames,
+    groups: Vec<Group>,
+    rules: Vec<Rule>,
 }
 
 #[derive(Debug)]
@@ -163,6 +71,7 @@ struct Channel {
     source: Source,
     raw: bool,
     clip: Clip,
+    witnesses: Witnesses,
     windows: Windows,
     judge: Judge,
     silence: Silence,
@@ -176,7 +85,11 @@ struct Channel {
     heard: Heard,
     /// Numbers of the watches that look at it, each with its row.
     watched: Vec<(usize, usize)>,
-    /// Time from one frame to the next of the slowest of them; 0 without any.
+    /// Numbers of the groups that it belongs to, each with its place.
+    grouped: Vec<(usize, usize)>,
+    /// Numbers of the rules that look at it.
+    ruled: Vec<usize>,
+    /// Time from one frame of a watch or row of a group to the next of the slowest of them; 0 without any.
     judged_every_us: i64,
 }
 
@@ -193,6 +106,8 @@ impl Assembler {
             refused: 0,
             watches: options.watches.iter().map(Watch::new).collect(),
             complete: Vec::new(),
+            groups: options.groups.iter().take(limits::GROUPS_MAX).cloned().map(Group::new).collect(),
+            rules: options.rules.iter().take(limits::RULES_MAX).cloned().map(Rule::new).collect(),
             options,
         }
     }
@@ -264,6 +179,8 @@ impl Assembler {
             Taken::InTime => channel.heard.note(stamp, reading.at),
             Taken::SetBack => {
                 channel.watched.iter().for_each(|(watch, _)| self.watches[*watch].frames.clear());
+                channel.grouped.iter().for_each(|(group, _)| self.groups[*group].clock_set_back());
+                channel.ruled.iter().for_each(|rule| self.rules[*rule].forget(&channel.info.id));
                 channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
                 channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
             }
@@ -271,6 +188,10 @@ impl Assembler {
         }
         if matches!(taken, Taken::Newest | Taken::SetBack) {
             self.gather(i, reading);
+            self.combine(i, reading, out);
+        }
+        if taken != Taken::Late {
+            self.compare(i, reading, out);
         }
     }
 
@@ -308,6 +229,45 @@ impl Assembler {
         }
     }
 
+    /// Shows a reading to the groups that its channel belongs to; what they find is told of the channel that is odd.
+    fn compare(&mut self, channel: usize, reading: &Reading, out: &mut Vec<Record>) {
+        let Ok(x) = reading.value else { return };
+        let mut found: Vec<(ChannelId, Wall, Verdict)> = Vec::new();
+        for &(number, place) in &self.channels[channel].grouped {
+            let group = &mut self.groups[number];
+            let name = group.options().name;
+            let mut odd: Vec<(Wall, Finding)> = Vec::new();
+            group.push(place, reading.at, x, &mut |at, finding| odd.push((at, finding)));
+            let member = |place: usize| group.options().channels.get(place).cloned();
+            found.extend(odd.into_iter().filter_map(|(at, f)| Some((member(f.channel)?, at, f.verdict))));
+            if let Some(channel) = group.take_lack() {
+                observe::emit(&events::GroupWaits { group: name, channel });
+            }
+        }
+        self.flag_all(found, out);
+    }
+
+    /// Shows the newest reading of a channel to the rules that look at it.
+    fn combine(&mut self, channel: usize, reading: &Reading, out: &mut Vec<Record>) {
+        let mut found: Vec<(ChannelId, Wall, Verdict)> = Vec::new();
+        for &number in &self.channels[channel].ruled {
+            let tell =
+                &mut |of: &ChannelId, at: Wall, verdict: Verdict| found.push((of.clone(), at, verdict));
+            self.rules[number].step(&reading.channel, reading.at, reading.value, tell);
+        }
+        self.flag_all(found, out);
+    }
+
+    /// Flags what was found over several channels, each of the channel that it is told of.
+    fn flag_all(&mut self, found: Vec<(ChannelId, Wall, Verdict)>, out: &mut Vec<Record>) {
+        for (id, at, verdict) in found {
+            let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+            if let Some(&channel) = self.index.get(&id) {
+                self.channels[channel].flag(verdict, at, &mut ears);
+            }
+        }
+    }
+
     /// Tells the time of a source's clock: closes windows that wait in vain, ends quiet episodes, finds silent channels.
     ///
     /// For a live source that is wall time now, for a replay the time in the recording. Call it about once a second.
@@ -316,6 +276,9 @@ impl Assembler {
         let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
         for channel in self.channels.iter_mut().filter(|c| c.source == source) {
             channel.tick(now, &mut ears, &mut self.tally);
+            if !channel.ruled.is_empty() && channel.is_missing() {
+                channel.ruled.iter().for_each(|rule| self.rules[*rule].forget(&channel.info.id));
+            }
         }
     }
 
@@ -335,6 +298,17 @@ impl Assembler {
         let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
         for channel in self.channels.iter_mut().filter(|c| c.source == source) {
             channel.end(&mut ears, &mut self.tally);
+        }
+    }
+
+    /// A channel is no more: tells its open window, ends its episodes and forgets it, so that another may take its place.
+    pub fn retire(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
+        let Some(i) = self.index.remove(channel) else { return };
+        let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
+        self.channels.swap_remove(i).end(&mut ears, &mut self.tally);
+        self.calibrator.set(channel, Treatment::default());
+        if let Some(moved) = self.channels.get(i) {
+            self.index.insert(moved.info.id.clone(), i);
         }
     }
 
@@ -360,6 +334,25 @@ impl Assembler {
     /// The record of episode `id` was admitted under `citation` at `at`: facts cite it from now on.
     pub fn cite(&mut self, id: u64, citation: Citation, at: Mono) {
         self.tally.cite(id, citation, at, |id| self.channels.iter().any(|c| c.episodes.has(id)));
+    }
+
+    /// Whether numbers of readings are wanted: an episode is under way or has just ended.
+    pub fn wants_numbers(&self) -> bool {
+        self.channels.iter().any(|channel| !channel.witnesses.is_empty())
+    }
+
+    /// A reading is record `number` of lane `raw`.
+    pub fn numbered(&mut self, reading: &Reading, number: u64) {
+        if let Some(&i) = self.index.get(&reading.channel) {
+            self.channels[i].witnesses.take(reading.at, number);
+        }
+    }
+
+    /// Completes a step with the readings that prove its episode so far.
+    pub fn prove(&mut self, step: &mut EpisodeUpdate) {
+        if let Some(&i) = self.index.get(&step.channel) {
+            step.evidence = self.channels[i].witnesses.cite(step.id);
+        }
     }
 
     /// Every episode in memory whose records were admitted, open ones and the latest that ended, with the agent's times by
@@ -436,7 +429,7 @@ impl Assembler {
             Quality::Bad if reading.value.is_ok() => metrics::READINGS_OUT_OF_RANGE.inc(),
             Quality::Good | Quality::Bad => {}
         }
-        (Reading { value, ..reading.clone() }, quality)
+        (Reading { value, quality, ..reading.clone() }, quality)
     }
 
     fn add(&mut self, source: Source, described: ChannelInfo) -> Option<usize> {
@@ -452,12 +445,21 @@ impl Assembler {
         let watched: Vec<(usize, usize)> = (self.watches.iter().enumerate())
             .filter_map(|(n, watch)| Some((n, watch.options.channels.iter().position(|id| *id == info.id)?)))
             .collect();
-        let judged_every_us = watched.iter().map(|(n, _)| self.watches[*n].hop_us()).max().unwrap_or(0);
+        let grouped: Vec<(usize, usize)> = (self.groups.iter().enumerate())
+            .filter_map(|(n, group)| {
+                Some((n, group.options().channels.iter().position(|id| *id == info.id)?))
+            })
+            .collect();
+        let ruled = (0..self.rules.len()).filter(|n| self.rules[*n].watches(&info.id)).collect();
+        let frames = watched.iter().map(|(n, _)| self.watches[*n].hop_us());
+        let rows = grouped.iter().map(|(n, _)| i64::from(self.groups[*n].options().every_ms) * 1000);
+        let judged_every_us = frames.chain(rows).max().unwrap_or(0);
         self.index.insert(info.id.clone(), self.channels.len());
         self.channels.push(Channel {
             source,
             raw,
             clip: Clip::new(self.options.clip_readings),
+            witnesses: Witnesses::default(),
             windows: Windows::new(self.options.windows),
             judge: judge(&self.options, &info),
             silence: Silence::default(),
@@ -471,6 +473,8 @@ impl Assembler {
             quality: Quality::Good,
             missing: None,
             watched,
+            grouped,
+            ruled,
             judged_every_us,
             info,
         });
@@ -556,6 +560,10 @@ impl Channel {
         self.close_quiet(virtual_now, ears, tally);
     }
 
+    fn is_missing(&self) -> bool {
+        self.episodes.open().any(|e| e.pattern == Pattern::Missing)
+    }
+
     fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {
         let Self { windows, info, .. } = self;
         windows.flush(&mut |w| tell_window(info, w, ears.out));
@@ -595,17 +603,21 @@ impl Channel {
             return;
         };
         if update.phase == Phase::Opened {
-            self.clip.open(&self.info.id, ears.out);
+            let clip = self.clip.open(&self.info.id, ears.out);
+            self.witnesses.open(update.id, clip.unwrap_or(update.start).min(update.start));
         }
         ears.out.push(Record::Episode(update));
     }
 
     fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
-        // What a small model flags is flagged once per frame, however often the channel speaks.
+        // What a small model or a group flags is flagged once per frame or row, however often the channel speaks.
         let interval_us = self.silence.interval_us().max(self.judged_every_us);
-        let Self { episodes, info, last, source, .. } = self;
+        let newest = self.heard.newest();
+        let Self { episodes, info, last, source, witnesses, clip, .. } = self;
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
         let mut ended = |episode: Episode, update: EpisodeUpdate| {
+            clip.end(ears.out);
+            witnesses.close(episode.id, newest);
             tally.ended(info, *source, episode);
             ears.out.push(Record::Episode(update));
         };
@@ -614,9 +626,12 @@ impl Channel {
 
     /// Ends the episode of `family`, or all.
     fn close(&mut self, family: Option<Family>, ears: &mut Ears<'_>, tally: &mut Tally) {
-        let Self { episodes, info, last, source, .. } = self;
+        let newest = self.heard.newest();
+        let Self { episodes, info, last, source, witnesses, clip, .. } = self;
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
         let mut ended = |episode: Episode, update: EpisodeUpdate| {
+            clip.end(ears.out);
+            witnesses.close(episode.id, newest);
             tally.ended(info, *source, episode);
             ears.out.push(Record::Episode(update));
         };
@@ -625,47 +640,6 @@ impl Channel {
             None => episodes.close_all(subject, &mut ended),
         }
     }
-}
-
-impl Watch {
-    fn new(options: &WatchOptions) -> Self {
-        Self { frames: Frames::new(options.frames), options: options.clone() }
-    }
-
-    fn hop_us(&self) -> i64 {
-        let FrameOptions { step_ms, hop, .. } = self.options.frames;
-        i64::from(step_ms).saturating_mul(1000).saturating_mul(i64::try_from(hop).unwrap_or(i64::MAX))
-    }
-}
-
-/// What a judgement means, and the row of the channel that it shows on most.
-fn verdict(name: ModelName, step_ms: u32, judgement: &Judgement) -> (usize, Verdict) {
-    let Judgement { frame, score, threshold, class, worst, .. } = judgement;
-    let row = worst.map_or(0, |(row, ..)| row);
-    let samples = frame.rows.get(row).map(Vec::as_slice).unwrap_or_default();
-    let seen = worst.and_then(|(_, sample, expected)| Some((samples.get(sample)?, sample, expected)));
-    let above = seen.is_none_or(|(x, _, expected)| *x >= expected);
-    let shape = Frame::trend(samples).unwrap_or(if above { Pattern::High } else { Pattern::Low });
-    let began = seen.map(|(_, sample, _)| {
-        frame.start + Duration::from_millis(u64::from(step_ms).saturating_mul(sample as u64))
-    });
-    let verdict = Verdict {
-        score: (score / (score + threshold)) as f32,
-        pattern: shape,
-        severity: Severity::Warning,
-        reason: Reason::Model {
-            model: name,
-            class: *class,
-            score: *score as f32,
-            threshold: *threshold as f32,
-        },
-        since: began,
-        baseline: seen.map(|(_, _, expected)| expected),
-        peak: seen.map(|(x, ..)| *x).or(samples.last().copied()),
-        limit: None,
-        fresh: false,
-    };
-    (row, verdict)
 }
 
 fn judge(options: &AssembleOptions, info: &ChannelInfo) -> Judge {
@@ -683,5 +657,4 @@ fn slot(source: Source) -> usize {
 }
 
 #[cfg(test)]
-#[path = "assemble_tests.rs"]
 mod tests;

@@ -1,0 +1,58 @@
+//! What small models look at, and what their judgements mean for the channels.
+
+use std::time::Duration;
+
+use super::WatchOptions;
+use crate::detect::{Reason, Verdict};
+use crate::frame::{Frame, FrameOptions, Frames, ModelName};
+use crate::infer::Judgement;
+use crate::reading::{Pattern, Severity};
+
+/// One small model's samples.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub options: WatchOptions,
+    pub frames: Frames,
+}
+
+impl Watch {
+    pub fn new(options: &WatchOptions) -> Self {
+        Self { frames: Frames::new(options.frames), options: options.clone() }
+    }
+
+    /// Time from one frame to the next.
+    pub fn hop_us(&self) -> i64 {
+        let FrameOptions { step_ms, hop, .. } = self.options.frames;
+        i64::from(step_ms).saturating_mul(1000).saturating_mul(i64::try_from(hop).unwrap_or(i64::MAX))
+    }
+}
+
+/// What a judgement means, and the row of the channel that it shows on most.
+pub(super) fn verdict(name: ModelName, step_ms: u32, judgement: &Judgement) -> (usize, Verdict) {
+    let Judgement { frame, score, threshold, class, worst, .. } = judgement;
+    let row = worst.map_or(0, |(row, ..)| row);
+    let samples = frame.rows.get(row).map(Vec::as_slice).unwrap_or_default();
+    let seen = worst.and_then(|(_, sample, expected)| Some((samples.get(sample)?, sample, expected)));
+    let above = seen.is_none_or(|(x, _, expected)| *x >= expected);
+    let shape = Frame::trend(samples).unwrap_or(if above { Pattern::High } else { Pattern::Low });
+    let began = seen.map(|(_, sample, _)| {
+        frame.start + Duration::from_millis(u64::from(step_ms).saturating_mul(sample as u64))
+    });
+    let verdict = Verdict {
+        score: (score / (score + threshold)) as f32,
+        pattern: shape,
+        severity: Severity::Warning,
+        reason: Reason::Model {
+            model: name,
+            class: *class,
+            score: *score as f32,
+            threshold: *threshold as f32,
+        },
+        since: began,
+        baseline: seen.map(|(_, _, expected)| expected),
+        peak: seen.map(|(x, ..)| *x).or(samples.last().copied()),
+        limit: None,
+        fresh: false,
+    };
+    (row, verdict)
+}
