@@ -10,7 +10,7 @@ use super::document::{Entry, Raw};
 use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
-use super::model::{self, AcceleratorConfig, ModelConfig};
+use super::model::{self, AcceleratorConfig, ModelConfig, TfliteConfig};
 use crate::digest::Lang;
 use crate::glob;
 use crate::limits;
@@ -58,8 +58,8 @@ pub struct AgentConfig {
     pub sources: Vec<SourceConfig>,
     /// Small models, in the order of the file, at most [`limits::MODELS_MAX`].
     pub models: Vec<ModelConfig>,
-    /// TensorFlow Lite's C library; none: where the system keeps libraries.
-    pub tflite_library: Option<PathBuf>,
+    /// TensorFlow Lite on the CPU.
+    pub tflite: TfliteConfig,
     /// Accelerators that models may name.
     pub accelerators: Vec<AcceleratorConfig>,
     /// In the order of the file; see [`AgentConfig::channel`].
@@ -223,7 +223,7 @@ impl AgentConfig {
             sources: sources(raw, base),
             models: model::models(raw, base),
             accelerators: model::accelerators(raw, base),
-            tflite_library: raw.take_one("tflite").opt_text("library").map(|path| base.join(path)),
+            tflite: model::tflite(raw, base),
             channels: channels(raw),
         }
     }
