@@ -106,6 +106,8 @@ pub const WORKER_DATA_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const BACKEND_BACKOFF_MS_MIN: u64 = 1000;
 /// Longest wait after a backend failed.
 pub const BACKEND_BACKOFF_MS_MAX: u64 = 5 * 60 * 1000;
+/// Most that is kept of what a vendor's code says about a failure, in bytes.
+pub const BACKEND_WORDS_BYTES_MAX: usize = 1024;
 /// Failures in a row that end in quarantine.
 pub const BACKEND_FAILURES_MAX: u32 = 5;
 

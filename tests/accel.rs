@@ -1,30 +1,21 @@
 //! Vendors' code behind the plug-in interface, in real worker processes, with every fault that the test plug-in knows: the answer
 //! is right, nothing hangs, and what is told names the stage.
 
-use std::path::{Path, PathBuf};
+mod plugin;
+
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use outpost::accel::worker::WorkerOptions;
-use outpost::accel::{ComputeBackend, Isolated, ModelFile, Placement, Refused, Runner, Stage};
+use outpost::accel::worker::{Vendor, WorkerOptions};
+use outpost::accel::{ComputeBackend, Isolated, ModelFile, Placement, Refused, Stage};
 use outpost::frame::Frame;
-use outpost::infer::{Bundle, Model, Onnx};
+use outpost::infer::{Bundle, Model};
 use outpost::time::Wall;
 
-const LENGTH: usize = 16;
+use plugin::{Logged, compiled};
 
-/// The plug-in, compiled once.
-fn plugin() -> &'static Path {
-    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outpost_test_plugin.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugin/plugin.c");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&out).arg(source).status();
-        assert!(built.expect("a C compiler").success());
-        out
-    })
-}
+const LENGTH: usize = 16;
 
 /// A bundle whose model hands its input back: on the test device, and as ONNX.
 struct Shop {
@@ -72,9 +63,12 @@ impl Shop {
     }
 
     /// The device with `options`, and the CPU behind it.
-    fn model(&self, options: &str) -> Model {
-        let device = Box::new(Isolated::new(worker(options)));
-        Model::load("same", self.bundle(), &[device, Box::new(SlowCpu)], false).unwrap()
+    fn model(&self, options: &str) -> Logged {
+        self.with(worker(options))
+    }
+
+    fn with(&self, worker: WorkerOptions) -> Logged {
+        Logged::load(self.bundle(), Box::new(Isolated::new(worker)))
     }
 }
 
@@ -82,7 +76,7 @@ fn worker(options: &str) -> WorkerOptions {
     WorkerOptions {
         name: "hailo".into(),
         program: env!("CARGO_BIN_EXE_outpost").into(),
-        library: plugin().into(),
+        vendor: Vendor::Plugin { library: compiled("plugin") },
         options: options.into(),
         deadline: Duration::from_millis(500),
     }
@@ -92,63 +86,37 @@ fn sha256(bytes: &[u8]) -> String {
     ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The CPU, as slow as it must be for the device to be worth its while, whatever this machine is.
-struct SlowCpu;
-
-impl ComputeBackend for SlowCpu {
-    fn name(&self) -> &str {
-        "onnx"
-    }
-    fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        Ok(Box::new(Slow(Onnx.load(model)?)))
-    }
-}
-
-struct Slow(Box<dyn Runner>);
-
-impl Runner for Slow {
-    fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
-        std::thread::sleep(Duration::from_millis(10));
-        self.0.run(input, output)
-    }
-    fn placement(&self) -> Placement {
-        self.0.placement()
-    }
-}
-
-fn serving(model: &Model) -> Vec<String> {
-    model.serving().map(|s| s.backend).collect()
-}
-
 /// Judges a window that either hands back: nought if the answer is right.
 fn judged(model: &mut Model) -> f64 {
     let row = (0..LENGTH).map(|i| (i as f64 * 5.0) % 13.0).collect();
     model.judge(&Frame { at: Wall(0), start: Wall(0), rows: vec![row] }).expect("an answer").score
 }
 
-/// A device that never serves: why, and the CPU's answer.
-fn refused(options: &str) -> Refused {
-    let mut model = Shop::new().model(options);
-    assert_eq!(serving(&model), ["onnx"], "{options}");
-    assert_eq!(judged(&mut model), 0.0, "{options}");
-    model.refused()[0].clone()
+/// A device that never serves: the CPU's answer is right, and one line tells stage and reason.
+fn assert_refused(mut logged: Logged, stage: Stage, says: &str) {
+    assert_eq!(logged.serving(), ["onnx"], "{says}");
+    assert_eq!(judged(&mut logged.model), 0.0, "{says}");
+    logged.assert_line("backend_refused", &["backend=hailo", &format!("stage={stage}"), says]);
+    let Refused { backend, stage: found, reason } = &logged.model.refused()[0];
+    assert_eq!((backend.as_str(), *found), ("hailo", stage), "{reason}");
 }
 
 #[test]
 fn a_sound_device_serves_and_says_what_it_claims() {
-    let mut model = Shop::new().model("");
-    assert_eq!(serving(&model), ["hailo", "onnx"]);
-    let first = model.serving().next().unwrap();
+    let mut logged = Shop::new().model("");
+    assert_eq!(logged.serving(), ["hailo", "onnx"]);
+    let first = logged.model.serving().next().unwrap();
     assert_eq!((first.placement, first.golden_error), (Placement { claimed: 7, total: 7 }, 0.0));
+    logged.assert_line("model_ready", &["backend=hailo", "claimed=7", "operators=7"]);
     for _ in 0..20 {
-        assert_eq!(judged(&mut model), 0.0);
+        assert_eq!(judged(&mut logged.model), 0.0);
     }
 }
 
 #[test]
 fn a_device_that_claims_a_part_serves_and_says_which() {
-    let model = Shop::new().model("fault=claims_part");
-    assert_eq!(model.serving().next().unwrap().placement, Placement { claimed: 3, total: 7 });
+    let logged = Shop::new().model("fault=claims_part");
+    assert_eq!(logged.model.serving().next().unwrap().placement, Placement { claimed: 3, total: 7 });
 }
 
 #[test]
@@ -165,9 +133,7 @@ fn what_shows_before_it_serves_is_told_with_its_stage_and_the_cpu_serves() {
         ("fault=error", Stage::Invoke, "code 42: the device has timed out"),
         ("speed=9", Stage::Create, "unknown option speed; known are fault"),
     ] {
-        let refused = refused(options);
-        assert_eq!((refused.backend.as_str(), refused.stage), ("hailo", stage), "{options}: {refused}");
-        assert!(refused.reason.contains(says), "{options}: {refused}");
+        assert_refused(Shop::new().model(options), stage, says);
     }
 }
 
@@ -177,15 +143,11 @@ fn a_plugin_that_is_none_is_told_with_its_file() {
     let text = shop.dir.path().join("text.so");
     std::fs::write(&text, "no library").unwrap();
     for (library, says) in [(text.as_path(), "text.so"), (Path::new("/nowhere/lib.so"), "nowhere")] {
-        let device = Box::new(Isolated::new(WorkerOptions { library: library.into(), ..worker("") }));
-        let model = Model::load("same", shop.bundle(), &[device, Box::new(SlowCpu)], false).unwrap();
-        let refused = &model.refused()[0];
-        assert_eq!(refused.stage, Stage::Load);
-        assert!(refused.reason.contains(says), "{refused}");
+        let vendor = Vendor::Plugin { library: library.into() };
+        assert_refused(shop.with(WorkerOptions { vendor, ..worker("") }), Stage::Load, says);
     }
-    let device = Box::new(Isolated::new(WorkerOptions { program: "/nowhere/outpost".into(), ..worker("") }));
-    let model = Model::load("same", shop.bundle(), &[device, Box::new(SlowCpu)], false).unwrap();
-    assert!(model.refused()[0].reason.contains("can't be started"), "{}", model.refused()[0]);
+    let gone = WorkerOptions { program: "/nowhere/outpost".into(), ..worker("") };
+    assert_refused(shop.with(gone), Stage::Worker, "can't be started");
 }
 
 /// More runs than loading takes: the golden vector, and the timing.
@@ -193,21 +155,27 @@ const AT_RUN: u32 = 1 + 21 * 8 + 3;
 
 #[test]
 fn what_shows_in_service_costs_no_answer() {
-    for fault in ["segv", "hang", "error", "leak"] {
+    for (fault, says) in [
+        ("segv", "died"),
+        ("hang", "no answer within 500ms"),
+        ("error", "code 42: the device has timed out"),
+        ("leak", "died"),
+    ] {
         let shop = Shop::new();
         // The next process is well: what is broken may be well again.
         let mark = shop.dir.path().join("mark");
-        let mut model = shop.model(&format!("fault={fault},at_run={AT_RUN},mark={}", mark.display()));
-        assert_eq!(serving(&model), ["hailo", "onnx"]);
+        let mut logged = shop.model(&format!("fault={fault},at_run={AT_RUN},mark={}", mark.display()));
+        assert_eq!(logged.serving(), ["hailo", "onnx"]);
         // Then some more, which the CPU answers.
         for _ in 0..AT_RUN {
-            assert_eq!(judged(&mut model), 0.0, "{fault}");
+            assert_eq!(judged(&mut logged.model), 0.0, "{fault}");
             if mark.exists() {
                 break;
             }
         }
-        assert_eq!(judged(&mut model), 0.0, "{fault}");
+        assert_eq!(judged(&mut logged.model), 0.0, "{fault}");
         assert!(mark.exists(), "{fault} did not show");
+        logged.assert_line("backend_failed", &["backend=hailo", "stage=invoke", says, "quarantined=false"]);
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use outpost::accel::{ComputeBackend, Stage};
-use outpost::infer::{Bundle, Model, Onnx, Tflite};
+use outpost::accel::{ComputeBackend, Stage, Tflite};
+use outpost::infer::{Bundle, Model, Onnx};
 
 /// The library, or none with the reason.
 fn library() -> Option<PathBuf> {
@@ -27,7 +27,7 @@ fn the_shipped_file_computes_to_the_bit_what_pythons_interpreter_does() {
     let Some(library) = library() else {
         // Without the library: said once, and the ONNX variant serves.
         let model = load(&[
-            Box::new(Tflite { library: Some("/nowhere/libtensorflowlite_c.so".into()) }),
+            Box::new(Tflite { library: Some("/nowhere/libtensorflowlite_c.so".into()), xnnpack: false }),
             Box::new(Onnx),
         ]);
         assert_eq!(model.serving().map(|s| s.backend).collect::<Vec<_>>(), ["onnx"]);
@@ -35,7 +35,7 @@ fn the_shipped_file_computes_to_the_bit_what_pythons_interpreter_does() {
         assert!(model.refused()[0].reason.contains("/nowhere"), "{}", model.refused()[0]);
         return;
     };
-    let model = load(&[Box::new(Tflite { library: Some(library) }), Box::new(Onnx)]);
+    let model = load(&[Box::new(Tflite { library: Some(library), xnnpack: false }), Box::new(Onnx)]);
     let serving: Vec<_> = model.serving().collect();
     assert_eq!(serving[0].backend, "tflite", "{:?}", model.refused());
     // The tolerance of this variant is nought: every golden vector of Python's interpreter came out the same.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::reading::named_enum;
 
@@ -52,7 +52,7 @@ impl Refused {
 }
 
 /// Type of a tensor's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Element {
     /// Signed, 8 bits.
@@ -89,7 +89,7 @@ impl fmt::Display for Element {
 }
 
 /// What the whole numbers of a tensor stand for: `real = (number - zero_point) * scale`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quantisation {
     /// Size of one step.
     pub scale: f32,
@@ -104,7 +104,7 @@ impl fmt::Display for Quantisation {
 }
 
 /// Shape, type and meaning of one tensor.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TensorSpec {
     /// Sizes, outermost first.
     pub shape: Vec<usize>,
@@ -149,7 +149,7 @@ pub struct Placement {
 }
 
 /// A loaded model, ready to compute.
-pub trait Runner: Send {
+pub trait Runner {
     /// Computes: `input` has exactly the bytes of the model's input, `output` is filled with those of its output. Blocks.
     fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused>;
 

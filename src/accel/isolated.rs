@@ -1,26 +1,37 @@
-//! A vendor's runtime as a backend: its plug-in in a worker process, which is begun anew when it is asked after a failure.
+//! A vendor's code as a backend: a plug-in or a delegate in a worker process, which is begun anew when it is asked after a failure.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::TFLITE;
 use super::backend::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stage};
-use super::worker::{Process, WorkerOptions};
+use super::worker::{Process, Vendor, WorkerOptions};
 
 /// One device; its models share one process.
 pub struct Isolated {
     name: String,
+    is_delegate: bool,
     process: Result<Arc<Mutex<Process>>, Refused>,
 }
 
 impl Isolated {
     /// Nothing is begun before a model is loaded.
     pub fn new(options: WorkerOptions) -> Self {
-        Self { name: options.name.clone(), process: Process::new(options).map(|p| Arc::new(Mutex::new(p))) }
+        Self {
+            name: options.name.clone(),
+            is_delegate: matches!(options.vendor, Vendor::Delegate { .. }),
+            process: Process::new(options).map(|p| Arc::new(Mutex::new(p))),
+        }
     }
 }
 
 impl ComputeBackend for Isolated {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its own variants; a delegate takes plain TensorFlow Lite files, too, as far as it can.
+    fn takes(&self, format: &str) -> bool {
+        format == self.name || self.is_delegate && format == TFLITE
     }
 
     /// Errors: among others that it claims nothing, since a device that does nothing is none.

@@ -7,16 +7,23 @@
 
 mod backend;
 mod ffi;
+mod fit;
 mod health;
 mod isolated;
 mod probe;
+#[cfg(feature = "tflite")]
+mod tflite;
 pub mod worker;
 
 pub use backend::{
     ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
 };
-#[cfg(feature = "tflite")]
-pub use ffi::load_tflite;
+pub use fit::{Problem, compare};
 pub use health::{Health, State};
 pub use isolated::Isolated;
 pub use probe::{Found, NPUS, Npu, Route, check_library, library_folders, probe};
+#[cfg(feature = "tflite")]
+pub use tflite::{Delegated, Tflite};
+
+/// Name of the backend of TensorFlow Lite in manifests, logs and configuration.
+pub const TFLITE: &str = "tflite";

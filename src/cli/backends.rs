@@ -69,7 +69,13 @@ fn as_text(found: &[Found], rows: &[Row]) -> String {
         problems.iter().for_each(|problem| {
             let _ = writeln!(out, "         {problem}");
         });
-        let _ = writeln!(out, "         takes {}, through a plug-in of [accelerator.{}]", npu.model, npu.id);
+        let _ = writeln!(
+            out,
+            "         takes {}, through a {} of [accelerator.{}]",
+            npu.model,
+            npu.route.name(),
+            npu.id
+        );
     }
     if present.is_empty() {
         out.push_str("No accelerator was found; everything runs on the CPU.\n");

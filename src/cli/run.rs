@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::RunArgs;
 use super::exit::Failure;
 use super::{field, hardware, kv_format, link, signals, sources};
-use crate::accel::worker::WorkerOptions;
+use crate::accel::worker::{Vendor, WorkerOptions};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
@@ -20,7 +20,7 @@ use crate::glm::bundle;
 use crate::glm::engine::EngineOptions;
 use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
 use crate::http::HttpOptions;
-use crate::infer::{InferOptions, ModelOptions, Policy};
+use crate::infer::{InferOptions, ModelOptions, Policy, TfliteOptions};
 use crate::observe;
 use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
 use crate::spool::{self, WhenFull};
@@ -89,7 +89,7 @@ fn needs_restart(running: &AgentConfig, now: &AgentConfig) -> Vec<&'static str> 
         ("[[group]]", a.groups == b.groups),
         ("[[rule]]", a.rules == b.rules),
         ("[[accelerator]]", a.accelerators == b.accelerators),
-        ("[tflite]", a.tflite_library == b.tflite_library),
+        ("[tflite]", a.tflite == b.tflite),
         ("[http]", a.http == b.http),
         ("[log]", a.log == b.log),
     ];
@@ -194,18 +194,24 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
         backends: model.backends.clone(),
         policy: if model.require { Policy::Require } else { Policy::Prefer },
     };
+    let tflite = &config.tflite;
+    let vendor =
+        |accelerator: &AcceleratorConfig| match (accelerator.library.clone(), accelerator.is_delegate) {
+            (library, true) => Vendor::Delegate { library, tflite: tflite.library.clone() },
+            (library, false) => Vendor::Plugin { library },
+        };
     let accelerator = |config: &AcceleratorConfig| WorkerOptions {
         name: config.name.clone(),
         // A program whose file was replaced while it runs is not found again: then its accelerators are missing.
         program: std::env::current_exe().unwrap_or_default(),
-        library: config.plugin.clone(),
+        vendor: vendor(config),
         options: config.options.clone(),
         deadline: config.deadline,
     };
     InferOptions {
         models: config.models.iter().map(model).collect(),
         accelerators: config.accelerators.iter().map(accelerator).collect(),
-        tflite_library: config.tflite_library.clone(),
+        tflite: TfliteOptions { library: tflite.library.clone(), xnnpack: tflite.xnnpack },
     }
 }
 

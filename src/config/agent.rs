@@ -10,7 +10,7 @@ use super::document::{Entry, Raw};
 use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
-use super::model::{self, AcceleratorConfig, ModelConfig};
+use super::model::{self, AcceleratorConfig, ModelConfig, TfliteConfig};
 use super::together;
 use crate::detect::{GroupOptions, RuleOptions};
 use crate::digest::Lang;
@@ -61,8 +61,8 @@ pub struct AgentConfig {
     pub sources: Vec<SourceConfig>,
     /// Small models, in the order of the file, at most [`limits::MODELS_MAX`].
     pub models: Vec<ModelConfig>,
-    /// TensorFlow Lite's C library; none: where the system keeps libraries.
-    pub tflite_library: Option<PathBuf>,
+    /// TensorFlow Lite on the CPU.
+    pub tflite: TfliteConfig,
     /// Accelerators that models may name.
     pub accelerators: Vec<AcceleratorConfig>,
     /// Channels that are judged together, at most [`limits::GROUPS_MAX`].
@@ -236,7 +236,7 @@ impl AgentConfig {
             sources: sources(raw, base),
             models: model::models(raw, base),
             accelerators: model::accelerators(raw, base),
-            tflite_library: raw.take_one("tflite").opt_text("library").map(|path| base.join(path)),
+            tflite: model::tflite(raw, base),
             groups: together::groups(raw),
             rules: together::rules(raw),
             channels: channels(raw),

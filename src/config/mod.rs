@@ -43,7 +43,7 @@ pub use glm::{GlmConfig, KvKind};
 pub use hardware::{ChipConfig, LineConfig};
 pub use kind::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use modbus::{ModbusConfig, ModbusLinkConfig};
-pub use model::{AcceleratorConfig, ModelConfig};
+pub use model::{AcceleratorConfig, ModelConfig, TfliteConfig};
 pub use problem::{ConfigError, Loaded, Problem};
 pub use reference::{example, markdown};
 pub use schema::Schema;

@@ -27,17 +27,34 @@ pub struct ModelConfig {
     pub require: bool,
 }
 
-/// An accelerator behind a plug-in.
+/// TensorFlow Lite on the CPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TfliteConfig {
+    /// Its C library; none: where the system keeps libraries.
+    pub library: Option<PathBuf>,
+    /// With XNNPACK.
+    pub xnnpack: bool,
+}
+
+/// An accelerator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceleratorConfig {
     /// What models call it.
     pub name: String,
-    /// The plug-in.
-    pub plugin: PathBuf,
-    /// For the plug-in.
+    /// The vendor's code.
+    pub library: PathBuf,
+    /// It is an external delegate of TensorFlow Lite, else a plug-in.
+    pub is_delegate: bool,
+    /// For the vendor's code.
     pub options: String,
     /// Longest time for one run.
     pub deadline: Duration,
+}
+
+pub(super) fn tflite(raw: &mut Raw, base: &Path) -> TfliteConfig {
+    let entry = raw.take_one("tflite");
+    let library = entry.opt_text("library").map(|path| base.join(path));
+    TfliteConfig { library, xnnpack: entry.flag("xnnpack") }
 }
 
 pub(super) fn accelerators(raw: &mut Raw, base: &Path) -> Vec<AcceleratorConfig> {
@@ -48,14 +65,27 @@ pub(super) fn accelerators(raw: &mut Raw, base: &Path) -> Vec<AcceleratorConfig>
             let hint = "use its id from `outpost backends`, such as hailo";
             raw.error(&entry, "", "not a name for an accelerator", hint);
         }
-        let Some(plugin) = entry.opt_text("plugin") else {
-            if !raw.is_flawed(&entry, "plugin") {
-                raw.error(&entry, "plugin", "missing", "name the shared library of the vendor's plug-in");
-            }
-            continue;
-        };
         let (options, deadline) = (entry.text("options"), entry.time("deadline"));
-        accelerators.push(AcceleratorConfig { name, plugin: base.join(plugin), options, deadline });
+        let (library, is_delegate) = match (entry.opt_text("delegate"), entry.opt_text("plugin")) {
+            (Some(delegate), None) => (delegate, true),
+            (None, Some(plugin)) => (plugin, false),
+            (found, _) => {
+                if !raw.is_flawed(&entry, "delegate") && !raw.is_flawed(&entry, "plugin") {
+                    let problem =
+                        if found.is_some() { "beside a plugin" } else { "missing, and no plugin either" };
+                    let hint = "name one of them; `outpost backends` says which the accelerator has";
+                    raw.error(&entry, "delegate", problem, hint);
+                }
+                continue;
+            }
+        };
+        accelerators.push(AcceleratorConfig {
+            name,
+            library: base.join(library),
+            is_delegate,
+            options,
+            deadline,
+        });
     }
     accelerators
 }

@@ -89,7 +89,7 @@ fn example_key(out: &mut String, key: &Key, kind: &str) {
     let value = match (key.name, kind) {
         ("name" | "kind", kind) if !kind.is_empty() => format!("\"{kind}\""),
         // Exactly one input may be given; the others are shown as such.
-        ("unix" | "tcp", "lines") | ("serial", "modbus") => {
+        ("unix" | "tcp", "lines") | ("serial", "modbus") | ("delegate", "") => {
             return comment(out, &format!("Or: {} = {}", key.name, key.example));
         }
         ("stdin", "lines") => "true".into(),

@@ -97,7 +97,7 @@ pub static AGENT: Schema = Schema {
         Section {
             name: "accelerator",
             shape: Shape::Named,
-            meaning: "A vendor's runtime that small models may run on, behind a plug-in in a process of its own; `outpost backends` knows the names.",
+            meaning: "An accelerator that small models may run on, its vendor's code in a process of its own; `outpost backends` knows the names.",
             keys: model::ACCELERATOR,
         },
         Section {

@@ -96,6 +96,20 @@ fn every_example_can_be_switched_on_and_every_key_is_read() {
 }
 
 #[test]
+fn an_accelerator_is_a_delegate_or_a_plugin() {
+    let config =
+        agent("[accelerator.vx]\ndelegate = \"vx.so\"\n[accelerator.hailo]\nplugin = \"/lib/hailo.so\"\n");
+    let found: Vec<_> =
+        config.config.accelerators.iter().map(|a| (a.library.to_str().unwrap(), a.is_delegate)).collect();
+    assert_eq!(found, [("/etc/outpost/vx.so", true), ("/lib/hailo.so", false)]);
+    for text in ["[accelerator.vx]\n", "[accelerator.vx]\ndelegate = \"a.so\"\nplugin = \"b.so\"\n"] {
+        let problems = mistakes(text);
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, "accelerator.\"vx\".delegate"), "{text}");
+        assert!(problems[0].hint.contains("name one"), "{}", problems[0].hint);
+    }
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_with_line_value_range_and_what_to_do() {
     let problems = mistakes(
         r#"devise = "gw"

@@ -10,12 +10,9 @@
 //! agent. A full queue skips frames and counts them: a model that is slow costs freshness, never a reading.
 
 mod bundle;
-mod fit;
 mod manifest;
 mod model;
 mod onnx;
-#[cfg(feature = "tflite")]
-mod tflite;
 mod thread;
 mod window;
 
@@ -23,12 +20,8 @@ pub use bundle::{Bundle, BundleError, GoldenVector};
 pub use manifest::{Input, Manifest, Output, Variant};
 pub use model::{Model, ModelError, Serving};
 pub use onnx::Onnx;
-#[cfg(feature = "tflite")]
-pub use tflite::Tflite;
 pub use thread::{
     Devices, Infer, InferError, InferHandle, InferOptions, Job, Judgement, ModelOptions, Policy,
+    TfliteOptions,
 };
 pub use window::Scored;
-
-/// Name of the backend of TensorFlow Lite in manifests, logs and configuration.
-const TFLITE: &str = "tflite";

@@ -7,9 +7,9 @@ use tract_onnx::tensor::load_tensor;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
-use super::fit::{Problem, compare};
 use crate::accel::{
-    ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
+    ComputeBackend, Element, ModelFile, Placement, Problem, Quantisation, Refused, Runner, Stage, TensorSpec,
+    compare,
 };
 use crate::limits;
 

@@ -11,7 +11,7 @@ use super::bundle::Bundle;
 use super::model::{Model, ModelError};
 use super::onnx::{self, Onnx};
 use crate::accel::worker::WorkerOptions;
-use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage};
+use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage, TFLITE};
 use crate::clock;
 use crate::frame::{Frame, FrameOptions, ModelName};
 use crate::limits;
@@ -51,10 +51,19 @@ pub struct ModelOptions {
 pub struct InferOptions {
     /// In the order of their numbers.
     pub models: Vec<ModelOptions>,
-    /// Accelerators behind a plug-in, each with a name that `backends` may hold.
+    /// Accelerators, each with a name that `backends` may hold.
     pub accelerators: Vec<WorkerOptions>,
-    /// TensorFlow Lite's C library; none: where the system keeps libraries.
-    pub tflite_library: Option<PathBuf>,
+    /// TensorFlow Lite on the CPU.
+    pub tflite: TfliteOptions,
+}
+
+/// TensorFlow Lite on the CPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TfliteOptions {
+    /// Its C library; none: where the system keeps libraries.
+    pub library: Option<PathBuf>,
+    /// With XNNPACK, which is faster and rounds in its own way.
+    pub xnnpack: bool,
 }
 
 /// Small models that can't be started; the configuration's fault.
@@ -228,7 +237,7 @@ fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, Infe
 pub struct Devices {
     isolated: Vec<Rc<Isolated>>,
     #[cfg(feature = "tflite")]
-    tflite_library: Option<PathBuf>,
+    tflite: TfliteOptions,
 }
 
 impl Devices {
@@ -238,7 +247,7 @@ impl Devices {
         Self {
             isolated: options.accelerators.iter().map(isolated).collect(),
             #[cfg(feature = "tflite")]
-            tflite_library: options.tflite_library.clone(),
+            tflite: options.tflite.clone(),
         }
     }
 
@@ -249,7 +258,7 @@ impl Devices {
             let device = self.isolated.iter().find(|device| device.name() == name);
             match (name.as_str(), device) {
                 (onnx::NAME, _) => Box::new(Onnx),
-                (super::TFLITE, _) => self.tflite(),
+                (TFLITE, _) => self.tflite(),
                 (_, Some(device)) => Box::new(device.clone()),
                 _ => Box::new(Unknown { name: name.clone(), why: NO_SUCH }),
             }
@@ -260,13 +269,13 @@ impl Devices {
 
     #[cfg(feature = "tflite")]
     fn tflite(&self) -> Box<dyn ComputeBackend> {
-        Box::new(super::Tflite { library: self.tflite_library.clone() })
+        Box::new(crate::accel::Tflite { library: self.tflite.library.clone(), xnnpack: self.tflite.xnnpack })
     }
 
     #[cfg(not(feature = "tflite"))]
     fn tflite(&self) -> Box<dyn ComputeBackend> {
         let why = "this build has no TensorFlow Lite; build it with --features tflite";
-        Box::new(Unknown { name: super::TFLITE.into(), why })
+        Box::new(Unknown { name: TFLITE.into(), why })
     }
 }
 

@@ -5,11 +5,15 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "tflite")]
+mod delegate;
 mod library;
 mod plugin;
 #[cfg(feature = "tflite")]
 mod tflite;
 
-pub use plugin::{Plugin, PluginModel};
 #[cfg(feature = "tflite")]
-pub use tflite::load as load_tflite;
+pub use delegate::{Delegate, DelegateLibrary, words};
+pub use plugin::Plugin;
+#[cfg(feature = "tflite")]
+pub use tflite::{load as load_tflite, xnnpack};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use super::library::Library;
-use crate::accel::{ModelFile, Placement, Refused, Stage};
+use crate::accel::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stage};
 
 /// Version of the interface.
 const ABI: u32 = 1;
@@ -28,9 +28,15 @@ type PlacementOf = unsafe extern "C" fn(*mut c_void, *mut u32, *mut u32);
 type Run = unsafe extern "C" fn(*mut c_void, *const c_void, *mut c_void, *mut c_char, usize) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut c_void);
 
-/// A loaded plug-in.
-#[derive(Debug, Clone, Copy)]
+/// A loaded plug-in with its configured options.
+#[derive(Debug)]
 pub struct Plugin {
+    options: CString,
+    functions: Functions,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Functions {
     create: Create,
     placement: PlacementOf,
     run: Run,
@@ -39,8 +45,8 @@ pub struct Plugin {
 
 /// A model that a plug-in has made ready.
 #[derive(Debug)]
-pub struct PluginModel {
-    plugin: Plugin,
+struct PluginModel {
+    plugin: Functions,
     runtime: NonNull<c_void>,
     input_bytes: usize,
     output_bytes: usize,
@@ -48,16 +54,16 @@ pub struct PluginModel {
 
 impl Plugin {
     /// Loads the plug-in at `path`. Errors: at stage `load`, with the file.
-    pub fn open(path: &Path) -> Result<Self, Refused> {
+    pub fn open(path: &Path, options: &str) -> Result<Self, Refused> {
         let refuse =
             |why: String| Refused::new("plugin", Stage::Load, format_args!("{}: {why}", path.display()));
         let library = Library::open(path).map_err(refuse)?;
         let symbol = |name: &CStr| library.symbol(name).map(NonNull::as_ptr).map_err(refuse);
         // SAFETY: each symbol is taken for the function that outpost_plugin.h declares under its name; a library that exports
         // another one under it is not a plug-in, and harms the worker process alone.
-        let (abi, this) = unsafe {
+        let (abi, functions) = unsafe {
             let abi = std::mem::transmute::<*mut c_void, Abi>(symbol(c"outpost_plugin_abi")?);
-            let this = Self {
+            let functions = Functions {
                 create: std::mem::transmute::<*mut c_void, Create>(symbol(c"outpost_plugin_create")?),
                 placement: std::mem::transmute::<*mut c_void, PlacementOf>(symbol(
                     c"outpost_plugin_placement",
@@ -65,20 +71,24 @@ impl Plugin {
                 run: std::mem::transmute::<*mut c_void, Run>(symbol(c"outpost_plugin_run")?),
                 destroy: std::mem::transmute::<*mut c_void, Destroy>(symbol(c"outpost_plugin_destroy")?),
             };
-            (abi(), this)
+            (abi(), functions)
         };
         if abi == ABI {
-            return Ok(this);
+            return Ok(Self { options: text(options), functions });
         }
         Err(refuse(format!(
             "it is made for version {abi} of the interface, not {ABI}; install a matching one"
         )))
     }
+}
 
-    /// Makes `model` ready with the configured `options`.
-    pub fn create(&self, model: &ModelFile, options: &str) -> Result<PluginModel, Refused> {
-        let text = |s: &str| CString::new(s.replace('\0', " ")).unwrap_or_default();
-        let (origin, options) = (text(&model.origin), text(options));
+impl ComputeBackend for Plugin {
+    fn name(&self) -> &str {
+        "plugin"
+    }
+
+    fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
+        let origin = text(&model.origin);
         let (input_bytes, output_bytes) = (model.input.bytes(), model.output.bytes());
         let c_model = CModel {
             origin: origin.as_ptr(),
@@ -86,29 +96,27 @@ impl Plugin {
             bytes_count: model.bytes.len(),
             input_bytes,
             output_bytes,
-            options: options.as_ptr(),
+            options: self.options.as_ptr(),
         };
         let mut error = [0; ERROR_BYTES];
         // SAFETY: everything that the structure points to lives until the call returns, and the error has the room told.
-        let runtime = unsafe { (self.create)(&raw const c_model, error.as_mut_ptr(), ERROR_BYTES) };
+        let runtime = unsafe { (self.functions.create)(&raw const c_model, error.as_mut_ptr(), ERROR_BYTES) };
         let runtime = NonNull::new(runtime).ok_or_else(|| {
             Refused::new("plugin", Stage::Create, format_args!("{}: {}", model.origin, words(&error)))
         })?;
-        Ok(PluginModel { plugin: *self, runtime, input_bytes, output_bytes })
+        Ok(Box::new(PluginModel { plugin: self.functions, runtime, input_bytes, output_bytes }))
     }
 }
 
-impl PluginModel {
-    /// What runs on the device.
-    pub fn placement(&self) -> Placement {
+impl Runner for PluginModel {
+    fn placement(&self) -> Placement {
         let (mut claimed, mut total) = (0, 0);
         // SAFETY: the runtime is one that this plug-in made and that was not destroyed.
         unsafe { (self.plugin.placement)(self.runtime.as_ptr(), &raw mut claimed, &raw mut total) };
         Placement { claimed: claimed as usize, total: total as usize }
     }
 
-    /// Computes.
-    pub fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+    fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
         if input.len() != self.input_bytes {
             let why = format!("the input has {} bytes, not {}", input.len(), self.input_bytes);
             return Err(Refused::new("plugin", Stage::Invoke, why));
@@ -138,6 +146,10 @@ impl Drop for PluginModel {
         // SAFETY: the runtime is one that this plug-in made; nobody has it after this.
         unsafe { (self.plugin.destroy)(self.runtime.as_ptr()) };
     }
+}
+
+fn text(s: &str) -> CString {
+    CString::new(s.replace('\0', " ")).unwrap_or_default()
 }
 
 /// The text of an error, on one line.

@@ -2,13 +2,15 @@
 //!
 //! tflitec is linked against nothing (`cross/tflite`); the functions that it calls are defined here and hand every call on to
 //! the library that was loaded. Before [`load`], or where it failed, each gives what stands for failure, so that tflitec
-//! returns an error.
+//! returns an error. One is not handed on as it comes: options are made with our ears on what the library says, and with the
+//! delegate that is attached, which tflitec knows nothing of.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
+use super::delegate;
 use super::library::Library;
 
 /// `TfLiteQuantizationParams`.
@@ -25,24 +27,30 @@ type Const = *const c_void;
 type Text = *const c_char;
 
 macro_rules! trampolines {
-    ($($name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty = $without:expr)?;)+) => {
+    ($($name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty = $without:expr)?;)+
+     [own] $($own:ident($($own_type:ty),*) $(-> $own_ret:ty)?;)+) => {
         /// The functions of a loaded library.
         #[allow(non_snake_case, reason = "the names are the library's")]
         struct Api {
             $($name: unsafe extern "C" fn($($type),*) $(-> $ret)?,)+
+            $($own: unsafe extern "C" fn($($own_type),*) $(-> $own_ret)?,)+
         }
 
         impl Api {
-            fn of(library: Library) -> Result<Self, String> {
+            fn of(library: &Library) -> Result<Self, String> {
                 Ok(Self {
-                    $($name: {
-                        let name = CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes());
-                        let address = library.symbol(name.unwrap_or_default())?.as_ptr();
-                        // SAFETY: the symbol is the function of that name in TensorFlow Lite's C interface, whose
-                        // signature has not changed since its first version.
-                        unsafe {
-                            std::mem::transmute::<Ptr, unsafe extern "C" fn($($type),*) $(-> $ret)?>(address)
-                        }
+                    // SAFETY: each symbol is the function of that name in TensorFlow Lite's C interface, whose signature has
+                    // not changed since its first version.
+                    $($name: unsafe {
+                        std::mem::transmute::<Ptr, unsafe extern "C" fn($($type),*) $(-> $ret)?>(
+                            address(library, concat!(stringify!($name), "\0"))?
+                        )
+                    },)+
+                    // SAFETY: as above.
+                    $($own: unsafe {
+                        std::mem::transmute::<Ptr, unsafe extern "C" fn($($own_type),*) $(-> $own_ret)?>(
+                            address(library, concat!(stringify!($own), "\0"))?
+                        )
                     },)+
                 })
             }
@@ -68,7 +76,6 @@ trampolines! {
     TfLiteModelCreate(data: Const, size: usize) -> Ptr = null_mut();
     TfLiteModelCreateFromFile(path: Text) -> Ptr = null_mut();
     TfLiteModelDelete(model: Ptr);
-    TfLiteInterpreterOptionsCreate() -> Ptr = null_mut();
     TfLiteInterpreterOptionsDelete(options: Ptr);
     TfLiteInterpreterOptionsSetNumThreads(options: Ptr, threads: i32);
     TfLiteInterpreterCreate(model: Const, options: Const) -> Ptr = null_mut();
@@ -101,6 +108,35 @@ trampolines! {
     TfLiteSignatureRunnerGetOutputName(runner: Const, index: i32) -> Text = null();
     TfLiteSignatureRunnerGetOutputTensor(runner: Const, name: Text) -> Const = null();
     TfLiteSignatureRunnerDelete(runner: Ptr);
+    [own]
+    TfLiteInterpreterOptionsCreate() -> Ptr;
+    TfLiteInterpreterOptionsSetErrorReporter(Ptr, delegate::Reporter, Ptr);
+    TfLiteInterpreterOptionsAddDelegate(Ptr, Ptr);
+}
+
+fn address(library: &Library, name: &'static str) -> Result<Ptr, String> {
+    let name = CStr::from_bytes_with_nul(name.as_bytes()).unwrap_or_default();
+    Ok(library.symbol(name)?.as_ptr())
+}
+
+/// The library's options with our reporter, and with the delegate that this thread has attached.
+// SAFETY: nobody else defines this name, since the library is loaded with its symbols kept to itself.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the name is the library's")]
+unsafe extern "C" fn TfLiteInterpreterOptionsCreate() -> Ptr {
+    let Some(Ok(Loaded { api, .. })) = LOADED.get() else { return null_mut() };
+    // SAFETY: the options are those that the library has just made; the reporter has the type that it expects, and a delegate
+    // is attached as long as it lives.
+    unsafe {
+        let options = (api.TfLiteInterpreterOptionsCreate)();
+        if !options.is_null() {
+            (api.TfLiteInterpreterOptionsSetErrorReporter)(options, delegate::heard, null_mut());
+            if let Some(attached) = delegate::attached() {
+                (api.TfLiteInterpreterOptionsAddDelegate)(options, attached);
+            }
+        }
+        options
+    }
 }
 
 /// The library of this process.
@@ -108,6 +144,7 @@ static LOADED: OnceLock<Result<Loaded, String>> = OnceLock::new();
 
 struct Loaded {
     api: Api,
+    xnnpack: Option<delegate::Xnnpack>,
     path: PathBuf,
     version: String,
 }
@@ -122,8 +159,17 @@ pub fn load(find: impl FnOnce() -> Result<PathBuf, String>) -> Result<(&'static 
 fn open(path: PathBuf) -> Result<Loaded, String> {
     let told =
         |why: String| format!("{} is no TensorFlow Lite library: {why}; install another one", path.display());
-    let api = Library::open(&path).and_then(Api::of).map_err(told)?;
+    let library = Library::open(&path).map_err(told)?;
+    let api = Api::of(&library).map_err(told)?;
     // SAFETY: the function takes nothing and gives a constant text of the library.
     let version = unsafe { CStr::from_ptr((api.TfLiteVersion)()) }.to_string_lossy().into_owned();
-    Ok(Loaded { api, path, version })
+    Ok(Loaded { api, xnnpack: delegate::Xnnpack::of(&library), path, version })
+}
+
+/// The delegate of TensorFlow Lite itself that makes the CPU fast. Errors: the loaded library was built without it.
+pub fn xnnpack() -> Result<delegate::Delegate, String> {
+    let Some(Ok(loaded)) = LOADED.get() else { return Err("TensorFlow Lite is not loaded".into()) };
+    loaded.xnnpack.and_then(|xnnpack| xnnpack.create()).ok_or_else(|| {
+        format!("{} was built without XNNPACK; set tflite.xnnpack = false", loaded.path.display())
+    })
 }

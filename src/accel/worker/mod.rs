@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  agent, thread infer                        outpost worker
-//!  Process ── requests, replies: a socket ──> serve: the plug-in
+//!  Process ── requests, replies: a socket ──> serve: the plug-in, or TensorFlow Lite with the delegate
 //!     │    ── large tensors: a memfd ───────>
 //!     └ deadline over, error, end of file: killed, reaped without waiting, begun anew when it is asked again
 //! ```
@@ -19,20 +19,38 @@ pub use serve::serve;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Refused, Stage};
+use super::{Refused, Stage, TensorSpec};
 use crate::limits;
+
+/// A vendor's code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Vendor {
+    /// A plug-in behind `outpost_plugin.h`.
+    Plugin {
+        /// Its library.
+        library: PathBuf,
+    },
+    /// An external delegate of TensorFlow Lite.
+    Delegate {
+        /// Its library.
+        library: PathBuf,
+        /// TensorFlow Lite's C library; none: where the system keeps libraries.
+        tflite: Option<PathBuf>,
+    },
+}
 
 /// What the agent asks for.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
-    /// Load the plug-in.
-    Open { library: String, options: String },
+    /// Load the vendor's code.
+    Open { vendor: Vendor, options: String },
     /// Make a model ready; models are numbered as they come.
-    Load { origin: String, bytes: Vec<u8>, input_bytes: u64, output_bytes: u64 },
+    Load { origin: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
     /// Compute with model number `model`.
     Run { model: u32, input: Tensor },
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::MemfdFlags;
 use serde::Serialize;
 
-use super::{OUTPUT_AT, Reply, Request, Side, Tensor, receive, send};
+use super::{OUTPUT_AT, Reply, Request, Side, Tensor, Vendor, receive, send};
 use crate::accel::{ModelFile, Placement, Refused, Stage};
 use crate::clock;
 use crate::limits;
@@ -25,9 +25,9 @@ pub struct WorkerOptions {
     pub name: String,
     /// This program.
     pub program: PathBuf,
-    /// The plug-in.
-    pub library: PathBuf,
-    /// `key=value`, parted by commas, for the plug-in.
+    /// What it loads.
+    pub vendor: Vendor,
+    /// `key=value`, parted by commas, for the vendor's code.
     pub options: String,
     /// Longest time for one run.
     pub deadline: Duration,
@@ -87,8 +87,8 @@ impl Process {
         let request = Request::Load {
             origin: model.origin.clone(),
             bytes: model.bytes.to_vec(),
-            input_bytes: model.input.bytes() as u64,
-            output_bytes: model.output.bytes() as u64,
+            input: model.input.clone(),
+            output: model.output.clone(),
         };
         match self.ask(&request, LOAD, Stage::Prepare)? {
             Reply::Loaded { claimed, total } => {
@@ -108,8 +108,8 @@ impl Process {
             self.refuse(Stage::Worker, format_args!("the worker process can't be started: {e}"))
         })?;
         self.running = Some(running);
-        let library = self.options.library.to_string_lossy().into_owned();
-        let open = Request::Open { library, options: self.options.options.clone() };
+        let open =
+            Request::Open { vendor: self.options.vendor.clone(), options: self.options.options.clone() };
         match self.ask(&open, LOAD, Stage::Load)? {
             Reply::Opened => {}
             other => return Err(self.unexpected(&other)),

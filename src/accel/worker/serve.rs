@@ -1,16 +1,17 @@
-//! The worker's side: whatever the plug-in does to this process, the agent is another one.
+//! The worker's side: whatever the vendor's code does to this process, the agent is another one.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
-use super::{Reply, Request, Side, Tensor, receive, send};
-use crate::accel::ffi::{Plugin, PluginModel};
-use crate::accel::{Element, ModelFile, Refused, Stage, TensorSpec};
+use super::{Reply, Request, Side, Tensor, Vendor, receive, send};
+#[cfg(feature = "tflite")]
+use crate::accel::Delegated;
+use crate::accel::ffi::Plugin;
+use crate::accel::{ComputeBackend, ModelFile, Refused, Runner, Stage};
 use crate::limits;
 
 /// Serves the agent that has started this process, with the socket as standard input and the memfd as standard output, until
@@ -18,7 +19,7 @@ use crate::limits;
 pub fn serve() -> io::Result<()> {
     let (mut socket, shared) = inherited()?;
     restrain();
-    let mut worker = Worker { plugin: None, options: String::new(), models: Vec::new(), input: Vec::new() };
+    let mut worker = Worker { backend: None, models: Vec::new(), input: Vec::new() };
     loop {
         let request = match receive(&mut socket) {
             Ok(request) => request,
@@ -51,37 +52,25 @@ fn restrain() {
 }
 
 struct Worker {
-    plugin: Option<Plugin>,
-    options: String,
-    models: Vec<(PluginModel, Vec<u8>)>,
+    backend: Option<Box<dyn ComputeBackend>>,
+    models: Vec<(Box<dyn Runner>, Vec<u8>)>,
     input: Vec<u8>,
 }
 
 impl Worker {
     fn answer(&mut self, request: Request, shared: &File) -> Result<Reply, Refused> {
         match request {
-            Request::Open { library, options } => {
-                self.plugin = Some(Plugin::open(Path::new(&library))?);
-                self.options = options;
+            Request::Open { vendor, options } => {
+                self.backend = Some(open(vendor, options)?);
                 Ok(Reply::Opened)
             }
-            Request::Load { origin, bytes, input_bytes, output_bytes } => {
-                let plugin = self.plugin.ok_or_else(|| protocol("a model before the plug-in"))?;
+            Request::Load { origin, bytes, input, output } => {
+                let backend =
+                    self.backend.as_ref().ok_or_else(|| protocol("a model before the vendor's code"))?;
                 if self.models.len() >= limits::MODELS_MAX {
                     return Err(protocol("too many models"));
                 }
-                let tensor = |bytes: u64| TensorSpec {
-                    shape: vec![usize::try_from(bytes).unwrap_or(usize::MAX)],
-                    element: Element::Uint8,
-                    quantisation: None,
-                };
-                let model = ModelFile {
-                    origin,
-                    bytes: bytes.into(),
-                    input: tensor(input_bytes),
-                    output: tensor(output_bytes),
-                };
-                let model = plugin.create(&model, &self.options)?;
+                let model = backend.load(&ModelFile { origin, bytes: bytes.into(), input, output })?;
                 let placement = model.placement();
                 self.models.push((model, Vec::new()));
                 Ok(Reply::Loaded { claimed: placement.claimed as u64, total: placement.total as u64 })
@@ -95,6 +84,19 @@ impl Worker {
                 model.run(buffer, output)?;
                 Ok(Reply::Ran { output: Tensor::put(output, shared, Side::Output).map_err(failed)? })
             }
+        }
+    }
+}
+
+fn open(vendor: Vendor, options: String) -> Result<Box<dyn ComputeBackend>, Refused> {
+    match vendor {
+        Vendor::Plugin { library } => Ok(Box::new(Plugin::open(&library, &options)?)),
+        #[cfg(feature = "tflite")]
+        Vendor::Delegate { library, tflite } => Ok(Box::new(Delegated::open(&library, tflite, options)?)),
+        #[cfg(not(feature = "tflite"))]
+        Vendor::Delegate { .. } => {
+            let why = "this build has no TensorFlow Lite; build it with --features tflite";
+            Err(Refused::new("worker", Stage::Find, why))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of small models and of what they may run on.
 
-use super::super::kind::Kind::{Channels, Name, OneOf, Path, Text, Time};
+use super::super::kind::Kind::{Channels, Flag, Name, OneOf, Path, Text, Time};
 use super::super::schema::Key;
 use super::{H, S};
 use crate::limits;
@@ -39,21 +39,40 @@ pub(super) const MODEL: &[Key] = &[
     ),
 ];
 
-pub(super) const TFLITE: &[Key] = &[Key::optional(
-    "library",
-    Path,
-    "\"/usr/lib/libtensorflowlite_c.so\"",
-    "TensorFlow Lite's C library; when absent, where the system keeps libraries.",
-)];
+pub(super) const TFLITE: &[Key] = &[
+    Key::optional(
+        "library",
+        Path,
+        "\"/usr/lib/libtensorflowlite_c.so\"",
+        "TensorFlow Lite's C library; when absent, where the system keeps libraries.",
+    ),
+    Key::new(
+        "xnnpack",
+        Flag,
+        "false",
+        "Use XNNPACK on the CPU, which is faster and rounds in its own way: a model bears it if its golden vectors do.",
+    ),
+];
 
 pub(super) const ACCELERATOR: &[Key] = &[
+    Key::optional(
+        "delegate",
+        Path,
+        "\"/usr/lib/libvx_delegate.so\"",
+        "Shared library of a TensorFlow Lite external delegate, for builds with the feature tflite; one of delegate and plugin must be given.",
+    ),
     Key::optional(
         "plugin",
         Path,
         "\"/usr/lib/outpost/hailo.so\"",
         "Shared library of the plug-in; `outpost_plugin.h` in the sources says what it has to provide.",
     ),
-    Key::new("options", Text { min: 0, max: 1024 }, "\"\"", "For the plug-in: key=value, parted by commas."),
+    Key::new(
+        "options",
+        Text { min: 0, max: 1024 },
+        "\"\"",
+        "For the delegate or the plug-in: key=value, parted by commas.",
+    ),
     Key::new(
         "deadline",
         Time { min_ms: 10, max_ms: 10 * S },

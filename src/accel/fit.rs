@@ -1,12 +1,12 @@
 //! Whether a model's file is what its manifest says.
 
-use crate::accel::Stage;
+use super::Stage;
 
 /// How far loading had come, and why it went no further.
-pub(super) type Problem = (Stage, String);
+pub type Problem = (Stage, String);
 
 /// Holds a property of one side of a model against the manifest.
-pub(super) fn compare(side: &str, what: &str, found: String, wanted: String) -> Result<(), Problem> {
+pub fn compare(side: &str, what: &str, found: String, wanted: String) -> Result<(), Problem> {
     if found == wanted {
         return Ok(());
     }

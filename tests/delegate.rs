@@ -1,0 +1,145 @@
+//! TensorFlow Lite external delegates in real worker processes: the test delegate with every fault that it knows. What a delegate
+//! claims is counted, the answer is right, nothing hangs, and a line names stage and reason. `OUTPOST_TEST_TFLITE` names
+//! TensorFlow Lite's library, and `OUTPOST_TEST_TEFLON` Mesa's delegate.
+
+mod plugin;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use outpost::accel::worker::{Vendor, WorkerOptions};
+use outpost::accel::{Isolated, Placement, Stage};
+use outpost::frame::Frame;
+use outpost::infer::Bundle;
+use outpost::time::Wall;
+
+use plugin::{Logged, compiled};
+
+/// A file that the environment names, or none with the reason.
+fn named(variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: {variable} names no library (.ci/run tflite gets one)");
+    }
+    path
+}
+
+fn worker(options: &str, tflite: &Path) -> WorkerOptions {
+    WorkerOptions {
+        name: "vx".into(),
+        program: env!("CARGO_BIN_EXE_outpost").into(),
+        vendor: Vendor::Delegate { library: compiled("delegate"), tflite: Some(tflite.into()) },
+        options: options.into(),
+        deadline: Duration::from_millis(500),
+    }
+}
+
+fn shipped() -> Bundle {
+    Bundle::open(Path::new("cold_room")).unwrap()
+}
+
+fn load(worker: WorkerOptions) -> Logged {
+    Logged::load(shipped(), Box::new(Isolated::new(worker)))
+}
+
+/// How far the score of a golden window is from that of Python's interpreter.
+fn off(logged: &mut Logged) -> f64 {
+    let golden = &shipped().golden[9];
+    let frame = Frame { at: Wall(0), start: Wall(0), rows: vec![golden.window.clone()] };
+    (logged.model.judge(&frame).expect("an answer").score - golden.score).abs()
+}
+
+/// ONNX rounds between layers in its own way.
+const ONNX_OFF: f64 = 0.03;
+
+/// A device that never serves: the CPU's answer is right, and one line tells stage and reason.
+fn assert_refused(mut logged: Logged, stage: Stage, says: &str) {
+    assert_eq!(logged.serving(), ["onnx"], "{says}");
+    assert!(off(&mut logged) < ONNX_OFF, "{says}");
+    logged.assert_line("backend_refused", &["backend=vx", &format!("stage={stage}"), says]);
+}
+
+#[test]
+fn a_delegate_computes_to_the_bit_and_what_it_claims_is_counted() {
+    let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
+    for (options, claimed) in [("", 3), ("fault=claims_part", 1)] {
+        let mut logged = load(worker(options, &tflite));
+        assert_eq!(logged.serving(), ["vx", "onnx"]);
+        let first = logged.model.serving().next().unwrap();
+        assert_eq!((first.placement, first.golden_error), (Placement { claimed, total: 8 }, 0.0));
+        assert_eq!(first.file, "cold_room.tflite");
+        logged.assert_line("model_ready", &["backend=vx", &format!("claimed={claimed}"), "operators=8"]);
+        // The golden scores are written with the digits of an f32.
+        assert!(off(&mut logged) < 1e-5);
+    }
+}
+
+#[test]
+fn what_shows_before_it_serves_is_told_with_its_stage_and_the_cpu_serves() {
+    let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
+    for (options, stage, says) in [
+        ("fault=create", Stage::Create, "the device is busy; end the other program"),
+        ("fault=silent", Stage::Create, "does not say why"),
+        ("fault=create_crash", Stage::Prepare, "died"),
+        ("fault=prepare", Stage::Prepare, "operator 3 is not supported; compile the model again"),
+        ("fault=prepare_crash", Stage::Prepare, "died"),
+        ("fault=claims_nothing", Stage::Claim, "none of 8 operators"),
+        ("fault=wrong", Stage::Golden, "wrong numbers"),
+        ("fault=slow", Stage::Speed, "on the CPU"),
+        ("fault=segv", Stage::Invoke, "died"),
+        ("fault=hang", Stage::Invoke, "no answer within 500ms"),
+        ("fault=error", Stage::Invoke, "the device has timed out after 42 ms"),
+        ("speed=9", Stage::Create, "unknown option speed"),
+        ("turbo", Stage::Create, "the option turbo has no value"),
+    ] {
+        assert_refused(load(worker(options, &tflite)), stage, says);
+    }
+}
+
+/// More runs of the claimed operators than loading takes: the golden vectors, and the timing, three times each.
+const AT_RUN: u32 = 3 * (12 + 21 * 8) + 3;
+
+#[test]
+fn what_shows_in_service_costs_no_answer() {
+    let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for (fault, says) in [
+        ("segv", "died"),
+        ("hang", "no answer within 500ms"),
+        ("error", "the device has timed out after 42 ms"),
+        ("leak", "died"),
+    ] {
+        // The next process is well: what is broken may be well again.
+        let mark = dir.path().join(fault);
+        let options = format!("fault={fault},at_run={AT_RUN},mark={}", mark.display());
+        let mut logged = load(worker(&options, &tflite));
+        assert_eq!(logged.serving(), ["vx", "onnx"]);
+        for _ in 0..AT_RUN {
+            assert!(off(&mut logged) < ONNX_OFF, "{fault}");
+            if mark.exists() {
+                break;
+            }
+        }
+        assert!(off(&mut logged) < ONNX_OFF, "{fault}");
+        assert!(mark.exists(), "{fault} did not show");
+        logged.assert_line("backend_failed", &["backend=vx", "stage=invoke", says, "quarantined=false"]);
+    }
+}
+
+#[test]
+fn what_is_no_delegate_or_no_tensorflow_lite_is_told_with_its_file() {
+    let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text.so");
+    std::fs::write(&text, "this is text, not a shared library").unwrap();
+    for (library, tflite, says) in [
+        (text.clone(), tflite.clone(), "text.so is no shared library"),
+        ("/nowhere/libvx_delegate.so".into(), tflite.clone(), "/nowhere/libvx_delegate.so can't be read"),
+        (compiled("plugin"), tflite, "no symbol tflite_plugin_create_delegate"),
+        (compiled("delegate"), text, "text.so is no shared library"),
+        (compiled("delegate"), compiled("plugin"), "no TensorFlow Lite library"),
+    ] {
+        let vendor = Vendor::Delegate { library, tflite: Some(tflite) };
+        assert_refused(load(WorkerOptions { vendor, ..worker("", Path::new("")) }), Stage::Load, says);
+    }
+}

@@ -1,0 +1,58 @@
+/* What a vendor's code does now and then, on demand: of the test plug-in and of the test delegate.
+ *
+ * Options: fault=NAME, at_run=N (the fault shows from the run number N on, the first is 1), mark=FILE (created when the fault
+ * shows, so that a process begun later is well).
+ */
+#ifndef FAULTS_H
+#define FAULTS_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    char fault[32];
+    char mark[512];
+    unsigned at_run, runs;
+} faults;
+
+/* Takes one option; 0 if the key is not known. */
+static int take_option(faults *of, const char *key, const char *value) {
+    if (!strcmp(key, "fault")) snprintf(of->fault, sizeof of->fault, "%s", value);
+    else if (!strcmp(key, "mark")) snprintf(of->mark, sizeof of->mark, "%s", value);
+    else if (!strcmp(key, "at_run")) of->at_run = (unsigned)atoi(value);
+    else return 0;
+    return 1;
+}
+
+static int has_fault(const faults *of, const char *fault) { return !strcmp(of->fault, fault); }
+
+/* A raised signal would be forgiven by the handler that Rust brings for stack overflows; a real fault comes again. */
+static void crash(void) { *(volatile int *)8 = 1; }
+
+/* Whether it is time for `fault`, which leaves its mark. */
+static int shows(faults *of, const char *fault) {
+    if (!has_fault(of, fault) || of->runs < of->at_run) return 0;
+    if (!of->mark[0]) return 1;
+    if (!access(of->mark, F_OK)) return 0;
+    FILE *mark = fopen(of->mark, "w");
+    if (mark) fclose(mark);
+    return 1;
+}
+
+/* What happens in a run whatever the interface: slow, segv, hang, leak. */
+static void misbehave(faults *of) {
+    if (shows(of, "slow")) usleep(20 * 1000);
+    if (shows(of, "segv")) crash();
+    if (shows(of, "hang")) for (;;) pause();
+    if (shows(of, "leak")) {
+        for (;;) {
+            char *more = malloc(1 << 24);
+            if (!more) abort();
+            memset(more, 1, 1 << 24);
+        }
+    }
+}
+
+#endif
