@@ -111,18 +111,19 @@ impl Drawers {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
         let edge = if order == Order::Up { from } else { to };
-        let mut heads = vec![Head { at: edge.into(), walk: Walk::Waits(&self.db) }];
+        let mut heads = vec![Head { at: edge.into(), tree: &self.db, goes: None }];
         for drawer in self.lanes.iter().flat_map(|row| &row.drawers) {
             let within = |(first, last): &&(Key, Key)| first.as_slice() < to && last.as_slice() >= from;
             if let Some((first, last)) = drawer.bounds.as_ref().filter(within) {
                 let edge = if order == Order::Up { first } else { last };
-                heads.push(Head { at: edge.as_slice().into(), walk: Walk::Waits(&drawer.tree) });
+                heads.push(Head { at: edge.as_slice().into(), tree: &drawer.tree, goes: None });
             }
         }
         while let Some(at) = foremost(&heads, order) {
-            let mut iter = match heads.swap_remove(at) {
-                Head { walk: Walk::Waits(tree), .. } => tree.range(from..to),
-                Head { at, walk: Walk::Goes(iter, value) } => {
+            let Head { at, tree, goes } = heads.swap_remove(at);
+            let mut iter = match goes {
+                None => tree.range(from..to),
+                Some((iter, value)) => {
                     if !visit(&at, &value) {
                         return Ok(());
                     }
@@ -131,7 +132,7 @@ impl Drawers {
             };
             if let Some(item) = if order == Order::Up { iter.next() } else { iter.next_back() } {
                 let (at, value) = item?;
-                heads.push(Head { at, walk: Walk::Goes(iter, value) });
+                heads.push(Head { at, tree, goes: Some((iter, value)) });
             }
         }
         Ok(())
@@ -245,21 +246,17 @@ impl Drawer {
 struct Head<'a> {
     /// Its next key, or no later than that.
     at: IVec,
-    walk: Walk<'a>,
-}
-
-enum Walk<'a> {
-    Waits(&'a Tree),
-    Goes(Iter, IVec),
+    tree: &'a Tree,
+    /// The value under that key and what follows; nothing before the tree's turn has come.
+    goes: Option<(Iter, IVec)>,
 }
 
 /// The head whose turn it is; of equal ones one that waits, to learn whether it stays there.
 fn foremost(heads: &[Head<'_>], order: Order) -> Option<usize> {
-    let goes = |head: &Head<'_>| matches!(head.walk, Walk::Goes(..));
     let turn = |a: &usize, b: &usize| -> Ordering {
         let (a, b) = (&heads[*a], &heads[*b]);
         let by_key = if order == Order::Up { a.at.cmp(&b.at) } else { b.at.cmp(&a.at) };
-        by_key.then(goes(a).cmp(&goes(b)))
+        by_key.then(a.goes.is_some().cmp(&b.goes.is_some()))
     };
     (0..heads.len()).min_by(turn)
 }
