@@ -521,11 +521,12 @@ pub const SPOOL_DEAD_FILES_MAX: usize = 1024;
 pub const SPOOL_RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 /// Damaged databases kept for a look; older ones are deleted.
 pub const SPOOL_DAMAGED_KEPT: usize = 1;
-/// Bytes of blocks put into one tree of a database before the next one: sled writes a leaf anew at its tenth change, and
-/// of commits with four full blocks and a rest no ten fit in.
-pub const SPOOL_DRAWER_BYTES: usize = 6 * SPOOL_BLOCK_BYTES_MAX;
-/// Trees for blocks in one database: about twice as many as one that is full needs.
-pub const SPOOL_DRAWERS_MAX: usize = 256;
+/// Blocks put into one tree of a database before the next one: sled writes a leaf anew at its tenth change.
+pub const SPOOL_DRAWER_BLOCKS: usize = 9;
+/// Bytes below which a tree takes more of them: small blocks are cheap to write anew, and trees are not free.
+pub const SPOOL_DRAWER_BYTES: usize = 96 * 1024;
+/// Trees for blocks in one database: more than one that is full needs.
+pub const SPOOL_DRAWERS_MAX: usize = 512;
 
 const _: () = assert!(SPOOL_BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
 const _: () = assert!(SPOOL_BLOCK_BYTES_MAX < UPLINK_WINDOW_BYTES_START * 7 / 8);

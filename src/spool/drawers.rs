@@ -2,8 +2,8 @@
 //!
 //! sled writes a leaf anew, with all values in it, at its tenth change and again when it splits, and it splits at 17 values
 //! whatever they weigh. In one tree full blocks would be written three to four times. So each lane has a row of small
-//! trees, and one is left for the next before its only leaf would be rewritten: a block is written once. Small
-//! blocks fill a drawer by weight too, so there are never many.
+//! trees, and one is left for the next before its only leaf would be rewritten: a block is written once. Of small
+//! blocks, where that is cheap, a drawer takes more.
 //!
 //! A change over several trees is one transaction, which the log takes back or keeps as a whole.
 
@@ -37,6 +37,7 @@ struct Row {
 struct Drawer {
     tree: Tree,
     /// What was put since it was last empty.
+    puts: usize,
     put_bytes: usize,
     blocks: usize,
     /// Smallest and greatest key since it was last empty.
@@ -164,7 +165,7 @@ impl Drawers {
         let Some(entry) = entry else { return Ok(None) };
         let place = match known {
             Some(place) => place,
-            None => Some(self.roomy(entry.id.lane, bytes)?),
+            None => Some(self.roomy(entry.id.lane)?),
         };
         if let Some((lane, at)) = place {
             let drawer = &mut self.lanes[lane].drawers[at];
@@ -180,13 +181,12 @@ impl Drawers {
         place
     }
 
-    /// A drawer of `lane` that takes `bytes` more: the current one, an empty one, a new one. Where there are too many, the
+    /// A drawer of `lane` that takes one more: the current one, an empty one, a new one. Where there are too many, the
     /// current one overflows: that is slower and nothing else.
-    fn roomy(&mut self, lane: Lane, bytes: usize) -> Result<(usize, usize), Error> {
+    fn roomy(&mut self, lane: Lane) -> Result<(usize, usize), Error> {
         let count: usize = self.lanes.iter().map(|row| row.drawers.len()).sum();
         let row = &mut self.lanes[lane.index()];
-        let room = |drawer: &Drawer| drawer.put_bytes + bytes <= limits::SPOOL_DRAWER_BYTES;
-        if row.drawers.get(row.current).is_none_or(|drawer| !room(drawer)) {
+        if row.drawers.get(row.current).is_none_or(Drawer::is_full) {
             if let Some(at) = row.drawers.iter().position(|drawer| drawer.blocks == 0) {
                 row.drawers[at].clear();
                 row.current = at;
@@ -214,7 +214,7 @@ impl Drawers {
 
 impl Drawer {
     fn new(tree: Tree) -> Self {
-        Self { tree, put_bytes: 0, blocks: 0, bounds: None }
+        Self { tree, puts: 0, put_bytes: 0, blocks: 0, bounds: None }
     }
 
     fn open(tree: Tree) -> Result<Self, Error> {
@@ -230,13 +230,19 @@ impl Drawer {
     }
 
     fn put(&mut self, key: Key, bytes: usize, new: bool) {
+        self.puts += 1;
         self.put_bytes += bytes;
         self.blocks += usize::from(new);
         let (first, last) = self.bounds.unwrap_or((key, key));
         self.bounds = Some((first.min(key), last.max(key)));
     }
 
+    fn is_full(&self) -> bool {
+        self.puts >= limits::SPOOL_DRAWER_BLOCKS && self.put_bytes >= limits::SPOOL_DRAWER_BYTES
+    }
+
     fn clear(&mut self) {
+        self.puts = 0;
         self.put_bytes = 0;
         self.bounds = None;
     }

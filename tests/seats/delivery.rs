@@ -150,7 +150,10 @@ fn a_damaged_spool_does_not_stop_the_agent() {
         let device = aggregator.json(&format!("/api/device/{DEVICE}"))?;
         device["notices"].as_array().unwrap().iter().find(|n| n["code"] == "spool_salvaged").cloned()
     });
-    assert!(notice["text"].as_str().unwrap().contains("900 were lost"), "{notice}");
+    // And with the database's first bytes whatever of another lane lay there.
+    let text = notice["text"].as_str().unwrap();
+    let lost = text.split(" were lost").next().unwrap().rsplit(' ').next().unwrap();
+    assert!((900..910).contains(&lost.parse::<u64>().unwrap()), "{notice}");
     let salvaged = promised(&agent);
     assert_eq!(salvaged, 2100);
     send(&mut lines_of(&agent), 5001..=5500).unwrap();
