@@ -328,7 +328,7 @@ const SPOOL: &[Key] = &[
         "bytes_max",
         Size { min: 4 << 20, max: 64 << 30 },
         "\"256 MiB\"",
-        "Most bytes kept; beyond, records are given up, lowest lane first and each in a declared gap. The files on disk take two to four times as much.",
+        "Most bytes kept; beyond, records are given up, lowest lane first and each in a declared gap. The files on disk take as much where blocks are full, and up to four times that where they are small.",
     ),
     Key::new(
         "raw_when_full",

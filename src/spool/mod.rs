@@ -72,7 +72,7 @@ use crate::wire::PerLane;
 /// How a spool behaves. The defaults fit a gateway with 1 GiB of flash to spare.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Most bytes of blocks and gaps together. The databases take two to four times as much on the disk.
+    /// Most bytes of blocks and gaps together. On the disk the databases take as much of full blocks, of small ones up to four times that.
     pub bytes_max: u64,
     /// Percent of `bytes_max` that a lane keeps whatever the others need, by lane; at most 100 together.
     pub reserved_percent: PerLane<u8>,
