@@ -13,7 +13,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/targets.sh"
 
 HOME_DIR=${OUTPOST_CROSS:-${XDG_CACHE_HOME:-$HOME/.cache}/outpost-cross}
-LOCK=$here/toolchain.lock
+# CROSS_LOCK: another list than the committed one, for a run that must go on with what Debian has today.
+LOCK=${CROSS_LOCK:-$here/toolchain.lock}
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 FREE_MIB_MIN=3000
 
@@ -262,7 +263,12 @@ CONF
         || fail $OUT_OF_REACH "Debian's package index is out of reach: $(grep -m 1 '^[EW]:' "$HOME_DIR/log"). Look at the network and at /etc/apt"
 }
 
-apt() { APT_CONFIG=$HOME_DIR/apt/conf "$@"; }
+# Images of containers often forbid apt its cache, and with the index of three architectures that costs minutes.
+apt() {
+    local program=$1
+    shift
+    APT_CONFIG=$HOME_DIR/apt/conf "$program" -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin "$@"
+}
 
 room() {
     local free
