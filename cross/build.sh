@@ -4,8 +4,9 @@
 #   cross/build.sh aarch64-unknown-linux-musl
 #   cross/build.sh armv7-unknown-linux-musleabihf -- --features gateway,websocket
 #
-# The program lies in target/cross/TARGET/gateway/outpost. Two builds of one commit give the same bytes: paths of this
-# machine are cut from them, and nothing depends on when they are made. What it needs and what it does about it: env.sh.
+# The program lies in target/cross/TARGET/gateway/outpost, or under another profile of cargo, if CROSS_PROFILE
+# names one. Two builds of one commit give the same bytes: paths of this machine are cut from them, and nothing depends on
+# when they are made. What it needs and what it does about it: env.sh.
 # Exit codes: 2 unknown target, 3 no toolchain within reach, 4 something to install, 5 toolchain.lock is out of date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,8 +31,8 @@ export RUSTFLAGS="--remap-path-prefix=$root=/outpost --remap-path-prefix=${CARGO
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 say "building for ${targets[*]} with $("${CARGO[0]}" --version) ($CROSS_WAY)"
-"${CARGO[@]}" --locked --profile gateway --bin outpost --no-default-features "${arguments[@]}" "${targets[@]/#/--target=}"
+"${CARGO[@]}" --locked --profile "$PROFILE" --bin outpost --no-default-features "${arguments[@]}" "${targets[@]/#/--target=}"
 for target in "${targets[@]}"; do
-    program=$CARGO_TARGET_DIR/$target/gateway/outpost
+    program=$(program_of "$target")
     say "$program: $(stat -c %s "$program") bytes"
 done

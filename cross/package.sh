@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 main() {
     local target=${1:-}
     describe_target "$target" || exit $USAGE
-    local program=${2:-${CARGO_TARGET_DIR:-target/cross}/$target/gateway/outpost} tool
+    local program=${2:-$(program_of "$target")} tool
     [[ -f $program ]] || { say "there is no $program: cross/build.sh $target"; exit $MISSING; }
     for tool in dpkg-deb tar gzip python3; do
         command -v $tool >/dev/null || { say "no $tool: apt-get install dpkg tar gzip python3"; exit $MISSING; }

@@ -38,6 +38,12 @@ describe_target() {
     if [[ $DEB == amd64 ]]; then LIBC_PACKAGE=libc6-dev; fi
 }
 
+# How it is built: `gateway` is what is given out (Cargo.toml).
+PROFILE=${CROSS_PROFILE:-gateway}
+
+# Where cross/build.sh leaves the program for a target.
+program_of() { echo "${CARGO_TARGET_DIR:-target/cross}/$1/$PROFILE/outpost"; }
+
 # The part of cargo's and cc's environment names that stands for a target.
 env_name() { tr '[:lower:]-' '[:upper:]_' <<<"$1"; }
 
