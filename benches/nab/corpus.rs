@@ -9,6 +9,8 @@ use super::score::Span;
 /// One file.
 #[derive(Debug, Clone)]
 pub struct Series {
+    /// Group and name of the file.
+    pub name: String,
     /// Seconds since 1970 and value of each row.
     pub rows: Vec<(i64, f64)>,
     /// The labelled windows.
@@ -49,7 +51,7 @@ fn series(root: &Path, name: &str, windows: &[[String; 2]]) -> Result<Series, St
         first: stamps.partition_point(|s| **s < from[..19]),
         last: stamps.partition_point(|s| **s <= to[..19]) - 1,
     };
-    Ok(Series { spans: windows.iter().map(span).collect(), rows })
+    Ok(Series { name: name.to_owned(), spans: windows.iter().map(span).collect(), rows })
 }
 
 /// Seconds since 1970 of `2014-04-10 07:15:00`.

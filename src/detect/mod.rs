@@ -38,7 +38,7 @@ pub use cusum::Cusum;
 pub use flapping::Flapping;
 pub use group::{Group, GroupOptions};
 pub use limit::{LimitOptions, Limits};
-pub use novelty::Novelty;
+pub use novelty::{Novelty, NoveltyOptions};
 pub use rate::{Rate, RateOptions};
 pub use seasonal::Seasonal;
 pub use silence::Silence;
@@ -339,6 +339,16 @@ pub struct Judge {
 impl Judge {
     /// `learning` switches the detectors that learn; limits are watched regardless.
     pub fn new(quantity: Quantity, limit: Option<LimitOptions>, learning: bool) -> Self {
+        Self::tuned(quantity, limit, learning, NoveltyOptions::default())
+    }
+
+    /// With other bounds of what is novel.
+    pub fn tuned(
+        quantity: Quantity,
+        limit: Option<LimitOptions>,
+        learning: bool,
+        novelty: NoveltyOptions,
+    ) -> Self {
         let two_state = matches!(quantity, Quantity::Door | Quantity::Link);
         let mut detectors = Vec::with_capacity(LEARNING + if limit.is_some() { 2 } else { 0 });
         if let Some(options) = limit {
@@ -349,7 +359,7 @@ impl Judge {
         if learning {
             detectors.push(Detector::Flapping(Flapping::new()));
             if !two_state {
-                detectors.push(Detector::Novelty(Box::default()));
+                detectors.push(Detector::Novelty(Box::new(Novelty::new(novelty))));
                 detectors.push(Detector::Seasonal(Box::default()));
                 detectors.push(Detector::Cusum(Cusum::default()));
                 detectors.push(Detector::Spike(Spike::new()));

@@ -15,9 +15,43 @@ use crate::limits;
 use crate::reading::{Pattern, Severity};
 use crate::time::Wall;
 
+/// From where on a deviation is one. The default is what is shipped; others are for measuring it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NoveltyOptions {
+    /// Excess of the value, of the mean of the last 20 and of a step, as shares of the width.
+    pub value_excess: f64,
+    /// Likewise.
+    pub mean_excess: f64,
+    /// Likewise.
+    pub step_excess: f64,
+    /// Jumps within so many standard deviations of the noise are records, not findings: of the value, the mean, a step.
+    pub value_noise: f64,
+    /// Likewise.
+    pub mean_noise: f64,
+    /// Likewise.
+    pub step_noise: f64,
+    /// Standard deviations at which a course is strange.
+    pub course_sigmas: f64,
+}
+
+impl Default for NoveltyOptions {
+    fn default() -> Self {
+        Self {
+            value_excess: 0.03,
+            mean_excess: 0.06,
+            step_excess: 0.5,
+            value_noise: 2.5,
+            mean_noise: 0.1,
+            step_noise: 4.0,
+            course_sigmas: 4.5,
+        }
+    }
+}
+
 /// The detector of one stream.
 #[derive(Debug, Clone)]
 pub struct Novelty {
+    options: NoveltyOptions,
     readings: u64,
     first_at: Wall,
     last: f64,
@@ -42,8 +76,9 @@ pub struct Novelty {
 
 impl Novelty {
     /// Nothing learnt yet.
-    pub fn new() -> Self {
+    pub fn new(options: NoveltyOptions) -> Self {
         Self {
+            options,
             readings: 0,
             first_at: Wall(0),
             last: 0.0,
@@ -95,12 +130,22 @@ impl Novelty {
         // A young past is narrow: what leaves it by a little is the next record, not a finding.
         let youth = 1.0 + YOUNG_READINGS / self.readings as f64;
         let noise = self.wobble * WOBBLE_TO_SIGMA * youth;
-        let step_noise = noise * STEP_NOISE_MARGIN / f64::from(self.course.stride()).sqrt();
+        let step_noise = noise * self.options.step_noise / f64::from(self.course.stride()).sqrt();
         let candidates = [
-            (Signal::Value, x, self.values.excess(x, noise * VALUE_NOISE_MARGIN) / VALUE_EXCESS),
-            (Signal::Mean, mean, self.means.excess(mean, noise * MEAN_NOISE_MARGIN) / MEAN_EXCESS),
+            (
+                Signal::Value,
+                x,
+                self.values.excess(x, noise * self.options.value_noise) / self.options.value_excess,
+            ),
+            (
+                Signal::Mean,
+                mean,
+                self.means.excess(mean, noise * self.options.mean_noise) / self.options.mean_excess,
+            ),
             match step {
-                Some(s) => (Signal::Step, s.mean, self.steps.excess(s.mean, step_noise) / STEP_EXCESS),
+                Some(s) => {
+                    (Signal::Step, s.mean, self.steps.excess(s.mean, step_noise) / self.options.step_excess)
+                }
                 None => (Signal::Step, mean, 0.0),
             },
         ];
@@ -110,7 +155,7 @@ impl Novelty {
             return Some(self.seize(at, signal, s, x, strength));
         }
         self.learn(at, x, mean, step);
-        let strange = step.map_or(0.0, |s| s.strangeness / COURSE_SIGMAS);
+        let strange = step.map_or(0.0, |s| s.strangeness / self.options.course_sigmas);
         if self.readings > self.course_rested_at.max(self.rested_at) {
             // Only the course rests: what goes on to leave the range must still be held against the past.
             return (strange >= 1.0).then(|| {
@@ -192,7 +237,7 @@ impl Novelty {
             hold.inside += 1;
             // The other side of the band is a fault of its own.
             let noise = self.wobble * WOBBLE_TO_SIGMA;
-            let other = self.values.excess(x, noise * VALUE_NOISE_MARGIN) / VALUE_EXCESS;
+            let other = self.values.excess(x, noise * self.options.value_noise) / self.options.value_excess;
             let crossed = if hold.up { x < self.values.all.lo } else { x > self.values.all.hi };
             if crossed && other >= 1.0 {
                 return Some(self.seize(at, Signal::Value, x, x, other));
@@ -268,7 +313,7 @@ impl Novelty {
             score: squash(strength),
             pattern: if up { Pattern::High } else { Pattern::Low },
             severity: Severity::Info,
-            reason: Reason::OddCourse { sigmas: (strength * COURSE_SIGMAS) as f32 },
+            reason: Reason::OddCourse { sigmas: (strength * self.options.course_sigmas) as f32 },
             since: None,
             baseline: Some(self.baseline),
             peak: Some(x),
@@ -292,7 +337,7 @@ impl Novelty {
 
 impl Default for Novelty {
     fn default() -> Self {
-        Self::new()
+        Self::new(NoveltyOptions::default())
     }
 }
 
@@ -410,20 +455,10 @@ impl Default for Range {
 const VALUE_MAX: f64 = 1e15;
 /// Readings in the short mean.
 const MEAN_OF: usize = 20;
-/// Thresholds of the excess, as shares of the width.
-const VALUE_EXCESS: f64 = 0.03;
-const MEAN_EXCESS: f64 = 0.06;
-const STEP_EXCESS: f64 = 0.5;
-/// Jumps within so many standard deviations of the noise are records, not findings.
-const VALUE_NOISE_MARGIN: f64 = 2.5;
-const MEAN_NOISE_MARGIN: f64 = 0.1;
-const STEP_NOISE_MARGIN: f64 = 4.0;
 /// The margins are twice as wide after so many readings, and narrow from there.
 const YOUNG_READINGS: f64 = 1000.0;
 /// Standard deviation of white noise per mean absolute difference of neighbours: half the root of pi.
 const WOBBLE_TO_SIGMA: f64 = 0.886;
-/// Standard deviations at which a course is strange.
-const COURSE_SIGMAS: f64 = 4.5;
 /// Steps after a finding in which no other is made.
 const REST_STEPS: u64 = 100;
 /// Steps per block of the drift check; one to two blocks are its "last tenth of the past".
