@@ -10,7 +10,7 @@ use smol::channel::{Receiver, Sender, TrySendError, bounded};
 use super::bundle::Bundle;
 use super::model::{Model, ModelError};
 use super::onnx::{self, Onnx};
-use crate::accel::worker::WorkerOptions;
+use crate::accel::worker::{self, WorkerOptions};
 use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage, TFLITE};
 use crate::clock;
 use crate::frame::{Frame, FrameOptions, ModelName};
@@ -317,6 +317,8 @@ fn run(mut models: Vec<Option<Model>>, inbox: &Receiver<Job>, out: &Sender<Optio
 }
 
 fn judge(served: &mut Model, Job { model, frame }: Job) -> Option<Judgement> {
+    // Also where no device is asked any more.
+    worker::reap();
     let begun = clock::mono();
     let scored = served.judge(&frame)?;
     metrics::INFER_JUDGED.inc();

@@ -101,6 +101,8 @@ metrics! {
     Counter INFER_BACKEND_FAILURES = "outpost_infer_backend_failures_total";
     /// Backends of small models that are in quarantine.
     Counter INFER_QUARANTINES = "outpost_infer_backend_quarantines_total";
+    /// Worker processes that were killed and are not gone: a driver holds each of them.
+    Gauge INFER_UNREAPED = "outpost_infer_workers_unreaped";
     /// Digests by engine.
     Counter DIGESTS_GLM = "outpost_digests_total" {"engine=\"glm\""};
     /// Digests by engine.

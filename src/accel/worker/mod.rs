@@ -13,13 +13,15 @@
 mod process;
 mod serve;
 
-pub use process::{Process, WorkerOptions, unreaped};
+pub use process::{Process, WorkerOptions, reap};
 pub use serve::serve;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -110,22 +112,88 @@ impl Tensor {
     }
 }
 
-fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let mut frame = vec![0; 4];
-    frame = postcard::to_extend(message, frame).map_err(io::Error::other)?;
-    let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
-    frame[..4].copy_from_slice(&length.to_le_bytes());
-    to.write_all(&frame)
+/// Room for every frame but those that load something.
+const USUAL_BYTES: usize = limits::WORKER_INLINE_BYTES_MAX + 64;
+
+/// One end of the socket, with its buffers: what is asked and answered often takes one system call on each side.
+#[derive(Debug)]
+struct Channel {
+    socket: UnixStream,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    /// Bytes of `incoming` that have arrived.
+    arrived: usize,
+    /// Longest wait of one read or write, as the socket knows it.
+    patience: Option<Duration>,
 }
 
-fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
-    let mut length = [0; 4];
-    from.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > limits::WORKER_FRAME_BYTES_MAX {
-        return Err(io::Error::other("a frame is larger than any may be"));
+impl Channel {
+    fn new(socket: UnixStream) -> Self {
+        Self { socket, outgoing: Vec::new(), incoming: vec![0; USUAL_BYTES], arrived: 0, patience: None }
     }
-    let mut frame = vec![0; length];
-    from.read_exact(&mut frame)?;
-    postcard::from_bytes(&frame).map_err(io::Error::other)
+
+    /// How long one read or write may take from now on.
+    fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        if self.patience != Some(patience) {
+            self.socket.set_read_timeout(Some(patience))?;
+            self.socket.set_write_timeout(Some(patience))?;
+            self.patience = Some(patience);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+        let mut frame = std::mem::take(&mut self.outgoing);
+        frame.clear();
+        frame.extend([0; 4]);
+        frame = postcard::to_extend(message, frame).map_err(io::Error::other)?;
+        let length = u32::try_from(frame.len() - 4).map_err(io::Error::other)?;
+        frame[..4].copy_from_slice(&length.to_le_bytes());
+        self.socket.write_all(&frame)?;
+        // A model's file is not kept.
+        frame.shrink_to(USUAL_BYTES);
+        self.outgoing = frame;
+        Ok(())
+    }
+
+    /// The next message. `again` is asked before every read but the first, and may set another patience.
+    fn receive<T: DeserializeOwned>(
+        &mut self,
+        mut again: impl FnMut(&mut Self) -> io::Result<()>,
+    ) -> io::Result<T> {
+        let mut is_first = true;
+        let length = loop {
+            if let Some(length) = self.length()? {
+                if self.arrived >= 4 + length {
+                    break length;
+                }
+                let wanted = self.incoming.len().max(4 + length);
+                self.incoming.resize(wanted, 0);
+            }
+            if !std::mem::replace(&mut is_first, false) {
+                again(self)?;
+            }
+            match self.socket.read(&mut self.incoming[self.arrived..])? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => self.arrived += count,
+            }
+        };
+        let message = postcard::from_bytes(&self.incoming[4..4 + length]).map_err(io::Error::other);
+        // Who asks waits for the answer: nothing comes behind it but the next one's beginning.
+        self.incoming.copy_within(4 + length..self.arrived, 0);
+        self.arrived -= 4 + length;
+        self.incoming.truncate(USUAL_BYTES.max(self.arrived));
+        self.incoming.shrink_to(USUAL_BYTES);
+        message
+    }
+
+    /// Length of the frame that arrives, once its head is there.
+    fn length(&self) -> io::Result<Option<usize>> {
+        let Some(head) = self.incoming[..self.arrived].first_chunk() else { return Ok(None) };
+        let length = u32::from_le_bytes(*head) as usize;
+        if length > limits::WORKER_FRAME_BYTES_MAX {
+            return Err(io::Error::other("a frame is larger than any may be"));
+        }
+        Ok(Some(length))
+    }
 }

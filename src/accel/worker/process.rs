@@ -1,7 +1,7 @@
 //! The agent's side: a process that is begun when it is needed, and ended when it does not answer in time.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -10,13 +10,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
-use serde::Serialize;
 
-use super::{OUTPUT_AT, Reply, Request, Side, Tensor, Vendor, receive, send};
+use super::{Channel, OUTPUT_AT, Reply, Request, Side, Tensor, Vendor};
 use crate::accel::{ModelFile, Placement, Refused, Stage};
 use crate::clock;
 use crate::limits;
-use crate::time::Mono;
+use crate::observe::metrics;
 
 /// How a device's worker is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub struct Process {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    socket: UnixStream,
+    channel: Channel,
 }
 
 impl Process {
@@ -127,16 +126,15 @@ impl Process {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(self.shared.try_clone()?))
             .spawn()?;
-        Ok(Running { child, socket: ours })
+        Ok(Running { child, channel: Channel::new(ours) })
     }
 
     /// One request and its reply within `time`; `stage` is what a process is doing that dies of it.
     fn ask(&mut self, request: &Request, time: Duration, stage: Stage) -> Result<Reply, Refused> {
-        let Some(Running { socket, .. }) = &mut self.running else {
+        let Some(Running { channel, .. }) = &mut self.running else {
             return Err(self.refuse(Stage::Worker, "the worker process is gone"));
         };
-        let mut timed = Timed { socket, until: clock::mono() + time };
-        match exchange(&mut timed, request) {
+        match exchange(channel, request, time) {
             Ok(Reply::Failed { stage, reason }) => {
                 // What failed to begin has nothing to give back; a failed run leaves the process as it is.
                 if stage != Stage::Invoke {
@@ -166,8 +164,8 @@ impl Process {
     /// Ends the process and does not wait for it longer than `patience`: one that hangs in its driver can't be ended by
     /// anybody. Returns how it ended by itself, if it did.
     fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let Running { mut child, socket } = self.running.take()?;
-        drop(socket);
+        let Running { mut child, channel } = self.running.take()?;
+        drop(channel);
         let patience = clock::mono() + patience;
         loop {
             match child.try_wait() {
@@ -178,8 +176,7 @@ impl Process {
         }
         // It may have ended meanwhile.
         let _ = child.kill();
-        UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(child);
-        reap();
+        let_go(child);
         None
     }
 
@@ -201,58 +198,51 @@ impl Drop for Process {
 
 const LOAD: Duration = Duration::from_millis(limits::WORKER_LOAD_MS_MAX);
 /// How long a process that hangs up may take to be gone by itself, so that its end can be told.
-const LAST_WORDS: Duration = Duration::from_millis(20);
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Processes that were killed and may not be gone yet.
 static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
-/// Lets go of killed processes that are gone. Never waits.
-fn reap() {
+/// Leaves a process to itself.
+fn let_go(child: Child) {
+    UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    reap();
+}
+
+/// Forgets killed processes that are gone, and counts the others: a driver holds each of them. Never waits.
+pub fn reap() {
     let mut children = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
     children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    metrics::INFER_UNREAPED.set(children.len() as u64);
 }
 
-/// Killed processes that are not gone: a driver holds each of them.
-pub fn unreaped() -> usize {
-    reap();
-    UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).len()
-}
-
-fn exchange(timed: &mut Timed<'_>, request: &impl Serialize) -> io::Result<Reply> {
-    send(timed, request)?;
-    receive(timed)
-}
-
-/// A socket whose reads and writes end at a point of time.
-struct Timed<'a> {
-    socket: &'a mut UnixStream,
-    until: Mono,
-}
-
-impl Timed<'_> {
-    fn left(&self) -> io::Result<Duration> {
+/// One request and its reply; a reply in pieces has no more time than one in whole.
+fn exchange(channel: &mut Channel, request: &Request, time: Duration) -> io::Result<Reply> {
+    let until = clock::mono() + time;
+    channel.set_patience(time)?;
+    channel.send(request)?;
+    channel.receive(|channel| {
         let now = clock::mono();
-        if now >= self.until {
+        if now >= until {
             return Err(ErrorKind::TimedOut.into());
         }
-        Ok(self.until.since(now).max(Duration::from_millis(1)))
-    }
+        channel.set_patience(until.since(now).max(Duration::from_millis(1)))
+    })
 }
 
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
-        self.socket.read(buffer)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Write for Timed<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(self.left()?))?;
-        self.socket.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    #[test]
+    fn a_process_that_does_not_go_is_counted_until_it_is_gone() {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let_go(child);
+        assert_eq!(metrics::INFER_UNREAPED.value(), 1);
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        while metrics::INFER_UNREAPED.value() > 0 {
+            reap();
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
-use super::{Reply, Request, Side, Tensor, Vendor, receive, send};
+use super::{Channel, Reply, Request, Side, Tensor, Vendor};
 #[cfg(feature = "tflite")]
 use crate::accel::Delegated;
 use crate::accel::ffi::Plugin;
@@ -17,17 +17,18 @@ use crate::limits;
 /// Serves the agent that has started this process, with the socket as standard input and the memfd as standard output, until
 /// the agent hangs up. Blocks. Errors: standard input is no socket, so that nobody has started it as a worker.
 pub fn serve() -> io::Result<()> {
-    let (mut socket, shared) = inherited()?;
+    let (socket, shared) = inherited()?;
+    let mut channel = Channel::new(socket);
     restrain();
     let mut worker = Worker { backend: None, models: Vec::new(), input: Vec::new() };
     loop {
-        let request = match receive(&mut socket) {
+        let request = match channel.receive(|_| Ok(())) {
             Ok(request) => request,
             // The agent is gone, or wants no more.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error),
         };
-        send(&mut socket, &worker.answer(request, &shared).unwrap_or_else(Reply::failed))?;
+        channel.send(&worker.answer(request, &shared).unwrap_or_else(Reply::failed))?;
     }
 }
 
