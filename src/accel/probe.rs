@@ -261,16 +261,23 @@ fn find_library(name: &str, root: &Path) -> Result<PathBuf, String> {
     check_library(&path).map(|()| path)
 }
 
-/// Where libraries are looked for, the board's own first.
+/// Where libraries are looked for, the board's own first; Debian keeps Mesa's delegate in a folder of its own.
 pub fn library_folders(root: &Path) -> impl Iterator<Item = PathBuf> {
     let triple = format!(
         "{}-linux-gnu{}",
         std::env::consts::ARCH,
         if cfg!(target_arch = "arm") { "eabihf" } else { "" }
     );
-    [format!("usr/lib/{triple}"), "usr/lib".into(), "usr/lib64".into(), "lib".into(), "usr/local/lib".into()]
-        .map(|dir| root.join(dir))
-        .into_iter()
+    [
+        format!("usr/lib/{triple}"),
+        "usr/lib".into(),
+        "usr/lib64".into(),
+        "lib".into(),
+        "usr/local/lib".into(),
+        "usr/lib/teflon".into(),
+    ]
+    .map(|dir| root.join(dir))
+    .into_iter()
 }
 
 /// Whether the dynamic loader could take the file: readable, a shared library, for this processor. Reads its first bytes.
