@@ -107,7 +107,8 @@ fn what_shows_in_service_costs_no_answer() {
         ("segv", "died"),
         ("hang", "no answer within 500ms"),
         ("error", "the device has timed out after 42 ms"),
-        ("leak", "died"),
+        // It ends at the bound of its memory, or, on a slow machine, at its deadline before.
+        ("leak", "the worker process"),
     ] {
         // The next process is well: what is broken may be well again.
         let mark = dir.path().join(fault);
@@ -141,5 +142,74 @@ fn what_is_no_delegate_or_no_tensorflow_lite_is_told_with_its_file() {
     ] {
         let vendor = Vendor::Delegate { library, tflite: Some(tflite) };
         assert_refused(load(WorkerOptions { vendor, ..worker("", Path::new("")) }), Stage::Load, says);
+    }
+}
+
+/// A machine made of files, with the device of the i.MX8M Plus and the test delegate as its library.
+fn board(dir: &Path, tflite: &Path, options: &str) {
+    let library = dir.join("usr/lib/libvx_delegate.so");
+    for folder in [dir.join("dev"), dir.join("usr/lib")] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    std::fs::write(dir.join("dev/galcore"), "").unwrap();
+    std::fs::copy(compiled("delegate"), &library).unwrap();
+    let accelerator = match options {
+        "" => String::new(),
+        some => format!("[accelerator.vx]\ndelegate = \"{}\"\noptions = \"{some}\"\n", library.display()),
+    };
+    let config = format!("[tflite]\nlibrary = \"{}\"\n{accelerator}", tflite.display());
+    std::fs::write(dir.join("outpost.toml"), config).unwrap();
+}
+
+fn backends(dir: &Path, more: &[&str]) -> serde_json::Value {
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_outpost"))
+        .args(["backends", "--json", "-c"])
+        .arg(dir.join("outpost.toml"))
+        .arg("--root")
+        .arg(dir)
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let vx = told["accelerators"].as_array().unwrap().iter().find(|a| a["id"] == "vx").unwrap();
+    vx.clone()
+}
+
+#[test]
+fn what_was_found_is_tried_when_asked_and_only_then() {
+    let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    board(dir.path(), &tflite, "");
+    let looked_at = backends(dir.path(), &[]);
+    assert_eq!((&looked_at["state"], looked_at["tried"].is_null()), (&"probed".into(), true));
+    let tried = backends(dir.path(), &["--verify"]);
+    // Which of the two is faster is this machine's affair.
+    let (first, refused) = (&tried["tried"]["backends"][0], &tried["tried"]["refused"][0]);
+    match tried["state"].as_str() {
+        Some("verified") => {
+            assert_eq!(
+                (&first["placement"], &first["golden_error"]),
+                (&"NPU, 3 of 8 operators".into(), &0.0.into())
+            );
+        }
+        Some("loaded") => {
+            assert_eq!((&refused["stage"], &first["placement"]), (&"speed".into(), &"CPU".into()))
+        }
+        other => panic!("{other:?}: {tried:#}"),
+    }
+}
+
+#[test]
+fn what_is_tried_and_claims_nothing_or_can_not_be_created_says_so() {
+    let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
+    for (options, state, stage) in
+        [("fault=claims_nothing", "loaded", "claim"), ("fault=create", "probed", "create")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        board(dir.path(), &tflite, options);
+        let tried = backends(dir.path(), &["--verify"]);
+        let refused = &tried["tried"]["refused"][0];
+        assert_eq!((&tried["state"], &refused["stage"]), (&state.into(), &stage.into()), "{tried:#}");
     }
 }

@@ -9,27 +9,81 @@ use serde_json::{Value, json};
 use super::exit::Failure;
 use super::machine_args::BackendsArgs;
 use super::{print, run, sources};
-use crate::accel::{self, Found, Placement, State};
+use crate::accel::worker::Vendor;
+use crate::accel::{self, Found, Isolated, Npu, Placement, Route, State};
 use crate::config::{self, AgentConfig};
-use crate::infer::{Bundle, Devices, Model, ModelOptions};
+use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Onnx};
 use crate::observe;
 
-/// What became of one configured model.
+/// What became of a model: a configured one, or the shipped one on an accelerator that is tried.
 struct Row {
     name: String,
     loaded: Result<Model, String>,
 }
 
-/// Looks, loads the configured models as the agent would, and tells.
+/// Looks, loads the configured models as the agent would, tries what it is asked to try, and tells.
 pub(super) fn main(args: &BackendsArgs, json: bool) -> Result<ExitCode, Failure> {
     observe::init(observe::Format::Text, log::LevelFilter::Off);
-    let config = configuration(args)?;
     let found = accel::probe(args.root.as_deref().unwrap_or(Path::new("/")));
+    if let Some(name) = &args.example {
+        return print(&example(name, &found)?);
+    }
+    let config = configuration(args)?;
     let options = run::infer(&config);
     let devices = Devices::new(&options);
     let rows: Vec<Row> = options.models.iter().map(|model| row(model, &devices)).collect();
-    print(&if json { format!("{}\n", as_json(&found, &rows)) } else { as_text(&found, &rows) })
+    let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &options));
+    let report = Report { trials: tried.collect(), found, rows };
+    print(&if json { format!("{}\n", report.as_json()) } else { report.as_text() })
 }
+
+/// A configuration that lets the shipped model, or one of the accelerator's own format, run on the accelerator `name`.
+fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
+    let known = || found.iter().map(|f| f.npu.id).collect::<Vec<_>>().join(", ");
+    let found = found.iter().find(|f| f.npu.id == name).ok_or_else(|| {
+        Failure::Failed(anyhow::anyhow!("no accelerator is called {name}; known are {}", known()))
+    })?;
+    let Npu { id, name, library, route, model, .. } = *found.npu;
+    let usual = || Path::new("/usr/lib").join(library);
+    let vendor = match route {
+        Route::Delegate => found.library.clone().unwrap_or_else(usual),
+        Route::Plugin => format!("/usr/lib/outpost/{id}.so").into(),
+    };
+    let origin = match route {
+        Route::Delegate => "of the board's system",
+        Route::Plugin => "yours: see outpost_plugin.h",
+    };
+    let is_plain = model.starts_with("int8");
+    let bundle = if is_plain { "cold_room" } else { "/etc/outpost/freezer" };
+    let takes = if is_plain {
+        "the plain file of a bundle will do".into()
+    } else {
+        format!("put it into the bundle as a variant with \"backend\": \"{id}\"")
+    };
+    let (route, vendor) = (route.name(), vendor.display());
+    Ok(format!(
+        "# {name}. It takes {model}: {takes}.\n[accelerator.{id}]\n{route} = \"{vendor}\"  # {origin}\n\n[[model]]\n\
+         name = \"freezer\"\nbundle = \"{bundle}\"\nchannels = [\"cold1.temp\"]\nbackends = \"{id}, onnx\"\n"
+    ))
+}
+
+/// The shipped model on an accelerator that was found, as configured, else with the delegate that was found.
+fn trial(found: &Found, options: &InferOptions) -> Option<Row> {
+    let id = found.npu.id;
+    let configured = options.accelerators.iter().find(|accelerator| accelerator.name == id).cloned();
+    let worker = configured.or_else(|| {
+        let library = found.library.clone().filter(|_| found.npu.route == Route::Delegate)?;
+        Some(run::worker(id, Vendor::Delegate { library, tflite: options.tflite.library.clone() }))
+    })?;
+    let device = Box::new(Isolated::new(worker));
+    let loaded = Bundle::open(Path::new(TRIED_WITH)).map_err(|e| e.to_string()).and_then(|bundle| {
+        Model::load(id, bundle, &[device, Box::new(Onnx)], false).map_err(|e| e.to_string())
+    });
+    Some(Row { name: id.into(), loaded })
+}
+
+/// The model that accelerators are tried with.
+const TRIED_WITH: &str = "cold_room";
 
 /// The file named or found; without any there are no models, and the machine can be looked at all the same.
 fn configuration(args: &BackendsArgs) -> Result<AgentConfig, Failure> {
@@ -58,51 +112,85 @@ fn place(placement: Placement) -> String {
     }
 }
 
-fn as_text(found: &[Found], rows: &[Row]) -> String {
-    let mut out = String::new();
-    let (present, absent): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|f| f.state != State::Absent);
-    for Found { npu, state, devices, library, problems } in &present {
+/// Everything that is told.
+struct Report {
+    found: Vec<Found>,
+    rows: Vec<Row>,
+    trials: Vec<Row>,
+}
+
+impl Report {
+    /// How far an accelerator has come with any model. One that does well when it is tried serves nobody yet.
+    fn state(&self, found: &Found) -> State {
+        let of = |rows: &[Row]| {
+            let models = rows.iter().filter_map(|row| row.loaded.as_ref().ok());
+            models.filter_map(|model| model.state_of(found.npu.id)).max()
+        };
+        let tried = of(&self.trials).map(|state| state.min(State::Verified));
+        [Some(found.state), tried, of(&self.rows)].into_iter().flatten().max().unwrap_or(found.state)
+    }
+
+    fn as_text(&self) -> String {
+        let mut out = String::new();
+        let (present, absent): (Vec<&Found>, Vec<&Found>) =
+            self.found.iter().partition(|f| f.state != State::Absent);
+        present.iter().for_each(|found| self.found_text(&mut out, found));
+        if present.is_empty() {
+            out.push_str("No accelerator was found; everything runs on the CPU.\n");
+        }
+        let names: Vec<&str> = absent.iter().map(|f| f.npu.id).collect();
+        let _ = writeln!(out, "Looked for in vain: {}.\n", names.join(", "));
+        self.rows.iter().for_each(|row| row_text(&mut out, row, ""));
+        if self.rows.is_empty() {
+            out.push_str("No small model is configured; [[model]] in outpost.toml brings one.\n");
+        }
+        out
+    }
+
+    fn found_text(&self, out: &mut String, found: &Found) {
+        let Found { npu, devices, library, problems, .. } = found;
         let shown: Vec<String> = devices.iter().map(|d| d.display().to_string()).collect();
         let library = library.as_ref().map_or("no usable library".into(), |l| l.display().to_string());
-        let _ =
-            writeln!(out, "{:<8} {:<9} {}: {}, {library}", npu.id, state.name(), npu.name, shown.join(" "));
+        let state = self.state(found).name();
+        let _ = writeln!(out, "{:<8} {state:<9} {}: {}, {library}", npu.id, npu.name, shown.join(" "));
         problems.iter().for_each(|problem| {
             let _ = writeln!(out, "         {problem}");
         });
-        let _ = writeln!(
-            out,
-            "         takes {}, through a {} of [accelerator.{}]",
-            npu.model,
-            npu.route.name(),
-            npu.id
-        );
-    }
-    if present.is_empty() {
-        out.push_str("No accelerator was found; everything runs on the CPU.\n");
-    }
-    let names: Vec<&str> = absent.iter().map(|f| f.npu.id).collect();
-    let _ = writeln!(out, "Looked for in vain: {}.\n", names.join(", "));
-    for Row { name, loaded } in rows {
-        match loaded {
-            Ok(model) => model_text(&mut out, name, model),
-            Err(error) => {
-                let _ = writeln!(out, "{name}: {error}");
-            }
+        let (model, route) = (npu.model, npu.route.name());
+        let _ =
+            writeln!(out, "         takes {model}, through a {route}: outpost backends --example {}", npu.id);
+        for row in self.trials.iter().filter(|row| row.name == npu.id) {
+            row_text(out, row, "         tried with cold_room on ");
         }
     }
-    if rows.is_empty() {
-        out.push_str("No small model is configured; [[model]] in outpost.toml brings one.\n");
+
+    fn as_json(&self) -> Value {
+        let accelerators = self.found.iter().map(|found| {
+            let Found { npu, devices, library, problems, .. } = found;
+            json!({
+                "id": npu.id, "name": npu.name, "state": self.state(found).name(), "devices": devices,
+                "library": npu.library, "library_found": library, "route": npu.route.name(), "model": npu.model,
+                "problems": problems, "tried": self.trials.iter().find(|row| row.name == npu.id).map(row_json),
+            })
+        });
+        let models = self.rows.iter().map(row_json);
+        json!({ "accelerators": accelerators.collect::<Vec<_>>(), "models": models.collect::<Vec<_>>() })
     }
-    out
 }
 
-fn model_text(out: &mut String, name: &str, model: &Model) {
-    let serving: Vec<_> = model.serving().collect();
-    for (rank, s) in serving.iter().enumerate() {
+fn row_text(out: &mut String, Row { name, loaded }: &Row, before: &str) {
+    let model = match loaded {
+        Ok(model) => model,
+        Err(error) => {
+            let _ = writeln!(out, "{before}{name}: {error}");
+            return;
+        }
+    };
+    for (rank, s) in model.serving().enumerate() {
         let rank = if rank == 0 { "serves" } else { "stands by" };
         let _ = writeln!(
             out,
-            "{name}: {} {rank} with {} on the {}, off by {} from the golden vectors, {:?} per run",
+            "{before}{name}: {} {rank} with {} on the {}, off by {} from the golden vectors, {:?} per run",
             s.backend,
             s.file,
             place(s.placement),
@@ -111,18 +199,12 @@ fn model_text(out: &mut String, name: &str, model: &Model) {
         );
     }
     model.refused().iter().for_each(|refused| {
-        let _ = writeln!(out, "{name}: {refused}");
+        let _ = writeln!(out, "{before}{name}: {refused}");
     });
 }
 
-fn as_json(found: &[Found], rows: &[Row]) -> Value {
-    let accelerators = found.iter().map(|Found { npu, state, devices, library, problems }| {
-        json!({
-            "id": npu.id, "name": npu.name, "state": state.name(), "devices": devices, "library": npu.library,
-            "library_found": library, "route": npu.route.name(), "model": npu.model, "problems": problems,
-        })
-    });
-    let models = rows.iter().map(|Row { name, loaded }| match loaded {
+fn row_json(Row { name, loaded }: &Row) -> Value {
+    match loaded {
         Ok(model) => json!({
             "name": name,
             "backends": model.serving().map(|s| json!({
@@ -135,13 +217,29 @@ fn as_json(found: &[Found], rows: &[Row]) -> Value {
             })).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "name": name, "error": error }),
-    });
-    json!({ "accelerators": accelerators.collect::<Vec<_>>(), "models": models.collect::<Vec<_>>() })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_accelerator_has_a_configuration_that_can_be_read() {
+        let found = accel::probe(Path::new("/nowhere"));
+        assert_eq!(found.len(), 10);
+        for id in found.iter().map(|f| f.npu.id) {
+            let text = example(id, &found).unwrap();
+            let config = config::parse_agent("example", &text, ".".as_ref())
+                .unwrap_or_else(|e| panic!("{text}{e}"))
+                .config;
+            let (accelerator, model) = (&config.accelerators[0], &config.models[0]);
+            assert_eq!((accelerator.name.as_str(), model.backends[0].as_str()), (id, id));
+            assert_eq!(accelerator.is_delegate, text.contains("\ndelegate = "), "{text}");
+        }
+        let error = example("gpu", &found).unwrap_err().to_string();
+        assert!(error.contains("gpu") && error.contains("vx, ethosu"), "{error}");
+    }
 
     #[test]
     fn npu_is_never_said_of_what_claims_nothing() {

@@ -11,11 +11,20 @@ pub struct BackendsArgs {
     pub config: Option<PathBuf>,
     /// Where devices and libraries are looked for; none: `/`.
     pub root: Option<PathBuf>,
+    /// Load what was found and try it with a shipped model.
+    pub verify: bool,
+    /// Only print a configuration for the accelerator of this name.
+    pub example: Option<String>,
 }
 
 impl BackendsArgs {
     pub(super) fn from_low(low: &LowArgs) -> Self {
-        BackendsArgs { config: low.path("config"), root: low.path("root") }
+        BackendsArgs {
+            config: low.path("config"),
+            root: low.path("root"),
+            verify: low.has("verify"),
+            example: low.path("example").map(|name| name.to_string_lossy().into_owned()),
+        }
     }
 }
 

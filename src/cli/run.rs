@@ -201,17 +201,26 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
             (library, false) => Vendor::Plugin { library },
         };
     let accelerator = |config: &AcceleratorConfig| WorkerOptions {
-        name: config.name.clone(),
-        // A program whose file was replaced while it runs is not found again: then its accelerators are missing.
-        program: std::env::current_exe().unwrap_or_default(),
-        vendor: vendor(config),
         options: config.options.clone(),
         deadline: config.deadline,
+        ..worker(&config.name, vendor(config))
     };
     InferOptions {
         models: config.models.iter().map(model).collect(),
         accelerators: config.accelerators.iter().map(accelerator).collect(),
         tflite: TfliteOptions { library: tflite.library.clone(), xnnpack: tflite.xnnpack },
+    }
+}
+
+/// A worker process for the accelerator `name`, with nothing to tell its vendor's code.
+pub(super) fn worker(name: &str, vendor: Vendor) -> WorkerOptions {
+    WorkerOptions {
+        name: name.into(),
+        // A program whose file was replaced while it runs is not found again: then its accelerators are missing.
+        program: std::env::current_exe().unwrap_or_default(),
+        vendor,
+        options: String::new(),
+        deadline: Duration::from_millis(500),
     }
 }
 

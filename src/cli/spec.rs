@@ -373,13 +373,20 @@ const BACKENDS: CommandSpec = CommandSpec {
     purpose: "\
 Looks for the device nodes, libraries and permissions of every accelerator that is known, without loading anybody's
 code; then loads the configured small models as the agent would and says of each which backend serves it, how many
-operators run on a device, how far it is off its golden vectors, how long a run takes, and why the others do not.",
+operators run on a device, how far it is off its golden vectors, how long a run takes, and why the others do not.
+With --verify every accelerator that was found is tried, too, with the cold_room model, in a process of its own. States:
+absent, probed (its device is there), loaded (its code and the model are), verified (it claims operators, its answers are
+right and it is no slower than the CPU), serving (a configured model runs on it), quarantined.",
     options: &[
         AGENT_CONFIG,
         option("root", None, "DIR", "Look for devices and libraries below this folder. Default: /."),
+        option("verify", None, "", "Load and try what was found, configured or not. Default: what is configured."),
+        option("example", None, "NAME", "Print a configuration for this accelerator, such as vx, and do nothing else."),
     ],
     examples: &[
         ("outpost backends -c outpost.toml", "on a new board, before the first start"),
+        ("outpost backends --example vx >> outpost.toml", "how the NPU of an i.MX8M Plus is configured"),
+        ("outpost backends --verify", "whether the NPU claims anything, is right, and is faster than the CPU"),
         ("outpost backends --json | jq .models", "for scripts"),
     ],
 };

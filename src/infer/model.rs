@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::bundle::{Bundle, BundleError};
 use super::manifest::Variant;
 use super::window::{self, Prepared, Scored};
-use crate::accel::{ComputeBackend, Health, Refused, Runner, Stage};
+use crate::accel::{ComputeBackend, Health, Refused, Runner, Stage, State};
 use crate::clock;
 use crate::frame::Frame;
 use crate::limits;
@@ -129,6 +129,19 @@ impl Model {
     /// Why the others do not.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
+    }
+
+    /// How far `backend` has come; none where it was not even loaded.
+    pub fn state_of(&self, backend: &str) -> Option<State> {
+        if let Some(rank) = self.served.iter().position(|served| served.backend == backend) {
+            let is_quarantined = self.served[rank].health.is_quarantined();
+            let state = if rank == 0 { State::Serving } else { State::Verified };
+            return Some(if is_quarantined { State::Quarantined } else { state });
+        }
+        let had_loaded = |refused: &Refused| {
+            refused.backend == backend && (Stage::Claim..=Stage::Invoke).contains(&refused.stage)
+        };
+        self.refused.iter().any(had_loaded).then_some(State::Loaded)
     }
 
     /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails.

@@ -230,6 +230,8 @@ fn wrong_numbers_are_caught_by_the_golden_vectors_and_the_next_backend_serves() 
 fn a_device_that_is_slower_than_the_cpu_does_not_serve() {
     let model = beside_the_cpu(8, |_| Mood::Dawdles);
     assert_eq!(names(&model), ["onnx"]);
+    assert_eq!(model.state_of("moody"), Some(State::Loaded));
+    assert_eq!((model.state_of("onnx"), model.state_of("other")), (Some(State::Serving), None));
     assert_eq!(model.refused().last().map(|r| r.stage), Some(Stage::Speed));
 }
 
@@ -238,6 +240,7 @@ fn a_backend_that_fails_in_service_gives_way_within_the_same_window_and_ends_in_
     // It is well while it is looked at, and never again.
     let mut model = beside_the_cpu(0, |runs| if runs <= 500 { Mood::Well } else { Mood::Fails });
     assert_eq!(names(&model), ["moody", "onnx"]);
+    assert_eq!(model.state_of("onnx"), Some(State::Verified));
     let (window, score) = (shipped().golden[0].window.clone(), shipped().golden[0].score);
     for _ in 0..600 {
         let scored = model.judge(&frame(&window)).unwrap();
@@ -246,6 +249,7 @@ fn a_backend_that_fails_in_service_gives_way_within_the_same_window_and_ends_in_
         model.served[0].health = model.served[0].health.as_if_it_may_try();
     }
     assert!(model.served[0].health.is_quarantined());
+    assert_eq!(model.state_of("moody"), Some(State::Quarantined));
 }
 
 #[test]
