@@ -11,6 +11,7 @@ use outpost::episode::{EpisodeUpdate, Evidence, Phase};
 use outpost::facts::{Citation, EventFact, Facts, Outage};
 use outpost::limits;
 use outpost::reading::{ChannelId, NoData, Pattern, Quality, Quantity, Reading, Severity, Unit};
+use outpost::templates::{Memory, Tally};
 use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
 use outpost::window::{Detail, WindowOptions, WindowSummary, Windows};
 use outpost::wire::{
@@ -18,6 +19,9 @@ use outpost::wire::{
     decode_header, encode_block, json,
 };
 use proptest::prelude::*;
+
+#[path = "../benches/support/logs.rs"]
+mod log_lines;
 
 fn channel(name: &str) -> ChannelId {
     ChannelId::new(name).unwrap()
@@ -383,6 +387,46 @@ fn summaries_take_an_eighth_of_their_json_at_most() {
         let times = times_smaller(Lane::Metric, &records[..per_block]);
         assert!(times >= 8.0, "{per_block} a block: {times:.1} times smaller");
     }
+}
+
+/// Four hours of a line per second, told as the agent does it: how many of each kind, in summaries of its usual length.
+#[test]
+fn logs_take_a_twentieth_of_their_json_at_most() {
+    const LINES: usize = 4 * 3600;
+    const WINDOW: usize = 60;
+    let options = WindowOptions { length_ms: 900_000, hop_ms: 900_000, ..WindowOptions::default() };
+    let mut tally = Tally::new(&Memory::default(), 0);
+    let mut windows = BTreeMap::new();
+    let (mut document_bytes, mut records) = (0, Vec::new());
+    for (second, (_, line)) in log_lines::lines(LINES, 1).into_iter().enumerate() {
+        let at = Wall(1_767_323_400_000_000 + second as i64 * 1_000_000);
+        document_bytes +=
+            serde_json::json!({"at": at.rfc3339(), "source": "syslog", "line": line}).to_string().len();
+        tally.take(&line);
+        if (second + 1) % WINDOW > 0 {
+            continue;
+        }
+        let counts = tally.close();
+        for text in counts.news {
+            records.push(Record::Notice(Notice { code: "log_new".into(), text, at }));
+        }
+        for (id, count) in counts.own {
+            let channel = channel(&format!("syslog.t{:08x}", id.0));
+            let of_channel = windows.entry(channel.clone()).or_insert_with(|| Windows::new(options.clone()));
+            of_channel.push(at, Ok(count as f64), &mut |window| {
+                records.push(Record::Window(WindowSummary::new(&channel, &Unit::default(), window)));
+            });
+        }
+    }
+    let (summaries, news): (Vec<Record>, Vec<Record>) =
+        records.into_iter().partition(|record| matches!(record, Record::Window(_)));
+    assert!(summaries.len() > 300 && !news.is_empty(), "{} and {}", summaries.len(), news.len());
+    let of = |lane, records: &[Record]| encode_block(&header(lane, records.len()), records).unwrap().len();
+    // A block for each length of a window, and one for what was new.
+    let blocks: usize = summaries.chunks(40).map(|chunk| of(Lane::Metric, chunk)).sum();
+    let bytes = blocks + of(news[0].lane(), &news);
+    let times = document_bytes as f64 / bytes as f64;
+    assert!(times >= 20.0, "{times:.1} times smaller: {document_bytes} to {bytes} bytes");
 }
 
 fn any_value() -> impl Strategy<Value = Result<f64, NoData>> {
