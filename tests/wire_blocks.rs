@@ -412,7 +412,7 @@ fn logs_take_a_twentieth_of_their_json_at_most() {
         }
         for (id, count) in counts.own {
             let channel = channel(&format!("syslog.t{:08x}", id.0));
-            let of_channel = windows.entry(channel.clone()).or_insert_with(|| Windows::new(options.clone()));
+            let of_channel = windows.entry(channel.clone()).or_insert_with(|| Windows::new(options));
             of_channel.push(at, Ok(count as f64), &mut |window| {
                 records.push(Record::Window(WindowSummary::new(&channel, &Unit::default(), window)));
             });
