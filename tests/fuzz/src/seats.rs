@@ -148,6 +148,9 @@ fn input(step: &Step, next: &mut [u64; 4]) -> Option<Input> {
             Input::Tail { lane, oldest: more.clamp(1, *next), next_seq: *next }
         }
         5 => {
+            // What the spool hands out it has stored.
+            let next = &mut next[lane.index()];
+            *next = (*next).max(if c > 0 { id.last + 1 } else { 0 });
             let payload = vec![0; usize::from(c) * BLOCK_BYTES_MAX / 255];
             Input::Fetched { lane, block: (c > 0).then_some(Block { id, payload }) }
         }
@@ -244,7 +247,10 @@ fn steps() -> Vec<Vec<u8>> {
         [7, 1, 5, 0, 0, 0],
         [8, 0, 0, 0, 0, 40],
     ];
-    vec![steps.concat()]
+    // The spool hands out more than it had told of, and that is acknowledged.
+    let longer: &[Step] =
+        &[[2, 0, 20, 200, 0, 1], [4, 1, 7, 1, 0, 0], [5, 1, 1, 76, 30, 1], [7, 1, 61, 0, 0, 0]];
+    vec![steps.concat(), longer.concat()]
 }
 
 /// Kind, lane, three numbers, and seconds that have passed.
