@@ -8,6 +8,7 @@
 # Needs Debian 12, as root to install packages or with them there already, and rustup for the standard libraries.
 set -euo pipefail
 cd "$(dirname "$0")/kernels"
+. ../packages.sh
 
 # Target, emulator, libraries of the target, processor, instruction sets.
 RUNS=(
@@ -43,17 +44,6 @@ test_on() {
     runner=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_RUNNER
     env "$runner=$emulator -L $libraries -cpu $processor" OUTPOST_TEST_ISAS="$*" \
         cargo test --locked --quiet --target "$target" glm::kernels
-}
-
-packages() {
-    local missing=() p
-    for p in "$@"; do
-        dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p")
-    done
-    if ((${#missing[@]})); then
-        DEBIAN_FRONTEND=noninteractive apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-    fi
 }
 
 main

@@ -6,6 +6,7 @@
 # Needs Debian 12, as root to install packages or with them there already, and rustup for the standard library.
 set -euo pipefail
 cd "$(dirname "$0")/teflon"
+. ../packages.sh
 
 TARGET=aarch64-unknown-linux-gnu
 # Exit code where the packages or the standard library can't be fetched and are not here.
@@ -51,17 +52,6 @@ CONF
     # Debian 13 finds its loader through a link that a package of its own brings.
     [[ -e $root/lib ]] || ln -s usr/lib "$root/lib"
     touch "$root/.whole"
-}
-
-packages() {
-    local missing=() p
-    for p in "$@"; do
-        dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p")
-    done
-    if ((${#missing[@]})); then
-        DEBIAN_FRONTEND=noninteractive apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-    fi
 }
 
 main

@@ -68,13 +68,14 @@ impl Drawers {
     /// All of `ops` or none of them, once the log is flushed. After an error what is known here may be wrong.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), Error> {
         let mut batches = BTreeMap::from([(None, Batch::default())]);
-        let mut placed: BTreeMap<Key, Place> = BTreeMap::new();
+        // Where what these operations touch lies meanwhile, if anywhere.
+        let mut placed: BTreeMap<Key, Option<Place>> = BTreeMap::new();
         for op in ops {
             let entry = Entry::from_key(op.key());
             let known = match &entry {
                 None => Some(None),
                 Some(entry) => match placed.get(&entry.key()) {
-                    Some(place) => Some(*place),
+                    Some(known) => *known,
                     None => self.find(entry)?,
                 },
             };
@@ -85,7 +86,7 @@ impl Drawers {
                     None => continue,
                 },
             };
-            placed.extend(entry.map(|entry| (entry.key(), place)));
+            placed.extend(entry.map(|entry| (entry.key(), value.is_some().then_some(place))));
             let batch = batches.entry(place).or_default();
             match value {
                 Some(value) => batch.insert(op.key(), value.as_slice()),
@@ -269,4 +270,34 @@ fn foremost(heads: &[Head<'_>], order: Order) -> Option<usize> {
 
 fn name(lane: Lane, number: usize) -> String {
     format!("{}-{number:06}", lane.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+    use crate::wire::BlockId;
+
+    #[test]
+    fn however_often_one_commit_puts_and_deletes_a_block_the_last_word_counts() {
+        let db = ::sled::Config::default().temporary(true).open().unwrap();
+        let mut drawers = Drawers::open(db).unwrap();
+        let id = BlockId { lane: Lane::Raw, first: 1, last: 9 };
+        let key = Entry { id, gap: None, sealed: Wall(7), crc: 1 }.key().to_vec();
+        let put = || Op::Put { key: key.clone(), value: vec![1] };
+        let delete = || Op::Delete { key: key.clone() };
+        let runs = [
+            (vec![delete(), put(), delete(), put()], true),
+            (vec![delete(), put()], true),
+            (vec![put(), delete(), delete()], false),
+            (vec![put(), delete(), put()], true),
+            (vec![delete(), delete()], false),
+        ];
+        for (ops, there) in runs {
+            drawers.apply(&ops).unwrap();
+            assert_eq!(drawers.get(&key).unwrap().is_some(), there, "{ops:?}");
+            let row = &drawers.lanes[Lane::Raw.index()];
+            assert_eq!(row.drawers[row.current].blocks, usize::from(there), "{ops:?}");
+        }
+    }
 }

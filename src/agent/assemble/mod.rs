@@ -612,33 +612,36 @@ impl Channel {
     fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
         // What a small model or a group flags is flagged once per frame or row, however often the channel speaks.
         let interval_us = self.silence.interval_us().max(self.judged_every_us);
-        let newest = self.heard.newest();
-        let Self { episodes, info, last, source, witnesses, clip, .. } = self;
-        let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
-        let mut ended = |episode: Episode, update: EpisodeUpdate| {
-            clip.end(ears.out);
-            witnesses.close(episode.id, newest);
-            tally.ended(info, *source, episode);
-            ears.out.push(Record::Episode(update));
-        };
-        episodes.close_quiet(now, interval_us, subject, ears.options, &mut ended);
+        let options = ears.options;
+        self.close_by(ears, tally, |episodes, subject, mut ended| {
+            episodes.close_quiet(now, interval_us, subject, options, &mut ended);
+        });
     }
 
     /// Ends the episode of `family`, or all.
     fn close(&mut self, family: Option<Family>, ears: &mut Ears<'_>, tally: &mut Tally) {
+        self.close_by(ears, tally, |episodes, subject, mut ended| match family {
+            Some(family) => episodes.close(family, subject, &mut ended),
+            None => episodes.close_all(subject, &mut ended),
+        });
+    }
+
+    /// Tells of every episode that `close` ends.
+    fn close_by(
+        &mut self,
+        ears: &mut Ears<'_>,
+        tally: &mut Tally,
+        close: impl FnOnce(&mut Episodes, Subject<'_>, &mut dyn FnMut(Episode, EpisodeUpdate)),
+    ) {
         let newest = self.heard.newest();
         let Self { episodes, info, last, source, witnesses, clip, .. } = self;
         let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
-        let mut ended = |episode: Episode, update: EpisodeUpdate| {
+        close(episodes, subject, &mut |episode, update| {
             clip.end(ears.out);
             witnesses.close(episode.id, newest);
             tally.ended(info, *source, episode);
             ears.out.push(Record::Episode(update));
-        };
-        match family {
-            Some(family) => episodes.close(family, subject, &mut ended),
-            None => episodes.close_all(subject, &mut ended),
-        }
+        });
     }
 }
 
