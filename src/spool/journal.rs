@@ -105,7 +105,9 @@ pub enum JournalError {
     #[error("the spool's medium failed: {0}; look at dmesg and replace the medium")]
     Medium(String),
     /// The database does not read as one.
-    #[error("the spool's database is damaged: {0}; the next start moves it aside and salvages what reads")]
+    #[error(
+        "the spool's database is damaged: {0}; the next commit or start goes on in a new one and salvages what reads"
+    )]
     Damaged(String),
 }
 
@@ -126,7 +128,7 @@ pub struct MemDisk {
     pub applies_lying: u32,
     /// Every apply fails for want of space while this is set.
     pub full: bool,
-    /// It does not open, and no open one can be read.
+    /// It does not open, and no open one can be read or written.
     pub unopenable: bool,
     /// Applies that succeeded.
     pub applies: u64,
@@ -144,6 +146,9 @@ impl Journal for MemJournal {
         let mut disk = self.disk();
         if disk.full {
             return Err(JournalError::Full);
+        }
+        if disk.unopenable {
+            return Err(JournalError::Damaged("injected".into()));
         }
         if disk.applies_failing > 0 {
             disk.applies_failing -= 1;

@@ -11,11 +11,12 @@
 //! numbers off the list of what that one holds ([`Holding`]), which the active one keeps. Whatever is put shadows what
 //! older databases hold of the same numbers; moving a block is therefore nothing but putting it again.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::ops::Range;
 
 use crate::limits;
-use crate::wire::Lane;
+use crate::wire::{BlockId, Lane};
 
 use super::entry::{Entry, lane_key};
 use super::holding::{Holding, Loss};
@@ -59,6 +60,19 @@ struct Active<D> {
     id: u64,
     db: D,
     holding: Holding,
+    /// The newest books in it, to go on with them elsewhere once it is damaged.
+    books: Vec<u8>,
+    /// It does not read any more, or has lost what it should hold.
+    damaged: Cell<bool>,
+    /// Commits failed since the last that did not. Opened anew it may be well, or they may have met what has rotted.
+    doubt: Option<Doubt>,
+}
+
+struct Doubt {
+    /// What those commits may have deleted.
+    deleted: HashSet<BlockId>,
+    /// It was looked at since the last of them.
+    looked: Cell<bool>,
 }
 
 /// Sealed databases that are open, the latest used last, and those that turned out damaged.
@@ -80,8 +94,9 @@ impl<S: Shelf> Segments<S> {
         let active = loop {
             let id = ids.pop().unwrap_or(1);
             let db = shelf.open(id)?;
-            if ids.is_empty() || db.get(META_KEY)?.is_some() {
-                break Active { id, holding: holding_of(&db)?, db };
+            let books = db.get(META_KEY)?;
+            if ids.is_empty() || books.is_some() {
+                break Active::new(id, holding_of(&db)?, books.unwrap_or_default(), db);
             }
             if shelf.promised(id).is_some() {
                 return Err(JournalError::Damaged("its log breaks off before the first commit".into()));
@@ -180,12 +195,44 @@ impl<S: Shelf> Segments<S> {
         Ok(())
     }
 
-    /// Goes on in a new database: books and lists move there, blocks stay where they are.
+    /// Seals the active database and goes on in a new one.
     fn rotate(&mut self) -> Result<(), JournalError> {
-        let Some(books) = self.active.db.get(META_KEY)? else { return Ok(()) };
+        if !self.active.books.is_empty() {
+            let before = self.succeed()?;
+            self.reading.get_mut().keep(before.id, before.db);
+        }
+        Ok(())
+    }
+
+    /// After an error: whether the active database still holds what it should, once it is opened anew. A place that has rotted
+    /// ends its log without a word.
+    fn look_again(&self) -> Result<(), JournalError> {
+        let active = &self.active;
+        let Some(doubt) = active.doubt.as_ref().filter(|doubt| !doubt.looked.get()) else { return Ok(()) };
+        let mut kept = active.holding.clone();
+        doubt.deleted.iter().for_each(|&id| kept.remove(id));
+        if !kept.is_within(&active.read(holding_of(&active.db))?) {
+            return active.read(Err(JournalError::Damaged("it has lost what was stored in it".into())));
+        }
+        doubt.looked.set(true);
+        Ok(())
+    }
+
+    /// A new database in the place of an active one that turned out damaged, which then is healed as a sealed one is. What
+    /// it should hold is known here, whatever it says itself: nothing is numbered anew as after a start without books.
+    fn replace_damaged(&mut self) -> Result<(), JournalError> {
+        if self.active.damaged.get() {
+            let before = self.succeed()?;
+            self.reading.get_mut().damaged.insert(before.id);
+        }
+        Ok(())
+    }
+
+    /// A new active database: books and lists move there, blocks stay where they are. Gives the one before.
+    fn succeed(&mut self) -> Result<Active<S::Db>, JournalError> {
         let id = self.active.id + 1;
         let mut db = self.shelf.open(id)?;
-        let mut ops = vec![Op::Put { key: META_KEY.to_vec(), value: books }];
+        let mut ops = vec![Op::Put { key: META_KEY.to_vec(), value: self.active.books.clone() }];
         let before = (&self.active.id, &self.active.holding);
         for (&id, held) in self.sealed.iter().chain([before]) {
             ops.push(Op::Put { key: list_key(id), value: held.encode() });
@@ -197,11 +244,11 @@ impl<S: Shelf> Segments<S> {
             return Err(error);
         }
         self.shelf.proved(id);
-        let before = std::mem::replace(&mut self.active, Active { id, db, holding: Holding::default() });
-        self.sealed.insert(before.id, before.holding);
-        self.reading.get_mut().keep(before.id, before.db);
+        let next = Active::new(id, Holding::default(), self.active.books.clone(), db);
+        let mut before = std::mem::replace(&mut self.active, next);
+        self.sealed.insert(before.id, std::mem::take(&mut before.holding));
         self.dropped.clear();
-        Ok(())
+        Ok(before)
     }
 
     /// Puts a part of what `id` still holds into the active database.
@@ -272,6 +319,38 @@ impl<S: Shelf> Segments<S> {
     }
 }
 
+impl<D> Active<D> {
+    fn new(id: u64, holding: Holding, books: Vec<u8>, db: D) -> Self {
+        Self { id, db, holding, books, damaged: Cell::new(false), doubt: None }
+    }
+
+    /// Remembers a commit that failed.
+    fn failed(&mut self, ops: &[Op]) {
+        let deleted = ops.iter().filter(|op| matches!(op, Op::Delete { .. }));
+        let deleted =
+            deleted.filter_map(|op| Entry::from_key(op.key()).filter(|entry| self.holding.holds(entry)));
+        let deleted: Vec<BlockId> = deleted.map(|entry| entry.id).collect();
+        let mut known = self.doubt.take().map(|doubt| doubt.deleted).unwrap_or_default();
+        known.extend(deleted);
+        self.doubt = Some(Doubt { deleted: known, looked: Cell::new(false) });
+    }
+
+    /// Whether a commit that failed may have deleted what begins in `numbers`: whoever finds nothing there must not go on to
+    /// what follows, as what is to stand in its place is not promised yet.
+    fn is_unsettled(&self, lane: Lane, numbers: Range<u64>) -> bool {
+        let deleted = self.doubt.iter().flat_map(|doubt| &doubt.deleted);
+        deleted.filter(|id| id.lane == lane).any(|id| numbers.contains(&id.first))
+    }
+
+    /// What came of reading it, remembered where it can't be read.
+    fn read<T>(&self, outcome: Result<T, JournalError>) -> Result<T, JournalError> {
+        if matches!(outcome, Err(JournalError::Damaged(_) | JournalError::Medium(_))) {
+            self.damaged.set(true);
+        }
+        outcome
+    }
+}
+
 impl<D> Reading<D> {
     fn keep(&mut self, id: u64, db: D) {
         self.open.push_back((id, db));
@@ -283,8 +362,20 @@ impl<D> Reading<D> {
 
 impl<S: Shelf> Journal for Segments<S> {
     fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
+        let looked = self.look_again();
+        if !self.active.damaged.get() {
+            looked?;
+        }
+        self.replace_damaged()?;
         let (batch, changes) = self.translate(ops);
-        self.active.db.apply(&batch)?;
+        if let Err(error) = self.active.db.apply(&batch) {
+            self.active.failed(ops);
+            return Err(error);
+        }
+        self.active.doubt = None;
+        if let Some(Op::Put { value, .. }) = ops.iter().rfind(|op| op.key() == META_KEY) {
+            self.active.books.clone_from(value);
+        }
         self.active.holding = changes.active;
         self.sealed.extend(changes.sealed);
         self.dropped.clear();
@@ -305,6 +396,7 @@ impl<S: Shelf> Journal for Segments<S> {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), JournalError> {
         let Some((lane, from, to)) = bounds(from, to) else { return Ok(()) };
+        self.look_again()?;
         Merge::new(self, lane, from, to, order).run(visit)
     }
 
@@ -350,10 +442,11 @@ impl<S: Shelf> Journal for Segments<S> {
 
     fn is_damaged(&self) -> bool {
         let lossy = |id| self.sealed.get(id).is_some_and(|held| !held.is_empty());
-        self.reading.borrow().damaged.iter().any(lossy)
+        self.active.damaged.get() || self.reading.borrow().damaged.iter().any(lossy)
     }
 
     fn heal(&mut self) -> Result<Vec<Loss>, JournalError> {
+        self.replace_damaged()?;
         let damaged: Vec<u64> = self.reading.get_mut().damaged.iter().copied().collect();
         let mut losses = Vec::new();
         for id in damaged {
@@ -439,7 +532,15 @@ impl<'a, S: Shelf> Merge<'a, S> {
             })
         };
         if head.id == segments.active.id {
-            look(&segments.active.db)?;
+            segments.active.read(look(&segments.active.db))?;
+            let met = found.as_ref().map(|(entry, _)| entry.id.first);
+            let passed = match self.order {
+                Order::Up => head.from..met.unwrap_or(head.to),
+                Order::Down => met.map_or(head.from, |met| met + 1)..head.to,
+            };
+            if segments.active.is_unsettled(self.lane, passed) {
+                return Err(JournalError::Io("the last commit failed and has to be repeated first".into()));
+            }
         } else {
             segments.with_sealed(head.id, &mut look)?;
         }

@@ -12,7 +12,7 @@
 //! sled panics on some kinds of damage, so no call into it is made without a net. After an error a database stays
 //! refused for ever; it is closed, and opened anew by whoever comes next: on a full disk it can still be read.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::io::Read as _;
@@ -27,6 +27,7 @@ use super::entry::Entry;
 use super::journal::{Journal, JournalError, Op, Order};
 use super::meta::{META_KEY, Meta};
 use super::open::prune_damaged;
+use super::reserve::free_bytes;
 use super::salvage::Finds;
 use super::shelf::{Promised, Shelf};
 
@@ -35,6 +36,8 @@ pub struct SledJournal {
     dir: PathBuf,
     /// Empty after an error, until it is used again.
     opened: OnceCell<Opened>,
+    /// A copy was made after an error, and no commit has succeeded since: one is enough, more would wear the medium.
+    copied: Cell<bool>,
 }
 
 struct Opened {
@@ -48,7 +51,7 @@ struct Opened {
 impl SledJournal {
     /// Opens the database in `dir`, creating it where there is none. Blocks for the recovery of what lies there.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        Ok(Self { dir: dir.to_owned(), opened: OnceCell::from(open(dir)?) })
+        Ok(Self { dir: dir.to_owned(), opened: OnceCell::from(open(dir)?), copied: Cell::new(false) })
     }
 
     /// The newest books that were promised to the database in `dir`, as far as the file beside it knows.
@@ -61,6 +64,9 @@ impl SledJournal {
     /// Opens once more after an error. sled takes a place that rotted meanwhile for its log's end, and whoever went on from
     /// there would write over what was promised.
     fn reopen(&self) -> Result<Opened, JournalError> {
+        if !self.copied.get() {
+            self.copied.set(keep_spare(&self.dir));
+        }
         let opened = open(&self.dir)?;
         let books = guarded(|| opened.drawers.get(META_KEY))?.and_then(|bytes| Meta::decode(&bytes));
         let reaches = |promised: &Meta| {
@@ -70,7 +76,10 @@ impl SledJournal {
             Some(promised) => {
                 Err(JournalError::Damaged(format!("its log breaks off before commit {}", promised.commit)))
             }
-            None => Ok(opened),
+            None => {
+                drop_spare(&self.dir);
+                Ok(opened)
+            }
         }
     }
 
@@ -84,6 +93,22 @@ impl SledJournal {
     fn opened_mut(&mut self) -> Result<&mut Opened, JournalError> {
         self.opened()?;
         self.opened.get_mut().ok_or_else(|| JournalError::Io("it was closed meanwhile".into()))
+    }
+
+    /// sled flushes as it goes, and on a damaged database that may panic.
+    fn close(&mut self) {
+        let opened = self.opened.take();
+        // What was promised is durable already.
+        let _ = guarded(|| {
+            drop(opened);
+            Ok(())
+        });
+    }
+}
+
+impl Drop for SledJournal {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -100,8 +125,9 @@ impl Journal for SledJournal {
             }
             Ok(())
         });
-        if outcome.is_err() {
-            self.opened.take();
+        match outcome {
+            Ok(()) => self.copied.set(false),
+            Err(_) => self.close(),
         }
         outcome
     }
@@ -179,8 +205,7 @@ impl Shelf for SledShelf {
     }
 
     fn proved(&self, id: u64) {
-        // There is none if the database is new.
-        let _ = std::fs::remove_file(self.at(id).join(SPARE));
+        drop_spare(&self.at(id));
     }
 
     fn remove(&self, id: u64) -> Result<(), JournalError> {
@@ -216,15 +241,26 @@ impl Shelf for SledShelf {
     }
 }
 
-/// Copies the database, unless there is a copy from a start that was cut short. Without one the salvage finds less.
-fn keep_spare(dir: &Path) {
+/// Copies the database, unless there is a copy from a start that was cut short; says whether it did. Where there is no room
+/// for it the salvage finds less.
+fn keep_spare(dir: &Path) -> bool {
     let (database, spare, part) = (dir.join("db"), dir.join(SPARE), dir.join("db.part"));
     // A power cut may leave the name without the content.
     let kept = std::fs::metadata(&spare).is_ok_and(|meta| meta.len() > 0);
-    let there = database.is_file() && !kept;
-    if there && std::fs::copy(&database, &part).and_then(|_| std::fs::rename(&part, &spare)).is_err() {
+    let Ok(bytes) = std::fs::metadata(&database).map(|meta| meta.len()) else { return false };
+    if kept || free_bytes(dir).is_some_and(|free| free < 2 * bytes) {
+        return false;
+    }
+    let copied = std::fs::copy(&database, &part).and_then(|_| std::fs::rename(&part, &spare)).is_ok();
+    if !copied {
         let _ = std::fs::remove_file(part);
     }
+    copied
+}
+
+fn drop_spare(dir: &Path) {
+    // There is none if the database is new.
+    let _ = std::fs::remove_file(dir.join(SPARE));
 }
 
 fn io_error(error: std::io::Error) -> JournalError {

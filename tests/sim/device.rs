@@ -227,10 +227,6 @@ impl Device {
         let _ = if done { spool.tidy() } else { Ok(()) };
         self.wait_for_the_disk(now);
         self.look_at_the_books()?;
-        if matches!(outcome, Err(JournalError::Damaged(_))) {
-            // "The next start moves it aside and salvages what reads."
-            return self.crash(now, false).map(|()| false);
-        }
         if done {
             for input in self.tails() {
                 self.feed(now, cloud, input)?;

@@ -6,7 +6,7 @@
 //!
 //! As sled's, a log ends at its first damaged frame when it is opened; while it is open nobody notices.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::rc::Rc;
@@ -85,7 +85,7 @@ impl SimShelf {
         Self { disk: Rc::new(RefCell::new(disk)) }
     }
 
-    pub fn disk(&self) -> std::cell::RefMut<'_, Disk> {
+    pub fn disk(&self) -> RefMut<'_, Disk> {
         self.disk.borrow_mut()
     }
 }
@@ -330,13 +330,26 @@ fn promise(value: &[u8]) -> Option<Promised> {
     Some(Promised { epoch, commit })
 }
 
+impl SimDb {
+    /// Opened once more if it was closed after an error.
+    fn disk(&self) -> Result<RefMut<'_, Disk>, JournalError> {
+        let mut disk = self.shelf.disk();
+        let dead = disk.dead;
+        match disk.logs.get_mut(&self.id) {
+            Some(log) if log.index.is_none() && !dead => log.reopen()?,
+            _ => {}
+        }
+        Ok(disk)
+    }
+}
+
 impl Journal for SimDb {
     fn apply(&mut self, ops: &[Op]) -> Result<(), JournalError> {
         self.shelf.disk().apply(self.id, ops)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
-        let disk = self.shelf.disk.borrow();
+        let disk = self.disk()?;
         let Some(log) = disk.logs.get(&self.id) else { return Ok(None) };
         Ok(log.index()?.get(key).map(|at| log.bytes[at.clone()].to_vec()))
     }
@@ -351,7 +364,7 @@ impl Journal for SimDb {
         if from >= to {
             return Ok(());
         }
-        let disk = self.shelf.disk.borrow();
+        let disk = self.disk()?;
         let Some(log) = disk.logs.get(&self.id) else { return Ok(()) };
         let mut range = log.index()?.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
         while let Some((key, at)) = if order == Order::Up { range.next() } else { range.next_back() } {

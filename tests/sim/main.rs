@@ -207,8 +207,8 @@ caught! {
     forgetting_what_is_stored_is_caught: ForgetWhatIsStored by ["stored twice"],
     reusing_a_number_after_a_crash_is_caught: ReuseNumbers by ["are there after a crash"],
     promising_before_the_sync_is_caught: SkipTheSync by ["nothing was damaged", "are there after a crash"],
-    a_commit_that_is_there_in_part_is_caught: TearBatches by ["LaneLedger", "is released and nowhere"],
-    a_gap_that_is_not_declared_is_caught: DropGaps by ["is released and nowhere", "not delivered"],
+    a_commit_that_is_there_in_part_is_caught: TearBatches by ["LaneLedger", "is released and nowhere", "while alarms"],
+    a_gap_that_is_not_declared_is_caught: DropGaps by ["is released and nowhere", "not delivered", "while alarms"],
     alarms_that_queue_up_are_caught: HoldAlarmsBack by ["while alarms"],
 }
 

@@ -75,7 +75,7 @@ fn no_damage_to_the_files_keeps_the_spool_from_starting() {
         let mut bytes = fs::read(&db).unwrap();
         match cut % 4 {
             0 => bytes.truncate((length * cut / 24) as usize),
-            1 => (0..8).for_each(|i| bytes[((cut * 977 + i * 131) % 20_000) as usize] ^= 0xff),
+            1 => (0..8).for_each(|i| bytes[((cut * 977 + i * 131) % length) as usize] ^= 0xff),
             2 => bytes[(cut * 500) as usize..][..600].fill(0),
             _ => fs::write(dir.path().join("journal/00000001/conf"), b"not a configuration").unwrap(),
         }

@@ -1,12 +1,14 @@
 //! Many databases: the disk shrinks, damage stays where it is, and what is left in old ones moves on.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use outpost::spool::{DiskSpool, Options, Segments, Sizes, SledShelf, Spool};
+use outpost::spool::{DiskSpool, MemShelf, Options, Segments, Sizes, SledShelf, Spool};
 use outpost::wire::{GapReason, Lane};
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::{assert_balanced, noise, notice, records, stamp, walk};
 
 const SIZES: Sizes = Sizes { full_bytes: 5 << 20, empty_bytes: 128 << 10, move_bytes: 64 << 10 };
@@ -142,6 +144,87 @@ fn damage_in_a_sealed_database_costs_what_was_hit_and_nothing_else() {
     assert!(dir.path().join("journal.damaged-00000001").is_dir(), "kept for a look");
     drop(spool);
     assert_eq!(walk(&mut open(dir.path()), Lane::Raw), kept);
+}
+
+/// sled reads what it has in memory, so the rot shows once the database has to be opened anew: here after the disk was full.
+#[test]
+fn a_database_that_rots_under_a_running_spool_is_replaced_and_costs_what_was_hit() {
+    let Some(disk) = Disk::tmpfs(96) else { return };
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 80 << 20]).unwrap();
+    let shelf = SledShelf::new(disk.path().join("journal"), disk.path().join("journal.damaged-"));
+    let sizes = Sizes { full_bytes: 64 << 20, ..SIZES };
+    let mut spool = Spool::open(Segments::open(shelf, sizes).unwrap(), Options::default()).unwrap();
+    let mut turns = 0;
+    while {
+        spool.admit(noise(6000));
+        spool.commit(stamp(turns)).is_ok()
+    } {
+        turns += 1;
+    }
+    let (epoch, promised) = (spool.epoch(), turns as u64 * 6000);
+    assert_eq!(spool.durable_through(Lane::Raw), promised);
+    let file = fs::OpenOptions::new().write(true).open(disk.path().join("journal/00000001/db")).unwrap();
+    let places = [3_u64, 5, 7].map(|mib| mib << 20);
+    places.iter().for_each(|&at| file.write_all_at(&[0xa5; 100], at).unwrap());
+    fs::remove_file(&ballast).unwrap();
+
+    spool.commit(stamp(turns)).unwrap();
+    let kept = walk(&mut spool, Lane::Raw);
+    let lost: u64 = kept.iter().filter(|b| b.gap).map(|b| b.id.count()).sum();
+    assert!((1..=2 * 6000 * places.len() as u64).contains(&lost), "{lost} of {promised} lost");
+    assert_eq!(kept.iter().map(|b| b.id.count()).sum::<u64>(), promised + 6000, "what waited is there too");
+    assert_eq!(
+        (spool.epoch(), spool.ledger()[Lane::Raw.index()].evicted[GapReason::Corrupt as usize]),
+        (epoch, lost)
+    );
+    assert_balanced(&spool);
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm)).len(), 1, "a notice says so");
+    spool.tidy().unwrap();
+    assert!(disk.path().join("journal.damaged-00000001").is_dir(), "kept for a look");
+    drop(spool);
+    assert_eq!(walk(&mut open(&disk.path()), Lane::Raw), kept);
+}
+
+#[test]
+fn a_block_that_cannot_be_read_where_commits_go_is_declared_at_once() {
+    let shelf = MemShelf::default();
+    let mut spool = Spool::open(Segments::open(shelf.clone(), SIZES).unwrap(), Options::default()).unwrap();
+    for n in [10, 7] {
+        spool.admit(noise(n));
+        spool.commit(stamp(0)).unwrap();
+    }
+    {
+        let db = shelf.databases()[&1].clone();
+        let mut disk = db.disk();
+        let first = disk.map.keys().find(|key| key[0] == b'b').unwrap().clone();
+        disk.map.get_mut(&first).unwrap()[20] ^= 1;
+        disk.unopenable = true;
+    }
+    let kept = walk(&mut spool, Lane::Raw);
+    assert_eq!(
+        kept.iter().map(|b| (b.id.first, b.id.last, b.gap)).collect::<Vec<_>>(),
+        [(1, 10, true), (11, 17, false)]
+    );
+    assert_balanced(&spool);
+}
+
+#[test]
+fn a_database_that_takes_no_commit_any_more_is_replaced_and_the_commit_is_made() {
+    let shelf = MemShelf::default();
+    let mut spool = Spool::open(Segments::open(shelf.clone(), SIZES).unwrap(), Options::default()).unwrap();
+    spool.admit(noise(10));
+    spool.commit(stamp(0)).unwrap();
+    shelf.databases()[&1].disk().unopenable = true;
+    spool.admit(noise(7));
+    assert!(spool.commit(stamp(1)).is_err(), "opening it anew may help");
+    assert_eq!(spool.durable_through(Lane::Raw), 10);
+    spool.commit(stamp(2)).unwrap();
+    assert_eq!(spool.durable_through(Lane::Raw), 17);
+    assert_eq!(records(&walk(&mut spool, Lane::Raw)), [noise(10), noise(7)].concat());
+    assert_balanced(&spool);
+    spool.tidy().unwrap();
+    assert_eq!(shelf.databases().len(), 1);
 }
 
 #[test]
