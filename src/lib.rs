@@ -37,6 +37,7 @@ pub mod files;
 #[cfg(feature = "gateway")]
 pub mod hash;
 pub mod observe;
+pub mod tls;
 
 // L1 core: pure
 pub mod ask;

@@ -25,7 +25,7 @@ const LAYERS: &[(Layer, &[&str])] = &[
             "wire",
         ],
     ),
-    (Layer::Footing, &["accel", "clock", "files", "hash", "observe"]),
+    (Layer::Footing, &["accel", "clock", "files", "hash", "observe", "tls"]),
     (Layer::Edges, &["glm", "http", "infer", "link", "sensor", "spool"]),
     (Layer::Compose, &["agent", "aggregator"]),
     (Layer::Shell, &["cli", "config", "demo"]),

@@ -13,10 +13,11 @@ use super::shared::{alarms_refused, corrupt, evicted, oldest_age_s};
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::limits;
-use crate::link::{Command, Publish, Qos, TlsFiles};
+use crate::link::{Command, Publish, Qos};
 use crate::observe::{self, agent as events, metrics};
 use crate::spool::SpoolStatus;
 use crate::time::ClockState;
+use crate::tls::TlsFiles;
 use crate::wire::heartbeat::{Health, Heartbeat, LaneBeat, signed_message};
 
 /// Sends one as soon as the line is up and then one every [`super::AgentOptions::heartbeat_every`].

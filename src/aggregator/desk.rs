@@ -13,7 +13,6 @@ use super::store::{Content, Delivery, Outcome, Signs, Store, StoreError, Trust};
 use super::topic::{self, Subject};
 use crate::clock;
 use crate::limits;
-use crate::link::tls;
 use crate::observe::aggregator::{
     BatchCommitted, BlockCommitted, BlockRefused, BlockUnread, CommitFailed, MessageMalformed, UnreadRead,
 };
@@ -21,6 +20,7 @@ use crate::observe::{self, Event, metrics};
 use crate::sync::intake::{Intake, Offer, Verdict};
 use crate::sync::ranges::RangeSet;
 use crate::time::{Mono, Wall};
+use crate::tls;
 use crate::wire::ack::AckMessage;
 use crate::wire::block::{Block, Body, decode_block, decode_header};
 use crate::wire::heartbeat::{Heartbeat, signed_message, signed_parts};

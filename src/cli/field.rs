@@ -1,5 +1,6 @@
 //! Sources from the field: the configuration into the options of the `sensor` room.
 
+use super::link::files;
 use super::run::precision;
 
 use crate::config::{AgentConfig, FieldConfig, LogsConfig, ModbusConfig, ModbusLinkConfig, SubscribeConfig};
@@ -45,6 +46,7 @@ fn subscribe(name: &str, config: &SubscribeConfig, device: &str) -> SubscribeOpt
     SubscribeOptions {
         host: config.host.clone(),
         port: config.port,
+        tls: config.tls.as_ref().map(files),
         client_id: config.client_id.clone().unwrap_or_else(|| format!("outpost-{device}-{name}")),
         user: config.user.clone(),
         password_file: config.password_file.clone(),

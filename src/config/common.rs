@@ -58,7 +58,7 @@ pub struct MqttConfig {
     pub backoff_max: Duration,
 }
 
-/// Certificate files of the line.
+/// Certificate files of a line to a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsPaths {
     /// Authority of the broker's certificate.
@@ -97,19 +97,20 @@ fn device_from(host: &str) -> String {
 }
 
 pub(super) fn mqtt(raw: &mut Raw, entry: &Entry, base: &Path, client_id: String) -> MqttConfig {
+    let port = u16::try_from(entry.integer("port")).unwrap_or(u16::MAX);
     let (backoff_min, backoff_max) = (entry.time("backoff_min"), entry.time("backoff_max"));
     if backoff_min > backoff_max {
         raw.error(entry, "backoff_min", "longer than backoff_max", "make it the shorter of the two");
     }
     MqttConfig {
         host: entry.text("host"),
-        port: u16::try_from(entry.integer("port")).unwrap_or(u16::MAX),
+        port,
         // The table's words are those of `Protocol`.
         protocol: Protocol::from_name(&entry.text("protocol")).unwrap_or(Protocol::V5),
         websocket: websocket(raw, entry),
         client_id: entry.opt_text("client_id").unwrap_or(client_id),
         prefix: entry.text("prefix"),
-        tls: tls(raw, entry, base),
+        tls: tls(raw, entry, base, ("port", port)),
         keep_alive: entry.time("keep_alive"),
         window: u16::try_from(entry.integer("window")).unwrap_or(u16::MAX),
         backoff_min,
@@ -133,26 +134,39 @@ fn websocket(raw: &mut Raw, entry: &Entry) -> Option<String> {
     Some(path)
 }
 
-fn tls(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<TlsPaths> {
-    let [ca, cert, key] = ["ca", "cert", "key"].map(|k| entry.text(k));
-    let on = entry.text("tls") == "on";
-    if !on {
+/// The certificate files of a broker; `port_key` is the key that says its `port`. None if TLS is off.
+pub(super) fn tls(
+    raw: &mut Raw,
+    entry: &Entry,
+    base: &Path,
+    (port_key, port): (&str, u16),
+) -> Option<TlsPaths> {
+    if !is_tls_on(entry) {
         raw.warn(
             entry,
             "tls",
             "everything is sent readable, and any broker is believed",
             "use it on a machine of your own only",
         );
-        if entry.integer("port") == 8883 {
+        if port == PORT_WITH_TLS {
             raw.warn(
                 entry,
-                "port",
+                port_key,
                 "8883 is the port for TLS, and TLS is off",
                 "brokers listen on 1883 without TLS",
             );
         }
         return None;
     }
+    if port == PORT_WITHOUT_TLS {
+        raw.warn(
+            entry,
+            port_key,
+            "1883 is the port without TLS, and TLS is on",
+            "brokers listen on 8883 with TLS; for one that has none, write tls = \"off-insecure\"",
+        );
+    }
+    let [ca, cert, key] = ["ca", "cert", "key"].map(|k| entry.text(k));
     if ca.is_empty() {
         raw.error(entry, "ca", "empty, and TLS needs it", "name the file of the broker's authority");
     }
@@ -168,6 +182,15 @@ fn tls(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<TlsPaths> {
     let identity = (!cert.is_empty() && !key.is_empty()).then(|| (base.join(cert), base.join(key)));
     Some(TlsPaths { ca: base.join(ca), identity })
 }
+
+/// Whether it was not switched off by name.
+pub(super) fn is_tls_on(entry: &Entry) -> bool {
+    entry.text("tls") == "on"
+}
+
+/// Where brokers listen by custom.
+pub(super) const PORT_WITH_TLS: u16 = 8883;
+pub(super) const PORT_WITHOUT_TLS: u16 = 1883;
 
 pub(super) fn http(raw: &mut Raw) -> HttpConfig {
     let entry = raw.take_one("http");

@@ -166,6 +166,34 @@ fn tls_is_switched_off_by_name_only_and_remarked_upon() {
 }
 
 #[test]
+fn a_broker_in_the_field_is_spoken_to_over_tls_too_unless_that_is_switched_off() {
+    let with = |rest: &str| {
+        let topic = "[[topic]]\nsource = \"s\"\ntopic = \"a\"\nchannel = \"x\"\n";
+        format!("[[source]]\nname = \"s\"\nkind = \"mqtt\"\n{rest}\n{topic}")
+    };
+    let broker = |rest: &str| match agent(&with(rest)).config.sources.remove(0).kind {
+        SourceKind::Field(FieldConfig::Subscribe(broker)) => broker,
+        other => panic!("{other:?}"),
+    };
+    let remarks = |rest: &str| agent(&with(rest)).warnings.into_iter().map(|w| w.key).collect::<Vec<_>>();
+    let usual = broker("broker = \"192.0.2.7\"");
+    assert_eq!(
+        (usual.port, usual.tls.map(|tls| tls.ca)),
+        (8883, Some(PathBuf::from("/etc/outpost/tls/ca.crt")))
+    );
+    assert_eq!(remarks("broker = \"192.0.2.7:1883\""), ["source[1].broker"]);
+    let plain = "broker = \"192.0.2.7\"\ntls = \"off-insecure\"";
+    assert_eq!((broker(plain).port, broker(plain).tls), (1883, None));
+    assert_eq!(remarks(plain), ["source[1].tls"]);
+    for here in ["localhost", "127.0.0.1:1884", "[::1]:1883"] {
+        let plain = format!("broker = \"{here}\"\ntls = \"off-insecure\"");
+        assert_eq!((broker(&plain).tls, remarks(&plain)), (None, vec![]), "{here}");
+    }
+    assert_eq!(mistakes(&with("ca = \"\""))[0].key, "source[1].ca");
+    assert_eq!(mistakes(&with("cert = \"\""))[0].key, "source[1].cert");
+}
+
+#[test]
 fn a_certificate_without_its_key_is_refused() {
     assert_eq!(mistakes("[mqtt]\nkey = \"\"")[0].key, "mqtt.key");
     let none = agent("[mqtt]\nkey = \"\"\ncert = \"\"").config;

@@ -75,7 +75,7 @@ fn conditions(raw: &mut Raw, entry: &Entry, key: &str) -> Vec<Condition> {
     let read = texts.iter().map(|text| Condition::parse(text).ok_or(text));
     let (good, bad): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
     if let Some(Err(text)) = bad.first() {
-        let hint = "write a channel, > or <, and a number: \"pump2.current > 14\", \"pump2.temp rate > 2\" (per minute)";
+        let hint = "write a channel, > or <, and a number: \"pump2.current > 14\", \"pump2.temp rate > 2\" (per minute), \"pump2.flow < 3 hysteresis 0.2\"";
         raw.error(entry, key, format!("{text:?} is no condition"), hint);
     }
     good.into_iter().flatten().collect()

@@ -11,7 +11,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::clock;
-use crate::link::tls::TlsFiles;
+use crate::tls::TlsFiles;
 
 /// Where the authority's files are.
 #[derive(Debug, Clone)]

@@ -2,7 +2,8 @@
 //!
 //! Two pumps, a tank and a cold store, sampled every [`STEP_S`] seconds. Every signal is what physics would make of the
 //! others: a worn bearing heats, shakes and draws current; a stuck level sensor keeps its last value while the tank
-//! goes on filling. The same seed gives the same file, byte for byte.
+//! goes on filling; a flow meter that reads the wrong way round stays in its range and leaves its pump. The same seed gives the same file,
+//! byte for byte.
 
 use std::f64::consts::TAU;
 use std::io::{self, Write};
@@ -36,6 +37,8 @@ pub enum FaultKind {
     StuckLevel,
     /// The field link toggles every few seconds.
     FlappingLink,
+    /// The flow meter of pump 1 reads the wrong way round, as when its wires were swapped: little for much.
+    ReversedMeter,
 }
 
 impl FaultKind {
@@ -45,17 +48,27 @@ impl FaultKind {
             FaultKind::Bearing => "hot bearing",
             FaultKind::StuckLevel => "stuck level sensor",
             FaultKind::FlappingLink => "flapping link",
+            FaultKind::ReversedMeter => "reversed flow meter",
+        }
+    }
+
+    /// What an alarm of it must say: that its reason names the group, where nothing else could know.
+    pub const fn said(self) -> &'static str {
+        match self {
+            FaultKind::ReversedMeter => "the other channels of pump1",
+            FaultKind::Bearing | FaultKind::StuckLevel | FaultKind::FlappingLink => "",
         }
     }
 }
 
-/// The recording of `length_s` seconds has all three faults, one after the other, each long enough to be seen.
-pub fn faults(length_s: u32) -> [Fault; 3] {
+/// The recording of `length_s` seconds has all of these faults, one after the other, each long enough to be seen.
+pub fn faults(length_s: u32) -> [Fault; 4] {
     let at = |percent: u32| length_s / 100 * percent;
     [
         Fault { kind: FaultKind::StuckLevel, channel: "tank1.level", from_s: at(32), to_s: at(58) },
         Fault { kind: FaultKind::Bearing, channel: "pump2.bearing_temp", from_s: at(40), to_s: at(76) },
         Fault { kind: FaultKind::FlappingLink, channel: "field.link", from_s: at(50), to_s: at(62) },
+        Fault { kind: FaultKind::ReversedMeter, channel: "pump1.flow", from_s: at(70), to_s: at(88) },
     ]
 }
 
@@ -93,6 +106,9 @@ pub fn write_recording(out: &mut impl Write, seed: u64, start: Wall, length_s: u
     out.flush()
 }
 
+/// The usual demand, as a share of the pumps' full speed.
+const DEMAND: f64 = 0.75;
+
 struct Plant {
     rng: Rng,
     level_m: f64,
@@ -103,14 +119,16 @@ impl Plant {
     fn row(&mut self, second: u32, faults: &[Fault]) -> Vec<f64> {
         let mut row = Vec::with_capacity(COLUMNS.len());
         // Demand breathes with a period of 40 minutes.
-        let demand = 0.75 + 0.15 * (TAU * f64::from(second) / 2400.0).sin();
+        let demand = DEMAND + 0.15 * (TAU * f64::from(second) / 2400.0).sin();
         for pump in 1..=2 {
             let wear = if pump == 2 { progress(faults, FaultKind::Bearing, second) } else { 0.0 };
             let speed = demand * (1.0 + self.noise(0.01));
             row.push(round(44.0 + 9.0 * demand + 44.0 * wear + self.noise(0.25), 1));
             row.push(round(2.1 * speed + 6.5 * wear + self.noise(0.12).abs(), 2));
             row.push(round(11.5 * speed + 2.6 * wear + self.noise(0.08), 2));
-            row.push(round(31.0 * speed * (1.0 - 0.08 * wear) + self.noise(0.3), 1));
+            let reversed = pump == 1 && progress(faults, FaultKind::ReversedMeter, second) > 0.0;
+            let metered = if reversed { 2.0 * DEMAND - speed } else { speed * (1.0 - 0.08 * wear) };
+            row.push(round(31.0 * metered + self.noise(0.3), 1));
         }
         row.push(self.level(second, demand, faults));
         row.push(round(16.5 + 0.8 * demand + self.noise(0.06), 2));
@@ -122,7 +140,7 @@ impl Plant {
     }
 
     fn level(&mut self, second: u32, demand: f64, faults: &[Fault]) -> f64 {
-        self.level_m += 0.004 * (0.75 - demand) + self.noise(0.0008);
+        self.level_m += 0.004 * (DEMAND - demand) + self.noise(0.0008);
         let seen = round(self.level_m + self.noise(0.004), 3);
         let stuck = progress(faults, FaultKind::StuckLevel, second) > 0.0;
         self.stuck_level_m = if stuck { self.stuck_level_m.or(Some(seen)) } else { None };
@@ -166,6 +184,7 @@ mod tests {
     use crate::agent::assemble::{AssembleOptions, Assembler, Source};
     use crate::clock;
     use crate::config::parse_agent;
+    use crate::demo::seats::PLANT_TOML;
     use crate::episode::{EpisodeUpdate, Phase};
     use crate::sensor::{CsvOptions, CsvReader};
     use crate::window::WindowOptions;
@@ -192,7 +211,7 @@ mod tests {
     #[test]
     fn each_fault_is_there_when_its_label_says_and_only_then() {
         let text = recording(7);
-        let [stuck, bearing, flapping] = faults(7200);
+        let [stuck, bearing, flapping, reversed] = faults(7200);
         let within = |f: Fault, s: u32| (f.from_s..=f.to_s).contains(&s);
 
         let level = column(&text, stuck.channel);
@@ -214,6 +233,16 @@ mod tests {
                 .count()
         };
         assert!(down(true) > 20 && down(false) == 0);
+
+        let range = |inside: bool| {
+            let flow = column(&text, reversed.channel);
+            let of = flow.iter().filter(|(s, _)| within(reversed, *s) == inside);
+            of.map(|(_, v)| v.parse::<f64>().unwrap())
+                .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)))
+        };
+        let (usual, then) = (range(false), range(true));
+        let stays = usual.0 - 1.0 < then.0 && then.1 < usual.1 + 1.0;
+        assert!(stays, "in its range, but for noise: {then:?} of {usual:?}");
     }
 
     /// What goes over the line of two hours of the plant when single readings stay at home, and the episodes.
@@ -254,20 +283,24 @@ mod tests {
 
     #[test]
     fn one_twentieth_of_what_is_sensed_goes_over_the_line_by_default_and_covers_every_fault() {
-        let config = parse_agent("outpost.toml", "", std::path::Path::new("/")).unwrap().config;
+        let config = parse_agent("outpost.toml", PLANT_TOML, std::path::Path::new("/")).unwrap().config;
         let length_ms = u32::try_from(config.windows.length.as_millis()).unwrap();
         let windows = WindowOptions { length_ms, hop_ms: length_ms, ..WindowOptions::default() };
         let (raw, clip_readings) = (config.raw_keep, config.raw_clip);
-        let options = AssembleOptions { raw, clip_readings, windows, ..AssembleOptions::default() };
+        let groups = config.groups;
+        let options = AssembleOptions { raw, clip_readings, windows, groups, ..AssembleOptions::default() };
         let (sensed, sent, episodes) = sent(options.clone());
         assert!(sent * 20 <= sensed, "{sent} of {sensed} bytes");
         let start = Wall::from_secs(1_790_000_000);
         for fault in faults(7200) {
             let [from, to] =
                 [fault.from_s, fault.to_s].map(|s| start + std::time::Duration::from_secs(s.into()));
-            let covered = episodes.iter().any(|e| {
+            let in_time = |e: &&EpisodeUpdate| {
                 e.phase == Phase::Opened && e.channel.as_str() == fault.channel && (from..=to).contains(&e.at)
-            });
+            };
+            let ids: Vec<u64> = episodes.iter().filter(in_time).map(|e| e.id).collect();
+            let covered =
+                episodes.iter().any(|e| ids.contains(&e.id) && e.reason.contains(fault.kind.said()));
             assert!(covered, "{fault:?}: {episodes:#?}");
         }
         assert!(

@@ -127,6 +127,9 @@ impl Report {
         } else if self.outage.first_arrivals.first() != Some(&Lane::Digest) {
             self.problems.push("the offline digest was not the first to arrive after the cut".into());
         }
+        for fault in self.faults.iter().filter(|fault| !fault.told) {
+            self.problems.push(format!("no alarm told the {} on {}", fault.kind, fault.channel));
+        }
         self.ok = self.problems.is_empty();
         self
     }
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demo_is_good_only_with_a_model_digest_a_first_offline_digest_and_a_ledger() {
+    fn a_demo_is_good_only_with_a_model_digest_a_first_offline_digest_a_ledger_and_every_fault_told() {
         let outage = OutageReport {
             first_arrivals: vec![Lane::Digest, Lane::Alarm],
             offline_digest: Some("x".into()),
@@ -217,6 +220,9 @@ mod tests {
         assert!(good.clone().judge().ok);
         assert!(!Report { digests_glm: 0, ..good.clone() }.judge().ok);
         assert!(!Report { ledger: vec![], ..good.clone() }.judge().ok);
+        let fault = |told| FaultCheck { kind: "hot bearing", channel: "a", told, evidence: None };
+        assert!(Report { faults: vec![fault(true)], ..good.clone() }.judge().ok);
+        assert!(!Report { faults: vec![fault(true), fault(false)], ..good.clone() }.judge().ok);
         let mut late = good;
         late.outage.first_arrivals = vec![Lane::Metric, Lane::Digest];
         assert_eq!(late.judge().problems.len(), 1);

@@ -273,7 +273,9 @@ impl Stage {
             let [from, to] = [fault.from_s, fault.to_s]
                 .map(|s| (site.plant_start + Duration::from_secs(u64::from(s))).rfc3339());
             let fits = |e: &EpisodeRow| {
-                e.channel == fault.channel && (from.as_str()..=to.as_str()).contains(&e.start.as_str())
+                e.channel == fault.channel
+                    && (from.as_str()..=to.as_str()).contains(&e.start.as_str())
+                    && e.reason.contains(fault.kind.said())
             };
             let found = told.episodes.iter().find(|e| fits(e));
             let evidence = found.and_then(|e| e.evidence.as_ref()).map(|e| (e.first, e.last));
@@ -321,6 +323,7 @@ struct Episodes {
 struct EpisodeRow {
     channel: String,
     start: String,
+    reason: String,
     evidence: Option<Evidence>,
 }
 

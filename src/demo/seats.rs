@@ -101,14 +101,14 @@ impl Site {
             "device = {device}\ndata_dir = {data}\nlanguage = \"{lang}\"\n\n{mqtt}heartbeat_every = \"5 s\"\n\n[digest]\nevery = \"30 s\"\n\
              offline_after = \"3 s\"\n\n[http]\nlisten = \"{http}\"\n\n\
              [[source]]\nname = \"host\"\nkind = \"host\"\ninterval = \"1 s\"\n\n\
-             [[source]]\nname = \"plant\"\nkind = \"replay\"\npaths = [{recording}]\nspeed = {speed}\n\n{channels}",
+             [[source]]\nname = \"plant\"\nkind = \"replay\"\npaths = [{recording}]\nspeed = {speed}\n\n{plant}",
             device = quoted(DEVICE),
             data = quoted_path(&self.dir.join("agent")),
             lang = self.lang,
             mqtt = self.mqtt_toml(self.line, &self.agent_pem),
             recording = quoted_path(&self.recording),
             speed = self.speed,
-            channels = CHANNELS_TOML,
+            plant = PLANT_TOML,
         )
     }
 
@@ -132,8 +132,13 @@ impl Site {
     }
 }
 
-/// Limits that a plant engineer would set; everything else the detectors learn.
-const CHANNELS_TOML: &str = r#"
+/// What a plant engineer would say of it: what belongs together, and limits. Everything else the detectors learn.
+pub(super) const PLANT_TOML: &str = r#"
+[[group]]
+name = "pump1"
+channels = ["pump1.bearing_temp", "pump1.vibration", "pump1.current", "pump1.flow"]
+every = "5 s"
+
 [channels."pump*.bearing_temp"]
 limit_high_warn = 75.0
 limit_high_critical = 90.0

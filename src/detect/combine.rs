@@ -5,13 +5,17 @@
 //! any = ["pump2.temp > 90", "pump2.temp rate > 5"]   a clause each, along with all of `all`
 //! ```
 //!
+//! A condition that was met holds until the value is back by its hysteresis (`pump2.flow < 3 hysteresis 0.2`); without one
+//! to the bound, and for a rate to half of it, as for a single channel.
+//!
 //! A clause is told of the channel of its first condition, in the time of that channel, once it has held for the dwell. A
 //! channel that is not heard, has no value, or is missing meets no condition.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::rate::Change;
+use super::limit::is_back;
+use super::rate::{self, Change};
 use super::{Reason, Verdict};
 use crate::frame::ModelName;
 use crate::limits;
@@ -46,13 +50,19 @@ pub struct Condition {
     pub above: bool,
     /// The bound.
     pub bound: f64,
+    /// How far back inside it must be to be met no longer; not negative.
+    pub hysteresis: f64,
 }
 
 impl Condition {
-    /// Reads `pump2.current > 14.5` or `pump2.temp rate > 2`; none if it is neither.
+    /// Reads `pump2.current > 14.5` or `pump2.temp rate > 2`, either with `hysteresis 0.5` behind it; none if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let (channel, rate, sign, bound) = match words.as_slice() {
+        let (said, back) = match words.as_slice() {
+            [said @ .., "hysteresis", back] => (said, Some(*back)),
+            said => (said, None),
+        };
+        let (channel, rate, sign, bound) = match said {
             [channel, sign, bound] => (channel, false, sign, bound),
             [channel, "rate", sign, bound] => (channel, true, sign, bound),
             _ => return None,
@@ -62,14 +72,21 @@ impl Condition {
             "<" => false,
             _ => return None,
         };
-        let bound = bound.parse().ok().filter(|x: &f64| x.is_finite())?;
-        Some(Self { channel: ChannelId::new(channel).ok()?, rate, above, bound })
+        let number = |text: &str| text.parse().ok().filter(|x: &f64| x.is_finite());
+        let bound = number(bound)?;
+        let hysteresis = match back {
+            Some(text) => number(text).filter(|x| *x >= 0.0)?,
+            None if rate => rate::hysteresis(bound),
+            None => 0.0,
+        };
+        Some(Self { channel: ChannelId::new(channel).ok()?, rate, above, bound, hysteresis })
     }
 }
 
+/// What must happen, as alarms say it.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { channel, rate, above, bound } = self;
+        let Self { channel, rate, above, bound, .. } = self;
         let what = if *rate { " rate" } else { "" };
         write!(f, "{channel}{what} {} {}", if *above { ">" } else { "<" }, super::plain(*bound))
     }
@@ -164,8 +181,9 @@ impl Watched {
         (self.at, self.value) = (at, x);
         let change = if self.condition.rate { self.change.step(at, x) } else { None };
         let measured = if self.condition.rate { change.map(|c| c.per_min) } else { Some(x) };
-        let Condition { above, bound, .. } = self.condition;
-        self.met = measured.is_some_and(|m| if above { m > bound } else { m < bound });
+        let Condition { above, bound, hysteresis, .. } = self.condition;
+        let beyond = |m: f64| if above { m > bound } else { m < bound };
+        self.met = measured.is_some_and(|m| beyond(m) || self.met && !is_back(m, above, bound, hysteresis));
     }
 }
 
@@ -273,6 +291,28 @@ mod tests {
         assert!(all.contains(&(90, "a.t".to_owned(), true)), "{all:?}");
     }
 
+    /// Seconds at which something is told, of values of `a.t`, one a second.
+    fn seconds(condition: &str, values: impl IntoIterator<Item = f64>) -> Vec<i64> {
+        let readings: Vec<_> = (0..).zip(values).map(|(s, x)| (s, "a.t", Ok(x))).collect();
+        told(rule(&[condition], &[], 0), &readings).into_iter().map(|(s, ..)| s).collect()
+    }
+
+    #[test]
+    fn a_condition_that_is_met_holds_until_the_value_is_back_by_the_hysteresis() {
+        let around = [89.0, 91.0, 89.0, 91.0, 87.9, 89.0];
+        assert_eq!(seconds("a.t > 90", around), [1, 3]);
+        assert_eq!(seconds("a.t > 90 hysteresis 2", around), [1, 2, 3]);
+        assert_eq!(seconds("a.t < -90 hysteresis 2", around.map(|x| -x)), [1, 2, 3]);
+        // 6 and 4 a minute in turns: a rate ends at half of its bound, or as is said.
+        let climb = |n: usize| {
+            (0..n)
+                .scan(0.0, |x, s| Some(std::mem::replace(x, *x + if s / 60 % 2 == 0 { 0.1 } else { 0.066 })))
+        };
+        let gaps = |told: &[i64]| told.windows(2).filter(|pair| pair[1] - pair[0] > 1).count();
+        assert_eq!(gaps(&seconds("a.t rate > 5", climb(600))), 0);
+        assert!(gaps(&seconds("a.t rate > 5 hysteresis 0", climb(600))) > 2);
+    }
+
     #[test]
     fn a_channel_without_a_value_meets_no_condition() {
         let options = rule(&["a.t > 90", "b.t > 1"], &[], 0);
@@ -315,6 +355,10 @@ mod tests {
             "a.t rate 3",
             "a.t > inf",
             "> 3",
+            "a.t > 3 hysteresis",
+            "a.t > 3 hysteresis -1",
+            "hysteresis 3",
+            "a.t > 3 hysteresis 1 2",
         ] {
             assert_eq!(Condition::parse(bad), None, "{bad:?}");
         }

@@ -41,7 +41,8 @@ impl Limits {
     /// Judges one finite value.
     pub fn step(&mut self, at: Wall, x: f64) -> Option<Verdict> {
         let now = self.options.crossing(x);
-        let before = self.crossed.filter(|c| now.is_some() || !c.left_by(x, self.options.hysteresis));
+        let hysteresis = self.options.hysteresis;
+        let before = self.crossed.filter(|c| now.is_some() || !is_back(x, c.up, c.limit, hysteresis));
         let (side, limit, severity) = match (now, before) {
             (None, None) => {
                 self.crossed = None;
@@ -106,10 +107,9 @@ struct Crossing {
     told: bool,
 }
 
-impl Crossing {
-    fn left_by(&self, x: f64, hysteresis: f64) -> bool {
-        if self.up { x <= self.limit - hysteresis } else { x >= self.limit + hysteresis }
-    }
+/// Whether `x`, which was beyond `limit`, above it if `up`, is inside again by the hysteresis.
+pub(super) fn is_back(x: f64, up: bool, limit: f64, hysteresis: f64) -> bool {
+    if up { x <= limit - hysteresis } else { x >= limit + hysteresis }
 }
 
 #[cfg(test)]

@@ -332,6 +332,8 @@ pub struct Judge {
     readings: u64,
     /// No new occurrence of what is learnt before this reading.
     rested_at: u64,
+    /// The last occurrence of what is learnt.
+    found_at: Option<Wall>,
     /// Times of the day, in minutes of UTC, at which rules hold.
     times: Option<(u16, u16)>,
 }
@@ -367,7 +369,14 @@ impl Judge {
             }
         }
         let states = States { two_state, ..States::default() };
-        Self { detectors, states, readings: 0, rested_at: 0, times: limit.and_then(|l| l.times) }
+        Self {
+            detectors,
+            states,
+            readings: 0,
+            rested_at: 0,
+            found_at: None,
+            times: limit.and_then(|l| l.times),
+        }
     }
 
     /// Judges one reading and hands each verdict to `tell`; a missing value says nothing here (see [`Silence`]).
@@ -389,9 +398,10 @@ impl Judge {
             }
             if applies && let Some(mut verdict) = detector.step(at, x) {
                 if !matches!(detector, Detector::Limits(_) | Detector::Rate(_) | Detector::Flapping(_)) {
-                    verdict.fresh &= self.readings >= self.rested_at;
-                    self.rested_at =
-                        if verdict.fresh { self.readings + REST_READINGS } else { self.rested_at };
+                    verdict.fresh &= self.readings >= self.rested_at && !is_part_of(self.found_at, &verdict);
+                    if verdict.fresh {
+                        (self.rested_at, self.found_at) = (self.readings + REST_READINGS, Some(at));
+                    }
                 }
                 // A spike within another finding is a part of it.
                 if verdict.fresh || !matches!(detector, Detector::Spike(_)) {
@@ -403,8 +413,15 @@ impl Judge {
 
     /// The channel's clock was set back.
     pub fn clock_set_back(&mut self) {
+        self.found_at = None;
         self.detectors.iter_mut().for_each(Detector::clock_set_back);
     }
+}
+
+/// Whether a verdict speaks of a time in which something was found already: a drift has gathered the excursion that
+/// another detector told at once.
+fn is_part_of(found_at: Option<Wall>, verdict: &Verdict) -> bool {
+    found_at.zip(verdict.since).is_some_and(|(found, since)| since <= found)
 }
 
 /// Whether a channel has two states: nought and one other value, and both were seen.

@@ -227,7 +227,8 @@ impl Novelty {
             Signal::Mean | Signal::Step => mean,
         };
         let out = if hold.up { s > hold.band.hi } else { s < hold.band.lo };
-        let again = out && hold.inside > 0;
+        // A spike after a spike is one more; what lasts and touches its band now and then is still the same.
+        let again = out && hold.inside > 0 && !hold.is_lasting();
         if out {
             (hold.outside, hold.inside) = (hold.outside.saturating_add(1), 0);
             hold.total = hold.outside;
@@ -280,7 +281,7 @@ impl Novelty {
     }
 
     fn excursion(&self, hold: &Hold, strength: f64, fresh: bool) -> Verdict {
-        let lasting = hold.outside >= LASTING_READINGS || hold.signal != Signal::Value;
+        let lasting = hold.is_lasting();
         let sudden = hold.signal == Signal::Value;
         let pattern = match (lasting, sudden, hold.up) {
             (false, ..) => Pattern::Spike,
@@ -376,6 +377,13 @@ struct Hold {
     span_s: u64,
     /// Reading number of its beginning.
     since: u64,
+}
+
+impl Hold {
+    /// More than a spike.
+    fn is_lasting(&self) -> bool {
+        self.outside >= LASTING_READINGS || self.signal != Signal::Value
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,6 @@
 //! A configured bound on how fast a value may change: part of the rules' floor for the severity.
 
+use super::limit::is_back;
 use super::{Reason, Verdict};
 use crate::reading::{Pattern, Severity};
 use crate::time::Wall;
@@ -71,9 +72,10 @@ impl Rate {
         let crossed = beyond(self.options.alarm, Severity::Critical)
             .or_else(|| beyond(self.options.warn, Severity::Warning));
         let fresh = crossed.is_some() && !self.told;
-        // Around the bound it is one crossing: it ends at half of it.
-        let half = self.options.warn.or(self.options.alarm).unwrap_or(0.0) / 2.0;
-        self.told = crossed.is_some() || (self.told && per_min.abs() > half);
+        // Around the bound it is one crossing.
+        let least = self.options.warn.or(self.options.alarm).unwrap_or(0.0);
+        let lasts = self.told && !is_back(per_min.abs(), true, least, hysteresis(least));
+        self.told = crossed.is_some() || lasts;
         let (bound, severity) = crossed?;
         Some(Verdict {
             score: if severity == Severity::Critical { 1.0 } else { 0.9 },
@@ -92,6 +94,11 @@ impl Rate {
     pub fn release(&mut self) {
         (self.change.from, self.told) = (None, false);
     }
+}
+
+/// How far back a rate must be to be harmless again: at half of the bound.
+pub(super) fn hysteresis(bound: f64) -> f64 {
+    bound.abs() / 2.0
 }
 
 /// The shortest time that a change is measured over, in microseconds: noise from one reading to the next is no rate.

@@ -17,11 +17,8 @@ mod dialect;
 mod explain;
 mod reason;
 mod session;
-pub mod tls;
 
-pub use explain::tls_failure;
 pub use reason::{Reason, Refusal, from_3_1_1, reason};
-pub use tls::{CertInfo, TlsError, TlsFiles, TlsReport};
 
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -35,6 +32,7 @@ use crate::limits::{BLOCK_BYTES_MAX, LINK_CHANNEL_MAX};
 use crate::observe::{self, link::LineDown};
 use crate::reading::named_enum;
 use crate::sync::backoff::{Backoff, BackoffOptions};
+use crate::tls::{Peer, TlsFiles};
 use explain::Fault;
 use session::{End, Session};
 
@@ -112,6 +110,11 @@ impl LinkOptions {
             packet_bytes_max: BLOCK_BYTES_MAX as u32 + 4096,
             window: 64,
         }
+    }
+
+    /// Whom a failed connection is told of.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer { host: &self.host, port: self.port, files: self.tls.as_ref() }
     }
 }
 

@@ -15,12 +15,13 @@ use smol::future::FutureExt as _;
 use super::dialect::{Arrival, Client, EventLoop, Heard, Lost, Receipt, Unsent, Welcome};
 use super::explain::Fault;
 use super::reason::{self, Refusal};
-use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, TlsFiles, connect, cost, explain};
+use super::{Announcement, Command, LinkEvent, LinkOptions, Publish, Qos, connect, cost, explain};
 use crate::clock;
 use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::link::{CertificatesUnusable, LineUp};
 use crate::observe::{self, metrics};
 use crate::time::Mono;
+use crate::tls::TlsFiles;
 
 /// Why a session is over.
 pub(super) enum End {

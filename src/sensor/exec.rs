@@ -219,7 +219,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("n");
         let script = format!(
-            "n=$(cat {0} 2>/dev/null); echo x$n > {0}; case $n in '') echo 'm a=1,b=2';; x) echo 'm a=3'; exit 7;; *) sleep 1000 & echo $! > {0}.pid; wait;; esac",
+            "n=$(cat {0} 2>/dev/null); echo x$n > {0}; case $n in '') echo 'm a=1,b=2';; x) echo 'm a=3'; exit 7;; *) sleep 1000 & echo $! > {0}.$n.pid; wait;; esac",
             path.display()
         );
         let (handle, batches, stopper) = start(&script, 3_000);
@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(values(&next(&batches)), [("m.a", Ok(3.0)), ("m.b", Err(NoData::ReadFailed))]);
         let late = next(&batches);
         assert_eq!(values(&late), [("m.a", Err(NoData::TimedOut)), ("m.b", Err(NoData::TimedOut))]);
-        let pid = std::fs::read_to_string(dir.path().join("n.pid")).unwrap();
+        // The next run hangs already, and its process lives: each writes down its own.
+        let pid = std::fs::read_to_string(dir.path().join("n.xx.pid")).unwrap();
         let stat = format!("/proc/{}/stat", pid.trim());
         let is_gone = || std::fs::read_to_string(&stat).map_or(true, |s| s.contains(") Z "));
         for _ in 0..200 {

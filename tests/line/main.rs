@@ -20,6 +20,7 @@ use outpost::demo::pki;
 use outpost::demo::proxy::Line;
 use outpost::link::{self, Announcement, Command, LinkEvent, LinkOptions, Protocol, Publish, Qos, Will};
 use outpost::sync::backoff::BackoffOptions;
+use outpost::tls::TlsFiles;
 use smol::LocalExecutor;
 use support::{TestBroker, down, message, next, publish, stop, up};
 
@@ -166,13 +167,13 @@ fn wrong_certificates_are_explained_with_the_next_step() {
         Protocol::V311 => "the broker may not trust this device's certificate",
     };
     let cases = [
-        (with(link::TlsFiles { ca: foreign.ca(), ..files.clone() }), "name the authority that issued it"),
-        (with(link::TlsFiles { identity: Some(foreign.pem("gateway")), ..files.clone() }), distrusted),
+        (with(TlsFiles { ca: foreign.ca(), ..files.clone() }), "name the authority that issued it"),
+        (with(TlsFiles { identity: Some(foreign.pem("gateway")), ..files.clone() }), distrusted),
         (
-            with(link::TlsFiles { server_name: Some("other.example".into()), ..files.clone() }),
+            with(TlsFiles { server_name: Some("other.example".into()), ..files.clone() }),
             "connect by one that it carries",
         ),
-        (with(link::TlsFiles { ca: dir.path().join("none.pem"), ..files.clone() }), "check the path"),
+        (with(TlsFiles { ca: dir.path().join("none.pem"), ..files.clone() }), "check the path"),
         (LinkOptions { port: 1, ..good.clone() }, "is the broker running?"),
     ];
     smol::block_on(async {

@@ -10,7 +10,8 @@ use super::Finding;
 use crate::cli::link::options;
 use crate::config::MqttConfig;
 use crate::limits;
-use crate::link::{self, LinkOptions, Protocol, TlsFiles};
+use crate::link::{self, LinkOptions, Protocol};
+use crate::tls::{self, TlsFiles};
 
 const AREA: &str = "broker";
 
@@ -154,7 +155,7 @@ const NO_PROPERTIES: u8 = 0;
 
 /// An error of the stream in the words of who has to mend it.
 fn broken(e: &io::Error, link: &LinkOptions) -> Told {
-    if let Some(text) = link::tls_failure(e, link) {
+    if let Some(text) = tls::why_tls(e, &link.peer()) {
         return match text.rsplit_once("; ") {
             Some((what, next)) => told(what, next),
             None => told(text, "look into the broker's log"),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::Finding;
 use crate::limits;
-use crate::link::{CertInfo, TlsError, TlsFiles};
 use crate::time::Wall;
+use crate::tls::{CertInfo, TlsError, TlsFiles};
 
 const AREA: &str = "certificates";
 

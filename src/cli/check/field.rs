@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::Finding;
 use super::machine::page;
+use super::{Finding, certificates};
+use crate::cli::link::files;
+use crate::clock;
 use crate::config::{FieldConfig, LogsConfig, ModbusLinkConfig};
 use crate::field::dbc::Dbc;
 use crate::limits::{CHECK_STEP_TIME, DBC_BYTES_MAX};
@@ -33,7 +35,11 @@ pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
             };
             vec![Finding::ok("source", map), link]
         }
-        FieldConfig::Subscribe(config) => broker(name, &config.host, config.port),
+        FieldConfig::Subscribe(config) => {
+            let tls = config.tls.as_ref().map(files);
+            let certificates = tls.iter().flat_map(|tls| certificates::look(tls, clock::wall()));
+            broker(name, &config.host, config.port).into_iter().chain(certificates).collect()
+        }
         FieldConfig::Can { interface, dbc, .. } => vec![signals(name, dbc), interface_there(name, interface)],
         FieldConfig::Push { listen, .. } => vec![page("source", *listen)],
         FieldConfig::Exec { command, .. } => {

@@ -16,7 +16,8 @@ use smol::future::FutureExt as _;
 
 use super::{Finding, Ground};
 use crate::limits;
-use crate::link::{self, Command, Link, LinkEvent, LinkOptions, Publish, Qos, TlsFiles};
+use crate::link::{self, Command, Link, LinkEvent, LinkOptions, Publish, Qos};
+use crate::tls::TlsFiles;
 
 /// Throw-away certificates, good for nothing but this test, from 2020 to 2120. The authority's key is gone.
 const CA: &str = include_str!("ca.pem");

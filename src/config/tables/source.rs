@@ -2,7 +2,7 @@
 
 use super::super::kind::Kind::{Address, Flag, Integer, Name, Number, OneOf, Path, Paths, Text, Texts, Time};
 use super::super::schema::Key;
-use super::{D, H, MIN, S};
+use super::{CA, CERT, D, H, KEY, MIN, S, TLS};
 
 /// What a source can be.
 const KINDS: &[&str] = &[
@@ -136,10 +136,18 @@ pub(super) const SOURCE: &[Key] = &[
     Key::new(
         "broker",
         Text { min: 1, max: 260 },
-        "\"127.0.0.1:1883\"",
-        "Name or address and port of a broker in the field; it is spoken to without TLS.",
+        "\"localhost:8883\"",
+        "Name or address of a broker in the field, which its certificate must carry, and its port, 8883 unless given (1883 without TLS).",
     )
     .only("mqtt"),
+    TLS.only("mqtt"),
+    CA.only("mqtt"),
+    Key {
+        meaning: "Own certificate (PEM); empty together with `key` for none. A renewed one is shown at the next connection.",
+        ..CERT
+    }
+    .only("mqtt"),
+    KEY.only("mqtt"),
     Key::optional(
         "client_id",
         Name,

@@ -26,7 +26,7 @@ pub(super) const RULE: &[Key] = &[
         "all",
         Texts,
         "[\"pump2.current > 14.0\", \"pump2.flow < 3.0\"]",
-        "Conditions that must all hold: a channel, > or <, a number in its unit; with the word rate before the sign, its change per minute. The alarm is the first one's channel's.",
+        "Conditions that must all hold: a channel, > or <, a number in its unit; with the word rate before the sign, its change per minute; with hysteresis and a number behind it, it holds until the value is so far back (a rate else until half its bound). The alarm is the first one's channel's.",
     ),
     Key::optional(
         "any",

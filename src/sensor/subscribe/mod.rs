@@ -1,7 +1,8 @@
 //! A broker in the field: what its clients publish becomes readings.
 //!
-//! A second connection beside the agent's own line, MQTT 3.1.1 without TLS, on a thread of its own, `mqtt:<name>`. It comes
-//! back by itself after waits that double, and subscribes again. While the pipeline is full the socket is left unread.
+//! A second connection beside the agent's own line, MQTT 3.1.1 on TLS unless that is switched off, on a thread of its own,
+//! `mqtt:<name>`. It comes back by itself after waits that double, and subscribes again; certificates are read again each
+//! time. While the pipeline is full the socket is left unread.
 //!
 //! A message that the broker sends a second time (its flag DUP, or the same time and value of a channel again) is dropped
 //! and counted. A retained message tells of a time before the subscription: without a time of its own it is counted and
@@ -12,7 +13,10 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, TlsConfiguration,
+    Transport,
+};
 use serde_json::Value as Json;
 use smol::channel::{Receiver, Sender};
 use smol::future::or;
@@ -28,14 +32,17 @@ use crate::observe::{emit, field as events};
 use crate::reading::{ChannelId, NoData, Reading, Value, value_from_f64};
 use crate::sync::backoff::{Backoff, BackoffOptions, Cause};
 use crate::time::Wall;
+use crate::tls::{self, Peer, TlsError, TlsFiles};
 
 /// Which broker, and what of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubscribeOptions {
     /// Name or address of the broker.
     pub host: String,
-    /// Its port; 1883 by custom.
+    /// Its port; by custom 8883 with TLS, 1883 without.
     pub port: u16,
+    /// Certificates; `None` means plaintext.
+    pub tls: Option<TlsFiles>,
     /// MQTT client id, unique at that broker.
     pub client_id: String,
     /// User, if it wants one.
@@ -87,46 +94,53 @@ async fn listen(options: &SubscribeOptions, password: &str, source: &str, out: &
     let peer = format!("{}:{}", options.host, options.port);
     let mut backoff = Backoff::new(BackoffOptions::default());
     let mut rng = fastrand::Rng::new();
-    let mut is_down = false;
+    // What was told last, so that a fault that lasts is told once.
+    let mut told: Option<String> = None;
     loop {
         let began = clock::mono();
-        let (client, mut arrivals) = connection(options, password);
-        let error = session(options, &client, &mut arrivals, out, || {
-            if std::mem::take(&mut is_down) {
+        let up = || {
+            if told.take().is_some() {
                 emit(&events::PeerRecovered { source, peer: &peer });
             }
-        })
-        .await;
-        let Some(error) = error else { return };
+        };
+        let Some(reason) = session(options, password, out, up).await else { return };
         emit(&events::FieldFault { kind: events::FaultKind::Connection });
-        if !std::mem::replace(&mut is_down, true) {
-            emit(&events::PeerFailed { source, peer: &peer, error: &error });
+        if told.as_ref() != Some(&reason) {
+            emit(&events::PeerFailed { source, peer: &peer, error: &reason });
+            told = Some(reason);
         }
         backoff.lived(clock::mono().since(began));
         tokio::time::sleep(backoff.failed(Cause::Line, &mut rng)).await;
     }
 }
 
-fn connection(options: &SubscribeOptions, password: &str) -> (AsyncClient, EventLoop) {
+fn connection(options: &SubscribeOptions, password: &str) -> Result<(AsyncClient, EventLoop), TlsError> {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
     mqtt.set_keep_alive(KEEP_ALIVE);
     mqtt.set_max_packet_size(limits::SUBSCRIBE_PACKET_BYTES_MAX, limits::SUBSCRIBE_PACKET_BYTES_MAX);
     if let Some(user) = &options.user {
         mqtt.set_credentials(user, password);
     }
-    AsyncClient::new(mqtt, 16)
+    if let Some(files) = &options.tls {
+        mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(files.load()?)));
+    }
+    Ok(AsyncClient::new(mqtt, 16))
 }
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// One connection, to its error; none if nobody takes messages any more.
+/// One connection, to what ended it, in words; none if nobody takes messages any more.
 async fn session(
     options: &SubscribeOptions,
-    client: &AsyncClient,
-    arrivals: &mut EventLoop,
+    password: &str,
     out: &Sender<Publish>,
     mut up: impl FnMut(),
-) -> Option<rumqttc::ConnectionError> {
+) -> Option<String> {
+    let peer = Peer { host: &options.host, port: options.port, files: options.tls.as_ref() };
+    let (client, mut arrivals) = match connection(options, password) {
+        Ok(pair) => pair,
+        Err(error) => return Some(error.to_string()),
+    };
     let filters = || options.topics.iter().map(|t| SubscribeFilter::new(t.filter(), QoS::AtLeastOnce));
     loop {
         match arrivals.poll().await {
@@ -137,7 +151,7 @@ async fn session(
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => out.send(publish).await.ok()?,
             Ok(_) => {}
-            Err(error) => return Some(error),
+            Err(error) => return Some(tls::why(&error, &peer).unwrap_or_else(|| error.to_string())),
         }
     }
 }

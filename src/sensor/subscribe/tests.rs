@@ -4,6 +4,7 @@ use rumqttc::{Client, MqttOptions, QoS};
 
 use super::*;
 use crate::demo::broker::{self, BrokerOptions};
+use crate::demo::pki::{self, Pki};
 use crate::field::topic::Path;
 use crate::link::Protocol;
 use crate::sensor::{Batch, FieldOptions, SourceHandle, SourceOptions, Stopper, spawn, stopper};
@@ -16,36 +17,60 @@ fn topics() -> Vec<Topic> {
     vec![plain, json]
 }
 
-fn start(port: u16) -> (SourceHandle, Receiver<Batch>, Stopper) {
-    let (sender, batches) = smol::channel::bounded(16);
-    let (stopper, stop) = stopper();
-    let client_id = format!("field-{:x}", fastrand::u32(..));
-    let options = SubscribeOptions {
+fn options(port: u16, tls: Option<TlsFiles>) -> SubscribeOptions {
+    SubscribeOptions {
         host: "127.0.0.1".into(),
         port,
-        client_id,
+        tls,
+        client_id: format!("field-{:x}", fastrand::u32(..)),
         user: None,
         password_file: None,
         topics: topics(),
-    };
+    }
+}
+
+fn start(options: SubscribeOptions) -> (SourceHandle, Receiver<Batch>, Stopper) {
+    let (sender, batches) = smol::channel::bounded(16);
+    let (stopper, stop) = stopper();
     let options = SourceOptions::Field(FieldOptions::Subscribe(options));
     (spawn("local", options, sender, stop).unwrap(), batches, stopper)
 }
 
 /// Something that publishes.
-fn publisher(port: u16) -> Client {
-    let (client, mut connection) =
-        Client::new(MqttOptions::new(format!("p-{:x}", fastrand::u32(..)), "127.0.0.1", port), 16);
+fn publisher(port: u16, tls: Option<&TlsFiles>) -> Client {
+    let mut options = MqttOptions::new(format!("p-{:x}", fastrand::u32(..)), "127.0.0.1", port);
+    if let Some(files) = tls {
+        options.set_transport(Transport::Tls(TlsConfiguration::Rustls(files.load().unwrap())));
+    }
+    let (client, mut connection) = Client::new(options, 16);
     std::thread::spawn(move || connection.iter().take_while(Result::is_ok).count());
     client
+}
+
+/// Publishes until it has been read: a subscription takes a moment.
+fn read(client: &Client, batches: &Receiver<Batch>) {
+    loop {
+        client.publish("plant/a/temp", QoS::AtLeastOnce, false, "1").unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        if let Ok(batch) = batches.try_recv() {
+            assert_eq!(batch.readings[0].channel.as_str(), "a.temp");
+            break;
+        }
+    }
+}
+
+fn secured(dir: &std::path::Path, clients: &[&str]) -> (u16, Pki) {
+    let pki = pki::throwaway(dir, clients).unwrap();
+    let options = BrokerOptions { port: 0, protocol: Protocol::V311, pki: Some(pki.clone()) };
+    (broker::start(&options).unwrap().addr.port(), pki)
 }
 
 #[test]
 fn what_is_published_at_a_real_broker_is_read_by_its_topic() {
     let broker = broker::start(&BrokerOptions { port: 0, protocol: Protocol::V311, pki: None }).unwrap();
     let port = broker.addr.port();
-    let (handle, batches, stopper) = start(port);
-    let client = publisher(port);
+    let (handle, batches, stopper) = start(options(port, None));
+    let client = publisher(port, None);
     let mut values = HashMap::new();
     let mut units = HashMap::new();
     // A subscription takes a moment; a sensor says the same again and again.
@@ -80,24 +105,68 @@ fn what_is_published_at_a_real_broker_is_read_by_its_topic() {
 fn a_broker_that_is_gone_is_waited_for() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (handle, batches, stopper) = start(port);
+    let (handle, batches, stopper) = start(options(port, None));
     // It hangs up twice, as a broker that restarts does; then there is a real one in its place.
     for _ in 0..2 {
         drop(listener.accept().unwrap());
     }
     drop(listener);
     let broker = broker::start(&BrokerOptions { port, protocol: Protocol::V311, pki: None }).unwrap();
-    let client = publisher(broker.addr.port());
-    loop {
-        client.publish("plant/a/temp", QoS::AtLeastOnce, false, "1").unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        if let Ok(batch) = batches.try_recv() {
-            assert_eq!(batch.readings[0].channel.as_str(), "a.temp");
-            break;
-        }
-    }
+    read(&publisher(broker.addr.port(), None), &batches);
     drop(stopper);
     handle.join();
+}
+
+#[test]
+fn over_tls_both_sides_show_certificates_and_new_ones_are_used_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, pki) = secured(dir.path(), &["field", "other"]);
+    let files = pki.tls_files("field");
+    let (cert, _) = files.identity.clone().unwrap();
+    let kept = std::fs::read(&cert).unwrap();
+    std::fs::remove_file(&cert).unwrap();
+    let (handle, batches, stopper) = start(options(port, Some(files)));
+    let client = publisher(port, Some(&pki.tls_files("other")));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(batches.is_empty());
+    std::fs::write(&cert, kept).unwrap();
+    read(&client, &batches);
+    drop(stopper);
+    handle.join();
+}
+
+#[test]
+fn what_is_wrong_with_certificates_is_told_with_the_next_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, pki) = secured(dir.path(), &["field"]);
+    let foreign = pki::throwaway(&dir.path().join("foreign"), &["field"]).unwrap();
+    let good = pki.tls_files("field");
+    let none = (dir.path().join("none.pem"), dir.path().join("none.key"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (out, _messages) = smol::channel::bounded(1);
+    // Where the broker hangs up before its alert is read, there is no more to say.
+    let distrusted = "the broker may not trust this device's certificate";
+    for (files, words) in [
+        (TlsFiles { ca: foreign.ca(), ..good.clone() }, ["name the authority that issued it"; 2]),
+        (
+            TlsFiles { identity: Some(foreign.pem("field")), ..good.clone() },
+            ["have it issued by an authority that the broker knows", distrusted],
+        ),
+        (
+            TlsFiles { identity: None, ..good.clone() },
+            ["broker wants a client certificate; name one", distrusted],
+        ),
+        (
+            TlsFiles { server_name: Some("other.example".into()), ..good.clone() },
+            ["connect by one that it carries"; 2],
+        ),
+        (TlsFiles { identity: Some(none), ..good }, ["check the path and its permissions"; 2]),
+    ] {
+        let options = options(port, Some(files));
+        let ended = runtime.block_on(session(&options, "", &out, || panic!("it is let in")));
+        let reason = ended.unwrap();
+        assert!(words.iter().any(|words| reason.contains(words)), "{reason:?} does not say {words:?}");
+    }
 }
 
 fn intake() -> Intake {

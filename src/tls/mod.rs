@@ -1,8 +1,12 @@
 //! TLS from files: read, check, explain. TLS 1.2 and 1.3 through rustls and ring, client certificate always.
 //!
-//! The files are read again at every connection attempt, and a session that runs looks whether they have changed
-//! ([`crate::link::LinkOptions::certificates_every`]), so a renewed certificate is in use soon and without a restart.
-//! Expiry is not judged when connecting (the far side does that, and our clock may be wrong); `outpost check` shows it.
+//! The files are read again at every connection attempt, so a renewed certificate is in use without a restart; the line
+//! to the cloud also looks whether they have changed while a session runs. The expiry of our own certificate is not judged
+//! when connecting (the far side does that, and our clock may be wrong); `outpost check` shows it.
+
+mod explain;
+
+pub use explain::{Peer, find, why, why_tls};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -147,7 +151,7 @@ impl TlsFiles {
 
     /// What tells one version of the files from another: their checksums, and `None` for a file that cannot be read.
     /// Times would miss a file that is put back with its old one.
-    pub(super) fn version(&self) -> Vec<Option<u32>> {
+    pub fn version(&self) -> Vec<Option<u32>> {
         let (cert, key) = self.identity.as_ref().map_or((None, None), |(c, k)| (Some(c), Some(k)));
         let paths = [Some(&self.ca), cert, key].into_iter().flatten();
         paths.map(|path| read(path).ok().map(|pem| crc32fast::hash(&pem))).collect()
