@@ -70,6 +70,11 @@ fn no_grammar_harms() {
 }
 
 #[test]
+fn no_schema_harms() {
+    feed("schema");
+}
+
+#[test]
 fn no_block_harms() {
     feed("block");
 }

@@ -1,11 +1,14 @@
 """What speed.py and quality.py measured, as RESULTS.md beside this file."""
 
+import itertools
 from pathlib import Path
 
 import engines
 import models
 import quality
 
+# In the order of the table.
+CASES = ["prefill 128", "prefill 1024", "decode at 0", "decode at 1024", "start"]
 TARGETS = {"prefill": ("at least 0.9", 0.9, 1), "decode": ("at least 1.0", 1.0, 1), "start": ("below 1.0", 1.0, -1)}
 
 
@@ -55,7 +58,7 @@ def speed_tables(rows):
 
 
 def order(row):
-    return row["format"], row["threads"], ["prefill 128", "prefill 1024", "decode at 0", "decode at 1024", "start"].index(row["case"])
+    return row["format"], row["threads"], CASES.index(row["case"])
 
 
 def line(row):
@@ -83,9 +86,14 @@ def short_of(rows):
     short = [row for row in rows if not meets(row)]
     heavier = [row for row in rows if row["median"]["outpost"]["rss"] > row["median"][row["peer"]]["rss"]]
     names = ", ".join(dict.fromkeys(row["shape"] for row in heavier)) or "no shape"
-    missing = sorted({(shape, format) for shape in models.SHAPES for format in ("q4_0", "q8_0")} - {(r["shape"], r["format"]) for r in rows})
+    key = ("shape", "format", "threads", "case")
+    measured = {tuple(r[k] for k in key) for r in rows}
+    wanted = itertools.product(models.SHAPES, ("q4_0", "q8_0"), (1, 2), CASES)
+    missing = [row for row in wanted if row not in measured]
     told = f"{len(rows) - len(short)} of {len(rows)} rows meet their target; resident memory is higher than llama.cpp's in {len(heavier)} ({names})."
-    return told + "".join(f" Not measured: {shape} {format}." for shape, format in missing)
+    return told + "".join(
+        f" Not measured: {shape} {format}, {threads} threads, {case}." for shape, format, threads, case in missing
+    )
 
 
 def quality_table(rows):

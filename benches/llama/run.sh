@@ -4,6 +4,7 @@
 #   benches/llama/run.sh                 everything, into RESULTS.md (an hour on two cores)
 #   benches/llama/run.sh --quick         the small models, in minutes
 #   benches/llama/run.sh speed --shapes student --formats q4_0
+#   benches/llama/run.sh speed --missing           what was not measured yet: an interrupted run goes on
 #   benches/llama/run.sh quality
 #   benches/llama/run.sh table           RESULTS.md anew from what was measured
 #
@@ -34,8 +35,8 @@ fi
 build() {
     local llama=llama_cpp_python-$version/vendor/llama.cpp out=build-$1
     if [[ ! -d $llama ]]; then
-        venv/bin/pip download --quiet --no-deps --no-binary :all: --no-build-isolation "llama-cpp-python==$version" -d . ||
-            venv/bin/pip download --quiet --no-deps --no-binary :all: "llama-cpp-python==$version" -d .
+        "$python" -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation "llama-cpp-python==$version" -d . ||
+            "$python" -m pip download --quiet --no-deps --no-binary :all: "llama-cpp-python==$version" -d .
         tar xf "llama_cpp_python-$version.tar.gz"
         # GCC 12 drops the stores to the tile configuration before it is loaded, and the process dies. Theirs to fix,
         # but a peer that does not run is none.

@@ -37,6 +37,7 @@ def arguments():
     parser.add_argument("--threads", nargs="+", default=[1, 2], type=int)
     parser.add_argument("--cases", nargs="+", default=[*CASES, "start"], choices=[*CASES, "start"])
     parser.add_argument("--rounds", default=5, type=int, help="times that every engine is asked, in turn")
+    parser.add_argument("--missing", action="store_true", help="leave out what was measured before")
     parser.add_argument("--only-llama", action="store_true", help="measure the peer alone")
     parser.add_argument("--json", default=str(engines.WORK / "speed.json"), help="where everything measured goes")
     args = parser.parse_args()
@@ -55,9 +56,11 @@ def main():
     report |= {"machine": machine(), "versions": engines.versions(), "read_gb_per_s": report.get("read_gb_per_s", {})}
     report["read_gb_per_s"] |= {str(threads): read_bandwidth(threads) for threads in args.threads}
     for shape, format, threads, case in itertools.product(args.shapes, args.formats, args.threads, args.cases):
-        gguf = models.gguf_of(engines.WORK / "gguf", shape, format)
         row = {"shape": shape, "format": format, "threads": threads, "case": case}
         same = [r for r in report["rows"] if all(r[key] == value for key, value in row.items())]
+        if args.missing and same:
+            continue
+        gguf = models.gguf_of(engines.WORK / "gguf", shape, format)
         asked = worthwhile(sides, row, report["rows"])
         row |= {"load": os.getloadavg()[0], "time": time.strftime("%Y-%m-%d %H:%M")}
         row["runs"] = start(asked, gguf, threads, args.rounds) if case == "start" else \

@@ -1,9 +1,10 @@
 //! `POST /v1/chat/completions` and `GET /v1/models`: the bigger model for programs on this machine, as OpenAI's API does it.
 //!
 //! What is understood: `messages` (text), `max_tokens` or `max_completion_tokens`, `temperature`, `top_p`, `seed`, `stop`,
-//! `stream`, `stream_options.include_usage`, `response_format` (`text`, `json_object`); and as llama.cpp's server has them
-//! `top_k`, `min_p`, `repeat_penalty` and `grammar`. What would change the answer and is not understood is refused, everything
-//! else ignored. A client that goes away ends its answer. Served on loopback only: there is no login.
+//! `stream`, `stream_options.include_usage`, `response_format` (`text`, `json_object`, `json_schema` as far as
+//! [`Schema`] goes); and as llama.cpp's server has them `top_k`, `min_p`, `repeat_penalty` and `grammar`. What would change the
+//! answer and is not understood is refused, everything else ignored. A client that goes away ends its answer. Served on
+//! loopback only: there is no login.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use smol::stream::{self, Stream};
 
 use super::Shared;
 use crate::clock;
+use crate::glm::constrain::Schema;
 use crate::glm::generate::Usage;
 use crate::glm::sample::Sampling;
 use crate::glm::speaker::{End, Form, Message, Role, Said, Talk};
@@ -121,6 +123,13 @@ struct StreamOptions {
 struct ResponseFormat {
     #[serde(rename = "type")]
     kind: String,
+    json_schema: Option<JsonSchema>,
+}
+
+/// With its name and whether it is strict, which it always is.
+#[derive(Debug, Deserialize)]
+struct JsonSchema {
+    schema: Schema,
 }
 
 /// A request as it is meant.
@@ -234,15 +243,23 @@ fn sampling(raw: &Raw) -> Result<Sampling, Refusal> {
 }
 
 fn form(raw: &Raw) -> Result<Form, Refusal> {
-    let format = raw.response_format.as_ref().map_or("text", |format| format.kind.as_str());
-    match (format, &raw.grammar) {
-        ("text", None) => Ok(Form::Free),
-        ("text", Some(grammar)) => Ok(Form::Grammar(grammar.clone())),
-        ("json_object", None) => Ok(Form::Json),
-        ("json_object", Some(_)) => Err(Refusal::bad("grammar", "give a grammar or json_object, not both")),
-        (other, _) => {
-            let message = format!("{other:?} is not supported; use text, json_object, or a grammar");
-            Err(Refusal::bad("response_format", message))
+    let bad = |message: String| Err(Refusal::bad("response_format", message));
+    let kind = raw.response_format.as_ref().map_or("text", |format| format.kind.as_str());
+    let schema = raw.response_format.as_ref().and_then(|format| format.json_schema.as_ref());
+    match (kind, schema, &raw.grammar) {
+        ("text", _, None) => Ok(Form::Free),
+        ("text", _, Some(grammar)) => Ok(Form::Grammar(grammar.clone())),
+        ("json_object", _, None) => Ok(Form::Json),
+        ("json_schema", Some(JsonSchema { schema }), None) => match schema.ebnf() {
+            Ok(grammar) => Ok(Form::Grammar(grammar)),
+            Err(error) => bad(error.to_string()),
+        },
+        ("json_schema", None, None) => bad("json_schema.schema is missing".into()),
+        ("json_object" | "json_schema", _, Some(_)) => {
+            Err(Refusal::bad("grammar", format!("give a grammar or {kind}, not both")))
+        }
+        (other, ..) => {
+            bad(format!("{other:?} is not supported; use text, json_object, json_schema, or a grammar"))
         }
     }
 }
@@ -445,6 +462,12 @@ mod tests {
             (",\"max_tokens\":0", "max_tokens", 400),
             (",\"presence_penalty\":1", "presence_penalty", 400),
             (",\"response_format\":{\"type\":\"json_schema\"}", "response_format", 400),
+            (",\"response_format\":{\"type\":\"xml\"}", "response_format", 400),
+            (
+                ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"maximum\":3}}}",
+                "response_format",
+                400,
+            ),
             (",\"model\":\"gpt-9\"", "model", 404),
         ] {
             let refusal = asked(more).unwrap_err();

@@ -115,6 +115,35 @@ fn an_answer_is_held_to_a_grammar_or_to_json() {
 }
 
 #[test]
+fn an_answer_satisfies_the_schema_that_a_client_sends() {
+    let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
+    let agent = agent(&site, dir.path(), "");
+    // Without free text the noise comes to an end.
+    let schema = json!({
+        "type": "object", "additionalProperties": false, "required": ["level", "is_open"],
+        "properties": { "level": { "enum": ["low", "high"] }, "is_open": { "type": "boolean" }, "note": { "type": "null" } },
+    });
+    let format = |schema: &Value| {
+        json!({
+            "type": "json_schema", "json_schema": { "name": "alarm", "strict": true, "schema": schema },
+        })
+    };
+    for seed in 0..4 {
+        let more = json!({ "response_format": format(&schema), "temperature": 1, "seed": seed });
+        let (status, answer) = complete(&agent, &hello(more));
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{status} {e}: {answer}"));
+        assert!(value["is_open"].is_boolean() && ["low", "high"].map(Value::from).contains(&value["level"]));
+        assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    }
+    let odd =
+        json!({ "type": "object", "properties": { "at": { "type": "string", "format": "date-time" } } });
+    let (status, answer) = complete(&agent, &hello(json!({ "response_format": format(&odd) })));
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(status == 400 && message.contains("#/properties/at: format is not supported"), "{answer}");
+}
+
+#[test]
 fn mistakes_are_told_in_the_shape_of_the_api() {
     let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
     let agent = agent(&site, dir.path(), "");

@@ -5,6 +5,7 @@ mod grammar;
 mod guide;
 mod machine;
 mod pattern;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -15,6 +16,7 @@ pub use crate::digest::grammar::NotAllowed;
 pub use crate::digest::mask::TokenMask;
 pub use grammar::{BadGrammar, Grammar};
 pub use guide::{GrammarConstraint, Guide};
+pub use schema::{BadSchema, Schema};
 pub use trie::TokenTrie;
 
 /// The state of one constrained answer.

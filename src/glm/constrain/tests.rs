@@ -129,6 +129,142 @@ fn whatever_is_drawn_is_a_json_object() {
     }
 }
 
+fn schema(text: &str) -> Result<Grammar, String> {
+    let schema: Schema = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    Grammar::ebnf(&schema.ebnf().map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+}
+
+/// What the schema of the test below says, in Rust.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Alarm {
+    id: i64,
+    level: Level,
+    note: Option<String>,
+    tags: Option<Vec<f64>>,
+    is_open: bool,
+    within: Option<Box<Alarm>>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Low,
+    High,
+}
+
+#[test]
+fn whatever_is_drawn_satisfies_its_schema() {
+    let grammar = schema(
+        r##"{
+            "title": "Alarm", "type": "object", "additionalProperties": false,
+            "properties": {
+                "id": { "type": "integer", "description": "its number" },
+                "level": { "$ref": "#/$defs/Level" },
+                "note": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
+                "tags": { "type": "array", "items": { "type": "number" } },
+                "is_open": { "type": "boolean" },
+                "within": { "anyOf": [{ "$ref": "#" }, { "const": null }] }
+            },
+            "required": ["id", "level", "is_open"],
+            "$defs": { "Level": { "type": "string", "enum": ["low", "high", 3] } }
+        }"##,
+    );
+    let (grammar, trie) = (grammar.unwrap(), trie());
+    let guide = Guide::new(grammar.clone(), Arc::clone(&trie));
+    let mut seen = [0; 4];
+    for seed in 0..300 {
+        let text = written(&guide, &trie, seed);
+        let alarm: Alarm = serde_json::from_slice(&text)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&text)));
+        let had = [alarm.note.is_some(), alarm.tags.is_some(), alarm.is_open, alarm.within.is_some()];
+        seen.iter_mut().zip(had).for_each(|(seen, had)| *seen += u32::from(had));
+    }
+    assert!(seen.iter().all(|n| *n > 5), "some members were hardly ever there: {seen:?}");
+    for (text, is_in) in [
+        (r#"{"id": 1, "level": "low", "is_open": true}"#, true),
+        (r#"{"id": -7, "level": "high", "note": null, "tags": [1, 2.5], "is_open": false}"#, true),
+        (r#"{"id": 1.5, "level": "low", "is_open": true}"#, false),
+        (r#"{"id": 1, "level": 3, "is_open": true}"#, false),
+        (r#"{"id": 1, "level": "low"}"#, false),
+        (r#"{"id": 1, "level": "low", "is_open": true, "more": 1}"#, false),
+        (r#"{, "id": 1, "level": "low", "is_open": true}"#, false),
+    ] {
+        assert_eq!(takes(&grammar, text), is_in, "{text}");
+    }
+}
+
+#[test]
+fn schemas_of_one_value_take_it_and_nothing_else() {
+    use serde_json::json;
+    for (value, takes_these, not_these) in [
+        (json!({}), &["1", "\"a\"", "[{}]"][..], &[""][..]),
+        (json!({ "type": "object" }), &["{}", "{\"a\": 1}"], &["[]"]),
+        (json!({ "type": "object", "additionalProperties": false }), &["{}"], &["{\"a\": 1}"]),
+        (
+            json!({ "properties": { "a": {}, "b": {} } }),
+            &["{}", "{\"a\":1,\"b\":2}", "{\"b\":2}"],
+            &["{\"a\":1,}", "{,\"b\":2}", "{\"b\":2,\"a\":1}"],
+        ),
+        (json!({ "type": ["string", "null"] }), &["\"x\"", "null"], &["1"]),
+        (json!({ "type": "array" }), &["[]", "[1, \"a\"]"], &["{}"]),
+        (json!({ "items": { "type": "boolean" } }), &["[true,false]"], &["[1]"]),
+        (
+            json!({ "const": { "a\"\\": ["\u{6f0f}", 1.5] } }),
+            &["{\"a\\\"\\\\\":[\"\u{6f0f}\",1.5]}"],
+            &["{}"],
+        ),
+        (json!({ "enum": [1, "1", null] }), &["1", "\"1\"", "null"], &["2"]),
+        (json!({ "type": "integer", "enum": [1, 1.5] }), &["1"], &["1.5"]),
+    ] {
+        let grammar = schema(&value.to_string()).unwrap();
+        takes_these.iter().for_each(|text| assert!(takes(&grammar, text), "{value}: {text}"));
+        not_these.iter().for_each(|text| assert!(!takes(&grammar, text), "{value}: {text}"));
+    }
+    // As they are written, not as they are sorted.
+    let grammar = schema(r#"{"properties":{"b":{},"a":{}},"required":["a","b"]}"#).unwrap();
+    assert!(takes(&grammar, r#"{"b":1,"a":2}"#) && !takes(&grammar, r#"{"a":2,"b":1}"#));
+}
+
+#[test]
+fn what_no_grammar_can_hold_is_refused_by_its_name_and_place() {
+    use serde_json::json;
+    let mut deep = json!({});
+    for _ in 0..limits::GRAMMAR_DEPTH_MAX {
+        deep = json!({ "items": deep });
+    }
+    let chain: serde_json::Map<String, serde_json::Value> = (0..900)
+        .map(|n| (format!("d{n}"), json!({ "items": { "$ref": format!("#/$defs/d{}", n + 1) } })))
+        .collect();
+    let wide: serde_json::Map<String, serde_json::Value> =
+        (0..600).map(|n| (format!("m{n}"), json!({}))).collect();
+    for (value, reason) in [
+        (json!({ "type": "string", "pattern": "a+" }), "at #: pattern is not supported"),
+        (json!({ "properties": { "a": { "minimum": 3 } } }), "at #/properties/a: minimum is not"),
+        (json!({ "anyOf": [{ "allOf": [] }] }), "at #/anyOf/0: allOf is not supported"),
+        (json!({ "type": "date" }), "no type \"date\""),
+        (json!({ "anyOf": [{}], "type": "string" }), "anyOf and type can't stand together"),
+        (json!({ "$ref": "#", "const": 1 }), "$ref and const can't stand together"),
+        (json!({ "$ref": "#/$defs/a" }), "no \"#/$defs/a\" in this schema"),
+        (json!({ "$ref": "https://example.com/a" }), "in this schema"),
+        (json!({ "required": ["a"] }), "\"a\" is required, but not among"),
+        (json!({ "enum": [] }), "no value satisfies it"),
+        (json!({ "type": "null", "enum": [1] }), "no value satisfies it"),
+        (json!({ "additionalProperties": {}, "type": "object" }), "true or false here"),
+        (json!({ "items": true }), "invalid type: boolean"),
+        (json!({ "$ref": "#" }), "can never end"),
+        (json!({ "anyOf": [{ "$ref": "#" }, {}] }), "begins with itself"),
+        (json!({ "required": ["a"], "properties": { "a": { "$ref": "#" } } }), "can never end"),
+        (deep, "64 schemas within each other"),
+        (json!({ "$ref": "#/$defs/d0", "$defs": chain }), "64 schemas within each other"),
+        (json!({ "properties": wide }), "too large"),
+    ] {
+        let error = schema(&value.to_string()).unwrap_err();
+        assert!(error.contains(reason) && error.len() < 500, "{error} where {reason} is due");
+    }
+}
+
 #[test]
 fn a_mask_holds_exactly_the_tokens_that_can_still_become_a_text() {
     let trie = trie();

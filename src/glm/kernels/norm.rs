@@ -49,29 +49,12 @@ pub(super) unsafe fn norm_row<W: Wide>(x: &[f32], weight: &[f32], eps: f32, out:
     let whole = len / LANES * LANES;
     // SAFETY: vectors end at `whole`.
     unsafe {
-        let mut sums = [W::splat(0.0); 4];
-        let mut at = 0;
-        while at + 4 * LANES <= whole {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let x = W::load(x.as_ptr().add(at + i * LANES));
-                *sum = x.mul_add(x, *sum);
-            }
-            at += 4 * LANES;
-        }
-        while at < whole {
-            let x = W::load(x.as_ptr().add(at));
-            sums[0] = x.mul_add(x, sums[0]);
-            at += LANES;
-        }
-        let mut square = sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum();
+        let mut square = W::squares(x.as_ptr(), whole);
         for x in &x[whole..] {
             square += x * x;
         }
         let scale = 1.0 / (square / len as f32 + eps).sqrt();
-        for at in (0..whole).step_by(LANES) {
-            let x = W::load(x.as_ptr().add(at)).mul(W::splat(scale));
-            x.mul(W::load(weight.as_ptr().add(at))).store(out.as_mut_ptr().add(at));
-        }
+        W::scale(x.as_ptr(), weight.as_ptr(), scale, out.as_mut_ptr(), whole);
         for ((out, x), w) in out[whole..].iter_mut().zip(&x[whole..]).zip(&weight[whole..]) {
             *out = x * scale * w;
         }

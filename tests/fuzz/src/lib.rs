@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outpost::glm::bundle::{self, Bundle};
-use outpost::glm::constrain::{Constraint, Grammar, GrammarConstraint, TokenTrie};
+use outpost::glm::constrain::{Constraint, Grammar, GrammarConstraint, Schema, TokenTrie};
 use outpost::glm::engine::{Batch, Engine, EngineOptions};
 use outpost::glm::import::{self, ImportError, ImportOptions};
 use outpost::glm::kernels::{Format, KvFormat, KvShape, KvStore};
@@ -73,6 +73,7 @@ pub const READERS: &[Reader] = &[
     Reader { name: "tokenizer", read: tokenizer, seeds: || vec![small_tokenizer()] },
     Reader { name: "template", read: template, seeds: templates },
     Reader { name: "grammar", read: grammar, seeds: grammars },
+    Reader { name: "schema", read: schema, seeds: schemas },
 ];
 
 /// The header of a safetensors file.
@@ -157,22 +158,37 @@ pub fn grammar(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let ebnf = Grammar::ebnf(&text);
     let is_taken = ebnf.is_ok();
+    [ebnf, Grammar::regex(&text)].into_iter().flatten().for_each(|grammar| answer_under(&grammar));
+    is_taken
+}
+
+/// A JSON Schema, as a client of the chat sends it.
+pub fn schema(bytes: &[u8]) -> bool {
+    let Ok(schema) = serde_json::from_slice::<Schema>(bytes) else { return false };
+    match schema.ebnf() {
+        Ok(text) => Grammar::ebnf(&text).is_ok_and(|grammar| {
+            answer_under(&grammar);
+            true
+        }),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Sixty bytes that a grammar allows.
+fn answer_under(grammar: &Grammar) {
     let bytes: Vec<[u8; 1]> = (0..=u8::MAX).map(|byte| [byte]).collect();
     let texts = (0..).zip(bytes.iter().map(|byte| &byte[..]));
     let trie = Arc::new(TokenTrie::new(257, texts));
-    for grammar in [ebnf, Grammar::regex(&text)].into_iter().flatten() {
-        let mut answer = GrammarConstraint::new(&grammar, Arc::clone(&trie), Arc::new([256]));
-        for n in 0..60 {
-            let allowed: Vec<u32> = answer.mask().iter().collect();
-            assert_eq!(allowed.contains(&256), answer.is_done(), "the end is allowed where it is");
-            assert!(!allowed.is_empty(), "a dead end");
-            let Some(&token) = allowed.get(n % allowed.len().max(1)).filter(|&&token| token != 256) else {
-                break;
-            };
-            answer.advance(token).expect("what is allowed is taken");
-        }
+    let mut answer = GrammarConstraint::new(grammar, trie, Arc::new([256]));
+    for n in 0..60 {
+        let allowed: Vec<u32> = answer.mask().iter().collect();
+        assert_eq!(allowed.contains(&256), answer.is_done(), "the end is allowed where it is");
+        assert!(!allowed.is_empty(), "a dead end");
+        let Some(&token) = allowed.get(n % allowed.len().max(1)).filter(|&&token| token != 256) else {
+            break;
+        };
+        answer.advance(token).expect("what is allowed is taken");
     }
-    is_taken
 }
 
 /// The same bytes cut, flipped, doubled, or with other numbers in them.
@@ -406,6 +422,15 @@ fn grammars() -> Vec<Vec<u8>> {
         "root ::= \"(\" root \")\" root | item{1,3} [^a-y\\n]? # blank\nitem ::= \"\\u2103\" | [0-9]+ \".\"",
         "root ::= name ( \", \" name )*\nname ::= [a-z] name | ( \"x\" | . ){2,}",
         "(?i:ab|[^c]{2,5})*\\d+\\.\u{2103}?",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
+}
+
+fn schemas() -> Vec<Vec<u8>> {
+    let texts = [
+        r##"{"type":"object","properties":{"id":{"type":"integer"},"of":{"$ref":"#/$defs/a"},"note":{"type":["string","null"]}},
+            "required":["id"],"additionalProperties":false,"$defs":{"a":{"enum":["x",1,null],"title":"A"}}}"##,
+        r##"{"type":"array","items":{"anyOf":[{"const":"y"},{"$ref":"#"},{"type":"number"},{"properties":{"b":{}}}]}}"##,
     ];
     texts.map(|text| text.as_bytes().to_vec()).into()
 }

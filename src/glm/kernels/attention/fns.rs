@@ -30,6 +30,8 @@ pub(in super::super) fn fns(isa: Isa) -> &'static AttentionFns {
         Isa::Avx2 | Isa::AvxVnni => &avx2::FNS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => &avx512::FNS,
+        #[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
+        Isa::Armv7Neon => &armv7::FNS,
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => &neon::FNS,
         _ => &portable::FNS,
@@ -96,6 +98,11 @@ instantiate!(
     avx512,
     wide::avx512::Avx512,
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+);
+instantiate!(
+    #[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
+    armv7,
+    wide::armv7::Armv7Neon,
 );
 instantiate!(
     #[cfg(target_arch = "aarch64")]

@@ -242,7 +242,7 @@ pub(super) unsafe fn attend<W: Wide, N: Number>(task: &Task<'_>, scratch: &mut S
             unsafe { copy_turned::<W>(from, turns, scale, to) };
         }
     }
-    let widens = N::BYTES < 4 && rows >= WIDEN_ROWS;
+    let widens = N::BYTES < 4 && (W::IN_MEMORY || rows >= WIDEN_ROWS);
     let step = if widens { STEP_WIDENED } else { STEP_AS_KEPT };
     for start in task.keys.clone().step_by(step) {
         let end = task.keys.end.min(start + step);
@@ -424,6 +424,14 @@ unsafe fn dots_block<W: Wide, N: Number, const R: usize, const T: usize, const U
 ) {
     // SAFETY: passed on.
     unsafe {
+        if W::IN_MEMORY && N::BYTES == 4 {
+            for (r, t) in (0..R).flat_map(|r| (0..T).map(move |t| (r, tile + t))) {
+                let keys = keys.cast::<f32>().add(t * width * LANES);
+                let sum = W::splat(0.0).add_weighted(q.add(r * width), width, keys, LANES);
+                sum.store(scores.add(r * STEP_MAX + t * LANES));
+            }
+            return;
+        }
         let mut sums = [[[W::splat(0.0); U]; T]; R];
         for element in (0..width).step_by(U) {
             for u in 0..U {
@@ -578,6 +586,16 @@ unsafe fn weigh_block<W: Wide, N: Number, const R: usize, const T: usize, const 
     unsafe {
         let weights: *const f32 = scratch.scores();
         let gathered = scratch.gathered(row, width).add(element);
+        if W::IN_MEMORY && N::BYTES == 4 {
+            for (r, at) in (0..R).flat_map(|r| (0..T).map(move |t| (r, t * LANES))) {
+                let values = values.cast::<f32>().add(element + at);
+                let before =
+                    W::load(gathered.add(r * width + at)).mul(W::load(scratch.factors[r].0.as_ptr()));
+                let sum = before.add_weighted(weights.add(r * STEP_MAX), keys, values, width);
+                sum.store(gathered.add(r * width + at));
+            }
+            return;
+        }
         let mut sums = [[[W::splat(0.0); U]; T]; R];
         for (r, sums) in sums.iter_mut().enumerate() {
             let factor = W::load(scratch.factors[r].0.as_ptr());

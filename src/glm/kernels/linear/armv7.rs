@@ -1,20 +1,21 @@
-//! armv7 with NEON, in assembly: neither NEON's intrinsics nor `#[target_feature]` are stable for this architecture, and a
-//! program built for NEON throughout would not start on a machine without it. Assembly outside of functions is taken as it is.
+//! armv7 with NEON, in assembly for the reasons that `wide::armv7` gives.
 //!
 //! A function multiplies a panel by one token. Four rows x 4 columns are a register, as on aarch64 (see `neon`), products are
 //! added up in 16 bits likewise. Scales are widened once per panel, by whole-number arithmetic: NEON here has no subnormal
 //! numbers, and conversions between halves and singles only from VFPv4 on.
 //!
-//! Attention, norms and the quantising of activations are those in plain Rust.
+//! The gate's `exp` is the one in plain Rust.
 
 use std::arch::global_asm;
 
-use super::super::matrix::PANEL_ROWS;
-use super::activations::Quantised;
-use super::{LinearFns, Panels, Sums, portable};
+use super::super::matrix::{BLOCK_COLS, PANEL_ROWS};
+use super::super::wide::armv7::{function, widen};
+use super::activations::{Four, Quantised, QuantisedMut};
+use super::portable::{self, SMALLEST};
+use super::{LinearFns, Panels, Sums};
 
 /// For `Isa::Armv7Neon`.
-pub(super) const FNS: LinearFns = LinearFns { f32, q8_0, q4_0, ..portable::FNS };
+pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, ..portable::FNS };
 
 /// A panel by one token.
 #[repr(C)]
@@ -42,8 +43,28 @@ unsafe extern "C" {
     fn outpost_glm_neon_q4_0(task: &Task);
     /// A panel of single precision by `cols` numbers, at least one.
     fn outpost_glm_neon_f32(w: *const u8, x: *const f32, cols: usize, out: *mut Sums);
-    /// Finite halves, `fours` times four, at least one time.
-    fn outpost_glm_neon_widen(from: *const u8, fours: usize, to: *mut f32);
+    /// The largest magnitude of a block.
+    fn outpost_glm_neon_peak(x: &[f32; BLOCK_COLS], to: &mut f32);
+    /// A block times `by` to the nearest whole numbers, ties to even, none beyond 127; and their sum.
+    fn outpost_glm_neon_round(x: &[f32; BLOCK_COLS], by: &f32, to: &mut [i8; BLOCK_COLS], sum: &mut i32);
+}
+
+unsafe fn quantise(x: &[f32], cols: usize, to: QuantisedMut<'_>) {
+    to.fill(x, cols, |x| {
+        let mut four = Four { q: [[0; BLOCK_COLS]; 4], scales: [0.0; 4], sums: [0; 4] };
+        let (blocks, _) = x.as_chunks::<BLOCK_COLS>();
+        for (b, x) in blocks.iter().enumerate() {
+            let mut largest = 0.0;
+            // SAFETY: the machine has NEON.
+            unsafe { outpost_glm_neon_peak(x, &mut largest) };
+            if largest >= SMALLEST {
+                four.scales[b] = largest / 127.0;
+                // SAFETY: as above.
+                unsafe { outpost_glm_neon_round(x, &(127.0 / largest), &mut four.q[b], &mut four.sums[b]) };
+            }
+        }
+        four
+    });
 }
 
 unsafe fn q8_0(panels: Panels<'_>, x: Quantised<'_>, scratch: &mut [u8], sums: &mut [Sums]) {
@@ -75,7 +96,7 @@ unsafe fn product<const BYTES: usize>(
     let scales = scratch.as_mut_ptr().cast::<f32>();
     for (panel, sums) in panels.with_sums(sums) {
         // SAFETY: lengths as asserted.
-        unsafe { outpost_glm_neon_widen(panel[numbers..].as_ptr(), x.blocks * PANEL_ROWS / 4, scales) };
+        unsafe { widen(panel[numbers..].as_ptr(), x.blocks * PANEL_ROWS / 4, scales) };
         for (token, sums) in sums.iter_mut().enumerate() {
             let place = x.place(token, 0);
             let task = Task {
@@ -257,57 +278,49 @@ global_asm!(
     "vst1.32 {{d28-d31}}, [r3]",
     "bx lr",
     ".size outpost_glm_neon_f32, . - outpost_glm_neon_f32",
-    // Bits moved to the place of a single's, the exponent raised by 112: right for normal numbers. A subnormal half came out as
-    // 2^-15 * (1 + m), and is 2^-14 * m: twice that less 2^-14.
-    ".p2align 4",
-    ".globl outpost_glm_neon_widen",
-    ".hidden outpost_glm_neon_widen",
-    ".type outpost_glm_neon_widen, %function",
-    "outpost_glm_neon_widen:",
-    "vmov.i32 q8, #0x38000000",
-    "vmov.i32 q9, #0x800000",
-    "vadd.i32 q9, q9, q8",
-    "vmov.i32 q10, #0x80000000",
-    "1:",
-    "vld1.16 {{d0}}, [r0]!",
-    "vshll.i16 q1, d0, #16",
-    "vshl.i32 q2, q1, #1",
-    "vshr.u32 q2, q2, #4",
-    "vadd.i32 q2, q2, q8",
-    "vadd.f32 q3, q2, q2",
-    "vsub.f32 q3, q3, q9",
-    "vcgt.u32 q11, q9, q2",
-    "vbit q2, q3, q11",
-    "vbit q2, q1, q10",
-    "vst1.32 {{d4-d5}}, [r2]!",
-    "subs r1, r1, #1",
-    "bne 1b",
-    "bx lr",
-    ".size outpost_glm_neon_widen, . - outpost_glm_neon_widen",
     ".popsection",
 );
 
-#[cfg(test)]
-mod tests {
-    use half::f16;
+function!(
+    "peak",
+    "vmov.i32 q8, #0",
+    "mov r2, #4",
+    "1:",
+    "vld1.32 {{d0-d3}}, [r0]!",
+    "vabs.f32 q0, q0",
+    "vabs.f32 q1, q1",
+    "vmax.f32 q0, q0, q1",
+    "vmax.f32 q8, q8, q0",
+    "subs r2, r2, #1",
+    "bne 1b",
+    "vpmax.f32 d16, d16, d17",
+    "vpmax.f32 d16, d16, d16",
+    "vst1.32 {{d16[0]}}, [r1]",
+);
 
-    use super::super::super::Isa;
-    use super::*;
-
-    #[test]
-    fn every_finite_half_is_widened_to_the_same_number() {
-        if !Isa::Armv7Neon.is_available() {
-            return;
-        }
-        for first in (0..=u16::MAX).step_by(4) {
-            let halves = [first, first + 1, first + 2, first + 3].map(f16::from_bits);
-            let bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
-            let mut wide = [f32::NAN; 4];
-            // SAFETY: the machine has NEON; four halves, four numbers.
-            unsafe { outpost_glm_neon_widen(bytes.as_ptr(), 1, wide.as_mut_ptr()) };
-            for (half, wide) in halves.into_iter().zip(wide).filter(|(half, _)| half.is_finite()) {
-                assert_eq!(wide.to_bits(), half.to_f32().to_bits(), "{half:?}");
-            }
-        }
-    }
-}
+// 12 582 912 = 0x4b400000 leaves a number rounded in the lowest bits.
+function!(
+    "round",
+    "vld1.32 {{d16[], d17[]}}, [r1]",
+    "movw r12, #0",
+    "movt r12, #0x4b40",
+    "vdup.32 q9, r12",
+    "vmov.i32 q10, #0",
+    "mov r12, #4",
+    "1:",
+    "vld1.32 {{d0-d3}}, [r0]!",
+    "vmul.f32 q0, q0, q8",
+    "vmul.f32 q1, q1, q8",
+    "vadd.f32 q0, q0, q9",
+    "vadd.f32 q1, q1, q9",
+    "vmovn.i32 d4, q0",
+    "vmovn.i32 d5, q1",
+    "vpadal.s16 q10, q2",
+    "vmovn.i16 d6, q2",
+    "vst1.8 {{d6}}, [r2]!",
+    "subs r12, r12, #1",
+    "bne 1b",
+    "vpadd.i32 d20, d20, d21",
+    "vpadd.i32 d20, d20, d20",
+    "vst1.32 {{d20[0]}}, [r3]",
+);

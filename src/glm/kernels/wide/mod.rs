@@ -4,6 +4,8 @@
 //! function with `#[target_feature]` ([`attention::fns`](super::attention)). That is where its instructions come from: a
 //! closure in a kernel, or a function that is not inlined, would be compiled without them.
 
+#[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
+pub(super) mod armv7;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +24,9 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Wide: Copy {
     /// Whether 16 sums and what is needed beside them fit the registers; otherwise 4 do.
     const MANY: bool;
+    /// Whether values lie in memory between operations. Then loops that add up are operations of their own, over numbers that
+    /// are f32 already.
+    const IN_MEMORY: bool = false;
 
     /// Sixteen times the same.
     unsafe fn splat(x: f32) -> Self;
@@ -59,6 +64,59 @@ pub(super) trait Wide: Copy {
     unsafe fn split(self) -> (Self, Self);
     /// Each pair `(a, b)` turned by a pair `(cos, sin)`: `(a cos - b sin, b cos + a sin)`.
     unsafe fn turn(self, cos_sin: Self) -> Self;
+
+    /// `self`, and `count` times sixteen numbers, `stride` numbers apart, each times its weight.
+    #[inline(always)]
+    unsafe fn add_weighted(
+        mut self,
+        weights: *const f32,
+        count: usize,
+        from: *const f32,
+        stride: usize,
+    ) -> Self {
+        // SAFETY: the caller's promise, for all of them.
+        unsafe {
+            for i in 0..count {
+                self = Self::load(from.add(i * stride)).mul_add(Self::splat(*weights.add(i)), self);
+            }
+        }
+        self
+    }
+
+    /// The sum of the squares of `count` numbers, whole vectors of them.
+    #[inline(always)]
+    unsafe fn squares(x: *const f32, count: usize) -> f32 {
+        // SAFETY: the caller's promise, for all of them.
+        unsafe {
+            let mut sums = [Self::splat(0.0); 4];
+            let mut at = 0;
+            while at + 4 * LANES <= count {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let x = Self::load(x.add(at + i * LANES));
+                    *sum = x.mul_add(x, *sum);
+                }
+                at += 4 * LANES;
+            }
+            while at < count {
+                let x = Self::load(x.add(at));
+                sums[0] = x.mul_add(x, sums[0]);
+                at += LANES;
+            }
+            sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
+        }
+    }
+
+    /// `x * by * weight` of as many.
+    #[inline(always)]
+    unsafe fn scale(x: *const f32, weight: *const f32, by: f32, to: *mut f32, count: usize) {
+        // SAFETY: the caller's promise, for all of them.
+        unsafe {
+            for at in (0..count).step_by(LANES) {
+                let x = Self::load(x.add(at)).mul(Self::splat(by));
+                x.mul(Self::load(weight.add(at))).store(to.add(at));
+            }
+        }
+    }
 
     /// Says that memory will be read soon, wherever it is.
     #[inline(always)]
@@ -99,6 +157,11 @@ mod tests {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the machine has it.
                 Isa::Avx512Vnni => test("avx512", &|op, a, b| unsafe { avx512_apply(op, a, b) }),
+                #[cfg(all(target_arch = "arm", target_endian = "little", target_os = "linux"))]
+                // SAFETY: the machine has it.
+                Isa::Armv7Neon => {
+                    test("armv7_neon", &|op, a, b| unsafe { apply::<armv7::Armv7Neon>(op, a, b) })
+                }
                 #[cfg(target_arch = "aarch64")]
                 // SAFETY: every machine has it.
                 Isa::Neon => test("neon", &|op, a, b| unsafe { apply::<neon::Neon>(op, a, b) }),
@@ -141,6 +204,9 @@ mod tests {
         Turn,
         F16,
         I8,
+        AddWeighted,
+        Squares,
+        Scale,
     }
 
     #[inline(always)]
@@ -174,12 +240,21 @@ mod tests {
                     x.store_i8(bytes.as_mut_ptr());
                     W::load_i8(bytes.as_ptr())
                 }
+                Op::AddWeighted => x.add_weighted(WEIGHTS.as_ptr(), 2, [a, b].as_ptr().cast(), LANES),
+                Op::Squares => W::splat(W::squares([a, b, a, b, a].as_ptr().cast(), 5 * LANES)),
+                Op::Scale => {
+                    let mut to = [0.0; 16];
+                    W::scale(a.as_ptr(), b.as_ptr(), 0.5, to.as_mut_ptr(), LANES);
+                    W::load(to.as_ptr())
+                }
             };
             let mut to = [f32::NAN; 16];
             out.store(to.as_mut_ptr());
             to
         }
     }
+
+    const WEIGHTS: [f32; 2] = [3.0, -0.25];
 
     /// What each lane should be, said without vectors.
     fn plain(op: Op, a: [f32; 16], b: [f32; 16], lane: usize) -> f64 {
@@ -210,6 +285,12 @@ mod tests {
             }
             Op::F16 => f16::from_f32(a[lane]).to_f64(),
             Op::I8 => x.round_ties_even(),
+            Op::AddWeighted => x + x * f64::from(WEIGHTS[0]) + y * f64::from(WEIGHTS[1]),
+            Op::Squares => {
+                let squares = |all: [f32; 16]| all.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+                3.0 * squares(a) + 2.0 * squares(b)
+            }
+            Op::Scale => x * y * 0.5,
         }
     }
 
@@ -231,6 +312,9 @@ mod tests {
             Op::Turn,
             Op::F16,
             Op::I8,
+            Op::AddWeighted,
+            Op::Squares,
+            Op::Scale,
             Op::First(0),
             Op::First(1),
             Op::First(7),
@@ -252,6 +336,7 @@ mod tests {
                         let slack = match op {
                             Op::Max | Op::Min | Op::First(_) | Op::F16 | Op::I8 => 0.0,
                             Op::Split | Op::Exp2 => 2.5e-7 * want.abs(),
+                            Op::Squares => 1e-6 * want,
                             _ => 1e-6 * scale * scale,
                         };
                         assert!(

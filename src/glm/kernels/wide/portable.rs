@@ -6,8 +6,9 @@ use half::f16;
 
 use super::{LANES, Wide};
 
-/// For any machine.
+/// For any machine; sixteen numbers in order, also where assembly reads them.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(in super::super) struct Portable([f32; LANES]);
 
 /// Added to a number below 2^22, leaves it rounded in the lowest bits.
