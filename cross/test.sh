@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# cross/test.sh: what the scripts here say when something is missing, and that no later run trusts what is half made. Takes
+# seconds and downloads nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cross/targets.sh
+
+TARGET=x86_64-unknown-linux-musl
+WORK=$(mktemp -d)
+trap 'if mountpoint -q "$WORK/small"; then umount "$WORK/small"; fi; rm -rf "$WORK"' EXIT
+export CROSS_WAY=debian OUTPOST_CROSS=$WORK/cross CROSS_LOCK=$WORK/lock
+
+main() {
+    unknown_target
+    missing_tool
+    no_network
+    full_disk
+    echo "cross/test.sh: everything missing was named"
+}
+
+unknown_target() {
+    says $USAGE "no target 'riscv'.*one of: .*aarch64-unknown-linux-musl" cross/build.sh riscv
+    says $USAGE "no target 'riscv'" cross/toolchain.sh riscv
+    says $USAGE "name a target, one or more of: .*aarch64-unknown-linux-musl" cross/build.sh
+}
+
+# Before anything is downloaded, and all at once.
+missing_tool() {
+    says $MISSING "no dpkg-deb: .*install rustup" without dpkg-deb cross/toolchain.sh $TARGET
+    says $MISSING "apt-get install gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross$" \
+        without "a*-linux-gnu*-gcc" cross/toolchain.sh aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf
+    says $MISSING "no dpkg-deb: apt-get install" without dpkg-deb cross/package.sh $TARGET /bin/true
+    says $MISSING "there is no .*cross/build.sh $TARGET" env CARGO_TARGET_DIR="$WORK" cross/package.sh $TARGET
+    says $MISSING "no qemu-arm: apt-get install qemu-user" without "qemu-arm*" cross/run.sh armv7-unknown-linux-musleabihf /bin/true
+}
+
+no_network() {
+    local package version arch
+    unshare -n true 2>/dev/null || { echo "Network namespaces are not permitted here: no network is not checked."; return; }
+    grep " libhttp-parser2.9 " cross/toolchain.lock >"$CROSS_LOCK"
+    # What a run leaves that broke off in the middle of a package.
+    mkdir -p "$OUTPOST_CROSS/debs"
+    read -r _ package version arch _ <"$CROSS_LOCK"
+    head -c 1000 /bin/true >"$OUTPOST_CROSS/debs/${package}_${version}_$arch.deb"
+    says $OUT_OF_REACH "index is out of reach: .*Look at the network" unshare -n cross/toolchain.sh $TARGET
+    nothing_made
+}
+
+full_disk() {
+    local small=$WORK/small
+    mkdir "$small"
+    mount -t tmpfs -o size=1m,nr_inodes=3 outpost-test "$small" 2>/dev/null || { echo "Mounting is not permitted here: a full disk is not checked."; return; }
+    says $MISSING "1 MiB left and [0-9]* are needed: make room, or name another folder: OUTPOST_CROSS=" \
+        env OUTPOST_CROSS="$small" cross/toolchain.sh $TARGET
+    touch "$small/filler"
+    says 1 "stopped while making .*if the disk is full (df -h" env OUTPOST_CROSS="$small/more" cross/toolchain.sh $TARGET
+}
+
+# Exit code, what the message must match as one line, command.
+says() {
+    local code=0 wanted=$1 pattern=$2
+    shift 2
+    "$@" >/dev/null 2>"$WORK/said" || code=$?
+    if ((code == wanted)) && tr '\n' ' ' <"$WORK/said" | sed 's/ $//' | grep -q "$pattern"; then return; fi
+    say "$*: exit code $code and this message, where $wanted and '$pattern' were due:"
+    cat "$WORK/said" >&2
+    exit 1
+}
+
+# A command where the tools that match are not installed.
+without() {
+    local tools=$WORK/tools
+    rm -rf "$tools"
+    mkdir "$tools"
+    find -L /bin /usr/bin /sbin /usr/sbin -maxdepth 1 -type f ! -name "$1" -exec ln -sft "$tools" {} +
+    shift
+    PATH=$tools "$@"
+}
+
+nothing_made() {
+    local left
+    left=$(find "$OUTPOST_CROSS" -mindepth 1 -maxdepth 1 ! -name apt ! -name debs ! -name lock ! -name log; find "$OUTPOST_CROSS/debs" -name '*.deb' 2>/dev/null)
+    [[ -z $left ]] || { say "a failed run left $left"; exit 1; }
+}
+
+main
