@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # cross/test.sh: what the scripts here say when something is missing, and that no later run trusts what is half made. Takes
-# seconds and downloads nothing.
+# a minute at most; of packages it downloads one small one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/targets.sh
@@ -15,6 +15,7 @@ main() {
     missing_tool
     no_network
     full_disk
+    packages
     echo "cross/test.sh: everything missing was named"
 }
 
@@ -37,7 +38,7 @@ missing_tool() {
 no_network() {
     local package version arch
     unshare -n true 2>/dev/null || { echo "Network namespaces are not permitted here: no network is not checked."; return; }
-    grep " libhttp-parser2.9 " cross/toolchain.lock >"$CROSS_LOCK"
+    locked libhttp-parser2.9
     # What a run leaves that broke off in the middle of a package.
     mkdir -p "$OUTPOST_CROSS/debs"
     read -r _ package version arch _ <"$CROSS_LOCK"
@@ -56,13 +57,33 @@ full_disk() {
     says 1 "stopped while making .*if the disk is full (df -h" env OUTPOST_CROSS="$small/more" cross/toolchain.sh $TARGET
 }
 
-# Exit code, what the message must match as one line, command.
+# What can be wrong with packages; the index must be within reach to see it.
+packages() {
+    local package=libhttp-parser2.9 code=0
+    locked $package "s/ 2\.[^ ]*/ 0.0-0/"
+    cross/toolchain.sh $TARGET 2>"$WORK/said" || code=$?
+    if ((code == OUT_OF_REACH)); then
+        echo "Debian's index is out of reach: packages are not checked."
+        return
+    fi
+    said $code $STALE "no longer has what cross/toolchain.lock names.*: cross/toolchain.sh --lock"
+    locked $package "s/^[0-9a-f]*/$(sha256sum </dev/null | cut -d' ' -f1)/"
+    says $STALE "another checksum than toolchain.lock names, and was removed" cross/toolchain.sh $TARGET
+    nothing_made
+}
+
+# Exit code, what the message must match, command.
 says() {
     local code=0 wanted=$1 pattern=$2
     shift 2
     "$@" >/dev/null 2>"$WORK/said" || code=$?
-    if ((code == wanted)) && tr '\n' ' ' <"$WORK/said" | sed 's/ $//' | grep -q "$pattern"; then return; fi
-    say "$*: exit code $code and this message, where $wanted and '$pattern' were due:"
+    said $code "$wanted" "$pattern"
+}
+
+# What the last command said, as one line.
+said() {
+    if (($1 == $2)) && tr '\n' ' ' <"$WORK/said" | sed 's/ $//' | grep -q "$3"; then return; fi
+    say "exit code $1 and this message, where $2 and '$3' were due:"
     cat "$WORK/said" >&2
     exit 1
 }
@@ -76,6 +97,9 @@ without() {
     shift
     PATH=$tools "$@"
 }
+
+# A lock file of one package, changed by a program of sed.
+locked() { grep " $1 " cross/toolchain.lock | sed "${2:-}" >"$CROSS_LOCK"; }
 
 nothing_made() {
     local left
