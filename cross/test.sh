@@ -93,7 +93,7 @@ without() {
     local tools=$WORK/tools
     rm -rf "$tools"
     mkdir "$tools"
-    find -L /bin /usr/bin /sbin /usr/sbin -maxdepth 1 -type f ! -name "$1" -exec ln -sft "$tools" {} +
+    find -L /bin /usr/bin /sbin /usr/sbin -maxdepth 1 -type f ! -name "$1" -exec ln -sft "$tools" {} + 2>/dev/null || true
     shift
     PATH=$tools "$@"
 }
