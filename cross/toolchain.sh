@@ -39,25 +39,40 @@ PACKAGES=(
 )
 
 main() {
+    STEP=
+    trap 'explain $?' EXIT
+    if [[ ${1:-} == --lock ]]; then able; else able "$@"; fi
+    STEP="making $HOME_DIR"
     mkdir -p "$HOME_DIR"
     # One at a time: a second one waits and finds all done.
     exec 9>"$HOME_DIR/lock"
     flock 9
-    trap 'explain $?' EXIT
-    STEP="looking at what is there"
     if [[ ${1:-} == --lock ]]; then
         write_lock
         return
     fi
     local target
-    for target in "$@"; do describe_target "$target"; done
-    [[ $(uname -m) == x86_64 ]] || fail $MISSING "only on x86_64 can Debian's compilers be used; install a rustup toolchain"
-    command -v dpkg-deb >/dev/null || fail $MISSING "this way needs Debian 12; elsewhere install rustup, and 'cargo install cargo-zigbuild'"
     rust
     emulators
     # The compiler brings its own machine's.
     for target in "$@"; do [[ $target == x86_64-unknown-linux-gnu ]] || std_for "$target"; done
 }
+
+# Whether this machine has what the way takes. Before anything is downloaded, and all that is missing at once.
+able() {
+    local target tool missing=()
+    [[ $(uname -m) == x86_64 ]] || fail $MISSING "only on x86_64 can Debian's compilers be used; install a rustup toolchain"
+    for tool in apt-get dpkg-deb; do
+        command -v $tool >/dev/null || fail $MISSING "no $tool: this way needs Debian 12; elsewhere install rustup, and 'cargo install cargo-zigbuild'"
+    done
+    for target in "$@"; do
+        describe_target "$target" || exit $USAGE
+        compiles || missing+=("$GCC_PACKAGE" "$LIBC_PACKAGE")
+    done
+    ((${#missing[@]} == 0)) || fail $MISSING "no C compiler for $*: apt-get install$(printf '%s\n' "${missing[@]}" | sort -u | xargs printf ' %s')"
+}
+
+compiles() { command -v "$GNU-gcc" >/dev/null && echo 'int main(void){return 0;}' | "$GNU-gcc" -x c - -o /dev/null 2>/dev/null; }
 
 # The compiler, once.
 rust() {
@@ -97,9 +112,7 @@ std_for() {
     local target=$1
     describe_target "$target"
     local lib=$HOME_DIR/rust/usr/lib/rustlib/$target
-    if [[ -e $lib/.whole ]]; then return; fi
-    command -v "$GNU-gcc" >/dev/null && echo 'int main(void){return 0;}' | "$GNU-gcc" -x c - -o /dev/null 2>/dev/null \
-        || fail $MISSING "$target needs a C compiler: apt-get install $GCC_PACKAGE $LIBC_PACKAGE"
+    if [[ $(cat "$lib/.whole" 2>/dev/null) == "$(recipe)" ]]; then return; fi
     room
     say "building std for $target, about a minute and a half"
     local new=$HOME_DIR/std.new
@@ -114,10 +127,13 @@ std_for() {
     cp "$HOME_DIR/std-build/$target"/release/deps/lib*.rlib "$new/lib/"
     rm -f "$new"/lib/libstd_for_target-*
     rm -rf "$HOME_DIR/std-build"
-    touch "$new/.whole"
+    recipe >"$new/.whole"
     rm -rf "$lib"
     mv "$new" "$lib"
 }
+
+# What std is made by: another one makes it anew.
+recipe() { cat "$here"/{toolchain.sh,unwind.c,std/Cargo.toml,std/Cargo.lock} | sha256sum; }
 
 # A stock std reads dates on armv7 with musl through 32 bits, and so ends in 2038: the variable makes it 64. The program
 # must be built with it too, which build.sh does.
@@ -232,7 +248,6 @@ write_lock() {
 # The index of the packages, in a state of our own: the machine's may be old, and root is not needed.
 indexes() {
     local state=$HOME_DIR/apt mirror
-    command -v apt-get >/dev/null || fail $MISSING "this way needs apt-get of Debian 12"
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -E '/debian/?$' | sort -u | head -n 1)
     mirror=${mirror:-http://deb.debian.org/debian}
     mirror=${mirror%/}

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# cross/test.sh: what the scripts here say when something is missing, and that no later run trusts what is half made. Takes
+# a minute at most; of packages it downloads one small one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. cross/targets.sh
+
+TARGET=x86_64-unknown-linux-musl
+WORK=$(mktemp -d)
+trap 'if mountpoint -q "$WORK/small"; then umount "$WORK/small"; fi; rm -rf "$WORK"' EXIT
+export CROSS_WAY=debian OUTPOST_CROSS=$WORK/cross CROSS_LOCK=$WORK/lock
+
+main() {
+    unknown_target
+    missing_tool
+    no_network
+    full_disk
+    packages
+    echo "cross/test.sh: everything missing was named"
+}
+
+unknown_target() {
+    says $USAGE "no target 'riscv'.*one of: .*aarch64-unknown-linux-musl" cross/build.sh riscv
+    says $USAGE "no target 'riscv'" cross/toolchain.sh riscv
+    says $USAGE "name a target, one or more of: .*aarch64-unknown-linux-musl" cross/build.sh
+}
+
+# Before anything is downloaded, and all at once.
+missing_tool() {
+    says $MISSING "no dpkg-deb: .*install rustup" without dpkg-deb cross/toolchain.sh $TARGET
+    says $MISSING "apt-get install gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross$" \
+        without "a*-linux-gnu*-gcc" cross/toolchain.sh aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf
+    says $MISSING "no dpkg-deb: apt-get install" without dpkg-deb cross/package.sh $TARGET /bin/true
+    says $MISSING "there is no .*cross/build.sh $TARGET" env CARGO_TARGET_DIR="$WORK" cross/package.sh $TARGET
+    says $MISSING "no qemu-arm: apt-get install qemu-user" without "qemu-arm*" cross/run.sh armv7-unknown-linux-musleabihf /bin/true
+}
+
+no_network() {
+    local package version arch
+    unshare -n true 2>/dev/null || { echo "Network namespaces are not permitted here: no network is not checked."; return; }
+    locked libhttp-parser2.9
+    # What a run leaves that broke off in the middle of a package.
+    mkdir -p "$OUTPOST_CROSS/debs"
+    read -r _ package version arch _ <"$CROSS_LOCK"
+    head -c 1000 /bin/true >"$OUTPOST_CROSS/debs/${package}_${version}_$arch.deb"
+    says $OUT_OF_REACH "index is out of reach: .*Look at the network" unshare -n cross/toolchain.sh $TARGET
+    nothing_made
+}
+
+full_disk() {
+    local small=$WORK/small
+    mkdir "$small"
+    mount -t tmpfs -o size=1m,nr_inodes=3 outpost-test "$small" 2>/dev/null || { echo "Mounting is not permitted here: a full disk is not checked."; return; }
+    says $MISSING "1 MiB left and [0-9]* are needed: make room, or name another folder: OUTPOST_CROSS=" \
+        env OUTPOST_CROSS="$small" cross/toolchain.sh $TARGET
+    touch "$small/filler"
+    says 1 "stopped while making .*if the disk is full (df -h" env OUTPOST_CROSS="$small/more" cross/toolchain.sh $TARGET
+}
+
+# What can be wrong with packages; the index must be within reach to see it.
+packages() {
+    local package=libhttp-parser2.9 code=0
+    locked $package "s/ 2\.[^ ]*/ 0.0-0/"
+    cross/toolchain.sh $TARGET 2>"$WORK/said" || code=$?
+    if ((code == OUT_OF_REACH)); then
+        echo "Debian's index is out of reach: packages are not checked."
+        return
+    fi
+    said $code $STALE "no longer has what cross/toolchain.lock names.*: cross/toolchain.sh --lock"
+    locked $package "s/^[0-9a-f]*/$(sha256sum </dev/null | cut -d' ' -f1)/"
+    says $STALE "another checksum than toolchain.lock names, and was removed" cross/toolchain.sh $TARGET
+    nothing_made
+}
+
+# Exit code, what the message must match, command.
+says() {
+    local code=0 wanted=$1 pattern=$2
+    shift 2
+    "$@" >/dev/null 2>"$WORK/said" || code=$?
+    said $code "$wanted" "$pattern"
+}
+
+# What the last command said, as one line.
+said() {
+    if (($1 == $2)) && tr '\n' ' ' <"$WORK/said" | sed 's/ $//' | grep -q "$3"; then return; fi
+    say "exit code $1 and this message, where $2 and '$3' were due:"
+    cat "$WORK/said" >&2
+    exit 1
+}
+
+# A command where the tools that match are not installed.
+without() {
+    local tools=$WORK/tools
+    rm -rf "$tools"
+    mkdir "$tools"
+    find -L /bin /usr/bin /sbin /usr/sbin -maxdepth 1 -type f ! -name "$1" -exec ln -sft "$tools" {} + 2>/dev/null || true
+    shift
+    PATH=$tools "$@"
+}
+
+# A lock file of one package, changed by a program of sed.
+locked() { grep " $1 " cross/toolchain.lock | sed "${2:-}" >"$CROSS_LOCK"; }
+
+nothing_made() {
+    local left
+    left=$(find "$OUTPOST_CROSS" -mindepth 1 -maxdepth 1 ! -name apt ! -name debs ! -name lock ! -name log; find "$OUTPOST_CROSS/debs" -name '*.deb' 2>/dev/null)
+    [[ -z $left ]] || { say "a failed run left $left"; exit 1; }
+}
+
+main
