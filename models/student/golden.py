@@ -131,6 +131,7 @@ def card(manifest, found):
     titles = {"first": "student, first part", "teacher": "teacher", "plain": "student, plain"}
     titles |= {"continued": "student, continued alone", "distilled": "student, continued with the teacher"}
     titles |= {"long": "student, distilled further"}
+    titles |= {"deep_teacher": "deep teacher", "deep": "student, distilled from the deep teacher"}
     titles |= {"shipped_without_quantisation": "shipped, before int8", "shipped": "shipped (int8)"}
     titles |= {"shipped_in_operation": "shipped (int8), mix of operation"}
     for key, title in titles.items():
@@ -173,12 +174,15 @@ This export: run `{m[run]}`, `student.onnx` {m[bytes][student.onnx]:,} bytes.
 a teacher that begins as this student with twice the layers; the student goes on alone ("plain"), and from there twice
 over the same scenarios, alone and with the teacher (temperature {m[distillation][temperature]}, alpha
 {m[distillation][alpha]}): their difference is what distillation is worth. The distilled one goes on with the teacher, two
-processes sharing each step. Then int8, ONNX, golden answers; the student with the most exact answers is shipped. No other
-model and no outside data took part.
+processes sharing each step. A second, deep teacher begins as that student with three times the layers, and the student
+goes on with it. Then int8, ONNX, golden answers; the student with the most exact answers is shipped. No other model and
+no outside data took part. Where the checkpoint of the shipped run is gone, training goes on from the shipped weights
+(`shipped.py`): `python train.py deep_teacher deep`.
 
 In these weights the first part was trained in two halves of 1500 steps with a falling rate each, and the mix of scenarios
-was sharpened on the way (drills for causes, numbering with gaps, more quiet periods came in last); a fresh run follows
-`train.py` and `scenarios.py` as they stand, so its figures will differ a little.
+was sharpened on the way (drills for causes, numbering with gaps, more quiet periods came in last). The deep teacher and its
+student began with the weights that were shipped before, read back from int8; 400 of the teacher's 500 steps had the
+rate of a run of 1000. A fresh run follows `train.py` and `scenarios.py` as they stand, so its figures will differ a little.
 
 ## Figures
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # One after the other; those of one stage side by side, as all that they start from is there.
-STAGES = [["first"], ["teacher", "plain"], ["continued", "distilled"], ["long"]]
+STAGES = [["first"], ["teacher", "plain"], ["continued", "distilled"], ["long"], ["deep_teacher"], ["deep"]]
 
 
 def python(*arguments):

@@ -53,7 +53,7 @@ HARD_SHARE = 0.5
 GAPS_SHARE = 0.7  # of the hard ones: numbered with gaps (2, 5), so that high numbers are met in short prompts too
 # Several events on one asset first: where the cause has to be weighed.
 WEIGHED = Mix([0, 0, 5, 4, 3, 1, 1], [5, 45, 35, 15], PLAUSIBLE.values)
-QUIET_SHARE = 0.03  # of what is trained on, on top: most periods are quiet, and their sentences must never fail
+QUIET_SHARE = 0.06  # of what is trained on, on top: most periods are quiet, and their sentences must never fail
 
 
 def make_event(rng, quantity, pattern, asset, severity=None, mix=PLAUSIBLE):

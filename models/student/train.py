@@ -1,7 +1,8 @@
 """Training: the teacher, the plain student, its continuation alone and distilled. Resumable, fixed seeds, CPU.
 
-Matrices are trained by Muon (momentum, orthogonalised), the rest by AdamW; matrix products run in bfloat16. Loss counts
-on answer tokens only. Distillation: alpha * T^2 * KL(teacher || student) + (1 - alpha) * cross-entropy.
+Matrices are trained by Muon (momentum, orthogonalised), the rest by AdamW; matrix products run in bfloat16 where the
+processor multiplies it. Loss counts on answer tokens only. Distillation: alpha * T^2 * KL(teacher || student) + (1 -
+alpha) * cross-entropy.
 Checkpoints stand in $STUDENT_CHECKPOINTS (default: `checkpoints/` beside this file, ignored by git).
 """
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import distributed, multiprocessing
 
 import scenarios
+import shipped
 import vocabulary as vocab
 from glm import Glm, Shape, generate
 from grammar import Grammar
@@ -27,12 +29,15 @@ TEMPERATURE = 3.0
 ALPHA = 0.7
 BATCH_TOKENS = 2048
 HEAD_WEIGHT = 8.0  # verdict and cause are two tokens of sixty, but take the most reasoning
-MEASURED = 400  # held-out scenarios per measurement
+MEASURED = int(os.environ.get("STUDENT_MEASURED", "400"))  # held-out scenarios after a training
+# Where the processor only emulates bfloat16, a step takes five times as long in it.
+PRECISION = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
 SEED_HELD_OUT = 2  # data seeds of the runs differ from it; the split itself is by hash
 
 STUDENT = Shape(len(vocab.TOKENS), hidden=128, layers=4, heads=4, kv_heads=2, inter=352)
-# The teacher begins as the student with a second, at first silent layer after each of its own, and goes on longer.
+# A teacher begins as the student with one or two more, at first silent layers after each of its own, and goes on longer.
 TEACHER = dataclasses.replace(STUDENT, layers=8)
+DEEP_TEACHER = dataclasses.replace(STUDENT, layers=12)
 
 
 @dataclasses.dataclass
@@ -66,6 +71,8 @@ RUNS = {
     "continued": Run(STUDENT, 1500, data_seed=7, start="plain", level=0.4, decay=1.0),
     "distilled": Run(STUDENT, 1500, data_seed=7, start="plain", level=0.4, decay=1.0, teacher="teacher"),
     "long": Run(STUDENT, 1850, data_seed=8, start="distilled", level=0.6, decay=1.0, teacher="teacher", workers=2),
+    "deep_teacher": Run(DEEP_TEACHER, 500, data_seed=9, start="long", level=0.5, decay=1.0),
+    "deep": Run(STUDENT, 400, data_seed=12, start="long", level=0.4, decay=1.0, teacher="deep_teacher"),
 }
 
 
@@ -92,7 +99,7 @@ class Muon:
 def orthogonal(g):
     """The nearest half-orthogonal matrix, roughly."""
     tall = g.shape[0] > g.shape[1]
-    x = (g.T if tall else g).bfloat16()
+    x = (g.T if tall else g).to(PRECISION)
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
         gram = x @ x.T
@@ -143,19 +150,24 @@ def loss_of(model, teacher, ids, weights):
     """Mean loss per answer token, weighted: (what is trained on, cross-entropy)."""
     inputs, wanted, chosen = ids[:, :-1], ids[:, 1:], weights[:, 1:] > 0
     weight = weights[:, 1:][chosen] / weights.sum()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with products():
         states, _ = model.hidden_states(inputs)
         logits = model.head(states[chosen])
     logits = logits.float()
     hard = (weight * F.cross_entropy(logits, wanted[chosen], reduction="none")).sum()
     if teacher is None:
         return hard, hard
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.no_grad(), products():
         states, _ = teacher.hidden_states(inputs)
         target = F.log_softmax(teacher.head(states[chosen]).float() / TEMPERATURE, dim=-1)
     divergence = F.kl_div(F.log_softmax(logits / TEMPERATURE, dim=-1), target, log_target=True, reduction="none")
     soft = (weight * divergence.sum(-1)).sum()
     return ALPHA * TEMPERATURE**2 * soft + (1 - ALPHA) * hard, hard
+
+
+def products():
+    """Within it, matrix products are made in `PRECISION`."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=PRECISION == torch.bfloat16)
 
 
 def worker(rank, name):
@@ -243,8 +255,11 @@ def grown(model, shape):
 
 
 def load(name):
-    """A finished model."""
-    saved = torch.load(CHECKPOINTS / f"{name}.pt")
+    """A finished model; where the checkpoint of the shipped run is gone, the shipped model itself."""
+    path = CHECKPOINTS / f"{name}.pt"
+    if not path.exists() and name == shipped.run():
+        return shipped.model(STUDENT)
+    saved = torch.load(path)
     model = Glm(Shape(**saved["shape"]))
     model.load_state_dict(saved["model"])
     return model.eval()

@@ -174,7 +174,7 @@ fn logits_are_those_of_the_reference_at_the_prompt_and_at_every_step() {
             };
             assert_eq!(got.len(), want.len());
             let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 5e-3, "{} step {step}: off by {worst}", case.name);
+            assert!(worst < KV_ROUNDING, "{} step {step}: off by {worst}", case.name);
             rows += 1;
         }
     }
@@ -222,3 +222,6 @@ fn the_grammar_lets_every_right_answer_pass_and_its_text_verifies() {
         }));
     }
 }
+
+/// The engine keeps keys and values in half precision. Rounded so, the reference itself is off by up to 0.0079.
+const KV_ROUNDING: f32 = 1e-2;
