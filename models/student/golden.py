@@ -208,6 +208,9 @@ several events have to be weighed. The template stands behind both.
 Quiet periods in Chinese with no or one normal channel come out wrong (the sentence for many channels): the program
 words these by template.
 
+The deep teacher is no better than the student was: what the last student gained may come from going on as much as from
+the teacher, and no run without it was made to tell.
+
 It knows {m[vocab]} tokens, 17 causes and the author's rules, nothing else: a cause is a hint for the first look, not a
 diagnosis. Its verdict can be wrong; the program never lets it fall below the rules' own severity. Scenarios are made up,
 not recorded at a plant. More than six events are only counted.
