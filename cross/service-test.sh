@@ -49,22 +49,22 @@ procd() {
 openrc() {
     mount -t tmpfs outpost-test "$ROOT"
     mkdir "$ROOT"/{upper,work,root,debs}
-    mount -t overlay -o "lowerdir=/,upperdir=$ROOT/upper,workdir=$ROOT/work" outpost-test "$ROOT/root" \
+    mount -t overlay -o "lowerdir=/,upperdir=$ROOT/upper,workdir=$ROOT/work" outpost-test "$ROOT/merged" \
         || { echo "Overlays are not permitted here: OpenRC is not checked."; return; }
     chmod 777 "$ROOT/debs"
     (cd "$ROOT/debs" && apt-get -qq download openrc librc1 libeinfo1) 2>"$ROOT/said" \
         || { echo "Debian's OpenRC is out of reach: not checked. ($(tail -n 1 "$ROOT/said"))"; return; }
     local deb
     # Unpacked, not installed: it would want to be this machine's init.
-    for deb in "$ROOT"/debs/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$ROOT/root"; done
-    mount -t proc proc "$ROOT/root/proc"
-    mount --bind /dev "$ROOT/root/dev"
-    mount -t tmpfs run "$ROOT/root/run"
+    for deb in "$ROOT"/debs/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$ROOT/merged"; done
+    mount -t proc proc "$ROOT/merged/proc"
+    mount --bind /dev "$ROOT/merged/dev"
+    mount -t tmpfs run "$ROOT/merged/run"
     # As it is after a boot, with nothing else to start.
-    mkdir -p "$ROOT"/root/run/openrc/{daemons,exclusive,failed,hotplugged,inactive,options,scheduled,started,starting,stopping,tmp,wasinactive}
-    touch "$ROOT/root/run/openrc/softlevel"
-    rm -rf "$ROOT"/root/etc/{init.d,runlevels}/*
-    printf '#!/sbin/openrc-run\nstart() { :; }\n' | install -m 755 /dev/stdin "$ROOT/root/etc/init.d/localmount"
+    mkdir -p "$ROOT"/merged/run/openrc/{daemons,exclusive,failed,hotplugged,inactive,options,scheduled,started,starting,stopping,tmp,wasinactive}
+    touch "$ROOT/merged/run/openrc/softlevel"
+    rm -rf "$ROOT"/merged/etc/{init.d,runlevels}/*
+    printf '#!/sbin/openrc-run\nstart() { :; }\n' | install -m 755 /dev/stdin "$ROOT/merged/etc/init.d/localmount"
     install_it
     in_root rc-service outpost start
     waits "it does not start" grep -q agent_started "$LOG"
@@ -77,15 +77,15 @@ openrc() {
 }
 
 install_it() {
-    install -m 755 "$PROGRAM" "$ROOT/root/usr/bin/outpost"
-    install -D -m 755 cross/package/outpost.openrc "$ROOT/root/etc/init.d/outpost"
-    install -d "$ROOT/root/etc/outpost"
-    { echo 'device = "under-openrc"'; sed -e "s|^#data_dir = .*|data_dir = \"/var/lib/outpost\"|" -e '/^\[mqtt\]/a tls = "off-insecure"' examples/outpost.toml; } >"$ROOT/root/etc/outpost/outpost.toml"
-    LOG=$ROOT/root/var/log/outpost.log
+    install -m 755 "$PROGRAM" "$ROOT/merged/usr/bin/outpost"
+    install -D -m 755 cross/package/outpost.openrc "$ROOT/merged/etc/init.d/outpost"
+    install -d "$ROOT/merged/etc/outpost"
+    { echo 'device = "under-openrc"'; sed -e "s|^#data_dir = .*|data_dir = \"/var/lib/outpost\"|" -e '/^\[mqtt\]/a tls = "off-insecure"' examples/outpost.toml; } >"$ROOT/merged/etc/outpost/outpost.toml"
+    LOG=$ROOT/merged/var/log/outpost.log
     in_root getent passwd outpost >/dev/null || in_root useradd --system --user-group --no-create-home outpost
 }
 
-in_root() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C chroot "$ROOT/root" "$@"; }
+in_root() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C chroot "$ROOT/merged" "$@"; }
 
 # What it is if it does not come, the command that sees it.
 waits() {
