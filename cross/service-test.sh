@@ -48,7 +48,7 @@ procd() {
 
 openrc() {
     mount -t tmpfs outpost-test "$ROOT"
-    mkdir "$ROOT"/{upper,work,root,debs}
+    mkdir "$ROOT"/{upper,work,merged,debs}
     mount -t overlay -o "lowerdir=/,upperdir=$ROOT/upper,workdir=$ROOT/work" outpost-test "$ROOT/merged" \
         || { echo "Overlays are not permitted here: OpenRC is not checked."; return; }
     chmod 777 "$ROOT/debs"
