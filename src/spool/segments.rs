@@ -10,6 +10,10 @@
 //! A commit is one batch in one database, so it is atomic as before. Deleting a block in a sealed database is taking its
 //! numbers off the list of what that one holds ([`Holding`]), which the active one keeps. Whatever is put shadows what
 //! older databases hold of the same numbers; moving a block is therefore nothing but putting it again.
+//!
+//! After a commit that failed nobody knows whether it took effect, or whether the active database has rotted. So it is held
+//! against what it should hold before it is used again. A damaged one is sealed as it is, a new one goes on with the books and
+//! lists known here, and it is healed like any other.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
@@ -232,7 +236,11 @@ impl<S: Shelf> Segments<S> {
     fn succeed(&mut self) -> Result<Active<S::Db>, JournalError> {
         let id = self.active.id + 1;
         let mut db = self.shelf.open(id)?;
-        let mut ops = vec![Op::Put { key: META_KEY.to_vec(), value: self.active.books.clone() }];
+        let mut ops = Vec::new();
+        // Before the first commit there are none, and a start takes a database without books for one never in use.
+        if !self.active.books.is_empty() {
+            ops.push(Op::Put { key: META_KEY.to_vec(), value: self.active.books.clone() });
+        }
         let before = (&self.active.id, &self.active.holding);
         for (&id, held) in self.sealed.iter().chain([before]) {
             ops.push(Op::Put { key: list_key(id), value: held.encode() });
@@ -342,9 +350,10 @@ impl<D> Active<D> {
         deleted.filter(|id| id.lane == lane).any(|id| numbers.contains(&id.first))
     }
 
-    /// What came of reading it, remembered where it can't be read.
+    /// What came of reading it, remembered where it is damaged. A medium that fails may be back at the next attempt; giving
+    /// up what lies here for that would lose what is only out of reach.
     fn read<T>(&self, outcome: Result<T, JournalError>) -> Result<T, JournalError> {
-        if matches!(outcome, Err(JournalError::Damaged(_) | JournalError::Medium(_))) {
+        if matches!(outcome, Err(JournalError::Damaged(_))) {
             self.damaged.set(true);
         }
         outcome

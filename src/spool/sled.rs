@@ -10,7 +10,8 @@
 //! be old itself and see nothing; it never sees what is not there.
 //!
 //! sled panics on some kinds of damage, so no call into it is made without a net. After an error a database stays
-//! refused for ever; it is closed, and opened anew by whoever comes next: on a full disk it can still be read.
+//! refused for ever; it is closed, and opened anew by whoever comes next: on a full disk it can still be read. Before that it
+//! is copied where there is room, as opening clears what follows a damaged place.
 
 use std::cell::{Cell, OnceCell};
 use std::fs::{File, OpenOptions};
