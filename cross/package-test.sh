@@ -77,11 +77,13 @@ newer() {
     echo "$WORK/newer.deb"
 }
 
-# Starts the agent as its user, waits until it is ready, and stops it in good order.
+# Starts the agent as its user, waits until it is ready, and stops it in good order. What an earlier one wrote goes first:
+# else this one would be taken for ready, and be stopped before it is a program of its own.
 runs() {
+    rm -f "$WORK/agent"
     env -i PATH=/usr/sbin:/usr/bin:/bin chroot --userspec=outpost:outpost "$ROOT" outpost run -c /etc/outpost/outpost.toml 2>"$WORK/agent" &
     AGENT=$!
-    until grep -q agent_started "$WORK/agent"; do
+    until grep -qs agent_started "$WORK/agent"; do
         kill -0 "$AGENT" 2>/dev/null || { cat "$WORK/agent" >&2; fail "the agent does not start"; }
         sleep 0.2
     done
