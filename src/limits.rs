@@ -487,6 +487,8 @@ pub const SPOOL_DISK_FREE_BYTES_MIN_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Largest stored block. sled keeps up to 18 values in a page and writes pages over a quarter of a segment into
 /// files that it never syncs: no page may become so large.
 pub const SPOOL_BLOCK_BYTES_MAX: usize = 48 * 1024;
+/// How often a database is tried whose lock seems to be held; pauses between them come to less than half a second.
+pub const SPOOL_LOCK_TRIES: u32 = 20;
 /// Segment of sled's file.
 pub const SPOOL_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Cache of sled; its memory is several times that.

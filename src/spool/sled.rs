@@ -20,6 +20,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::limits;
 
@@ -270,14 +271,7 @@ fn io_error(error: std::io::Error) -> JournalError {
 
 fn open(dir: &Path) -> Result<Opened, JournalError> {
     guarded(|| {
-        let db = ::sled::Config::default()
-            .path(dir)
-            .cache_capacity(limits::SPOOL_CACHE_BYTES)
-            .segment_size(limits::SPOOL_SEGMENT_BYTES)
-            // Every commit flushes; a thread that does it again would only wear the flash.
-            .flush_every_ms(None)
-            .mode(::sled::Mode::LowSpace)
-            .open()?;
+        let db = open_unlocked(dir)?;
         let file = OpenOptions::new().read(true).write(true).open(dir.join("db"))?;
         file.sync_all()?;
         let books = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join(BOOKS))?;
@@ -300,6 +294,30 @@ fn open(dir: &Path) -> Result<Opened, JournalError> {
     })
 }
 
+/// The lock goes with the last copy of the file, and a process that somebody is just starting has copies of all of ours for a
+/// moment. So a database that was closed here may seem to be in use.
+fn open_unlocked(dir: &Path) -> Result<::sled::Db, ::sled::Error> {
+    let config = ::sled::Config::default()
+        .path(dir)
+        .cache_capacity(limits::SPOOL_CACHE_BYTES)
+        .segment_size(limits::SPOOL_SEGMENT_BYTES)
+        // Every commit flushes; a thread that does it again would only wear the flash.
+        .flush_every_ms(None)
+        .mode(::sled::Mode::LowSpace);
+    for _ in 1..limits::SPOOL_LOCK_TRIES {
+        match config.open() {
+            Err(::sled::Error::Io(e)) if is_locked(&e) => std::thread::sleep(LOCK_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    config.open()
+}
+
+/// sled puts it into words alone.
+fn is_locked(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
 /// Calls into sled, with a panic as one more way of saying that the database is damaged.
 fn guarded<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, JournalError> {
     match catch_unwind(AssertUnwindSafe(call)) {
@@ -314,9 +332,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, Jour
 
 fn sorted(error: ::sled::Error) -> JournalError {
     match error {
-        ::sled::Error::Io(e) if e.to_string().contains("could not acquire lock") => {
-            JournalError::Locked { path: lock_path(&e.to_string()) }
-        }
+        ::sled::Error::Io(e) if is_locked(&e) => JournalError::Locked { path: lock_path(&e.to_string()) },
         ::sled::Error::Io(e) => match e.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::Full,
             ErrorKind::UnexpectedEof | ErrorKind::InvalidData => JournalError::Damaged(e.to_string()),
@@ -337,5 +353,6 @@ fn lock_path(message: &str) -> String {
 /// The copy of the file `db`, beside it.
 pub(super) const SPARE: &str = "db.spare";
 const BOOKS: &str = "books";
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Many times what books take.
 const BOOKS_BYTES_MAX: u64 = 4096;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use outpost::spool::{DiskSpool, MemShelf, Options, Segments, Sizes, SledShelf, Spool};
 use outpost::wire::{GapReason, Lane};
@@ -97,7 +98,11 @@ fn a_spool_with_all_blocks_in_one_tree_is_read_and_goes_on() {
 
 /// As they were written at first.
 fn into_one_tree(database: &Path) {
-    let db = sled::Config::default().path(database).segment_size(4 << 20).open().unwrap();
+    // A process that another test is just starting may hold a copy of the file, and the lock with it.
+    let config = sled::Config::default().path(database).segment_size(4 << 20);
+    let tries =
+        (0..100).map(|_| config.open().inspect_err(|_| std::thread::sleep(Duration::from_millis(20))));
+    let db = tries.flatten().next().unwrap();
     for name in db.tree_names() {
         if name != b"__sled__default" {
             for item in db.open_tree(&name).unwrap().iter() {
@@ -273,4 +278,19 @@ fn a_rotation_that_was_cut_short_is_as_if_it_had_not_begun() {
     assert_eq!(walk(&mut spool, Lane::Raw), kept);
     fill(&mut spool, 1);
     assert_balanced(&spool);
+}
+
+/// A process holds copies of all files of the one that starts it until it is a program of its own, and so their locks.
+#[test]
+fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    drop(open(dir.path()));
+    let held = fs::File::open(dir.path().join("journal/00000001/db")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(150));
+        drop(held);
+    });
+    fill(&mut open(dir.path()), 1);
+    holder.join().unwrap();
 }
