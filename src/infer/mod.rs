@@ -10,9 +10,11 @@
 //! agent. A full queue skips frames and counts them: a model that is slow costs freshness, never a reading.
 
 mod bundle;
+mod conv;
 mod manifest;
 mod model;
 mod onnx;
+
 mod thread;
 mod window;
 

@@ -13,6 +13,8 @@ use crate::accel::{
 };
 use crate::limits;
 
+use super::conv::replace_convolutions;
+
 /// Name of this backend in manifests, logs and configuration.
 pub const NAME: &str = "onnx";
 
@@ -49,7 +51,7 @@ impl Tract {
         let total = graph.node.len();
         // An operator that tract does not know is found when the graph is typed, and named by it.
         let prepare = |e: TractError| (Stage::Prepare, format!("tract can't run it ({})", one_line(&e)));
-        let typed = parsed(&proto).and_then(|model| model.into_optimized()).map_err(prepare)?;
+        let typed = parsed(&proto).and_then(prepared).map_err(prepare)?;
         let state = SimplePlan::new(typed).and_then(|plan| plan.spawn()).map_err(prepare)?;
         Ok(Self { state, input: model.input.clone(), output: model.output.clone(), total })
     }
@@ -83,6 +85,12 @@ impl Runner for Tract {
     fn placement(&self) -> Placement {
         Placement { claimed: 0, total: self.total }
     }
+}
+
+fn prepared(model: InferenceModel) -> TractResult<TypedModel> {
+    let mut typed = model.into_typed()?;
+    replace_convolutions(&mut typed)?;
+    typed.into_optimized()
 }
 
 fn parsed(proto: &ModelProto) -> TractResult<InferenceModel> {
