@@ -50,6 +50,24 @@ fn only(manifest: &mut serde_json::Value, index: usize) {
     manifest["variants"] = serde_json::json!([variant]);
 }
 
+/// `tests/golden/onnx/onnxruntime.py` wrote them down.
+#[test]
+fn whole_numbers_answer_on_tract_what_they_answer_on_onnxruntime() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx/onnxruntime.json");
+    let golden: std::collections::HashMap<String, Vec<Vec<i8>>> =
+        serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
+    let bundle = shipped();
+    let variant = bundle.manifest.variants.iter().find(|v| v.file == "cold_room.int8.onnx").unwrap();
+    let mut runner = Onnx.load(&bundle.file(variant).unwrap()).unwrap();
+    let bytes = |row: &[i8]| row.iter().map(|&x| x as u8).collect::<Vec<u8>>();
+    assert_eq!(golden["inputs"].len(), 24);
+    for (input, wanted) in golden["inputs"].iter().zip(&golden["outputs"]) {
+        let mut output = Vec::new();
+        runner.run(&bytes(input), &mut output).unwrap();
+        assert_eq!(output, bytes(wanted));
+    }
+}
+
 #[test]
 fn whole_numbers_and_floats_answer_the_golden_vectors_on_tract() {
     for (index, file) in [(1, "cold_room.int8.onnx"), (2, "cold_room.f32.onnx")] {

@@ -217,6 +217,7 @@ fn per_output<T: Datum + Copy>(tensor: &Tensor, outputs: usize) -> TractResult<V
 }
 
 /// In this shape compilers see the instruction that multiplies 16-bit numbers and adds the products.
+#[inline(always)]
 fn dot_i16(a: &[i16], b: &[i16]) -> i32 {
     let products = |(a, b): (&[i16], &[i16])| {
         a.iter().zip(b).fold(0_i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
@@ -225,6 +226,7 @@ fn dot_i16(a: &[i16], b: &[i16]) -> i32 {
 }
 
 /// A sum per lane, as nobody but us may change the order of floating-point numbers.
+#[inline(always)]
 fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
     for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
