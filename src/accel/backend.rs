@@ -167,6 +167,11 @@ pub trait ComputeBackend {
         format == self.name()
     }
 
+    /// Whether it computes the operator `op` of a segment, as `outpost_plugin.h` names it.
+    fn computes(&self, _op: &str) -> bool {
+        false
+    }
+
     /// Makes a file ready. Blocks. Errors: with the stage and the reason; nothing of it stays behind.
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused>;
 }
@@ -178,6 +183,10 @@ impl<T: ComputeBackend> ComputeBackend for Rc<T> {
 
     fn takes(&self, format: &str) -> bool {
         self.as_ref().takes(format)
+    }
+
+    fn computes(&self, op: &str) -> bool {
+        self.as_ref().computes(op)
     }
 
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {

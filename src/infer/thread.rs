@@ -243,7 +243,7 @@ pub struct Devices {
 impl Devices {
     /// Nothing is begun or loaded yet.
     pub fn new(options: &InferOptions) -> Self {
-        let isolated = |options: &WorkerOptions| Rc::new(Isolated::new(options.clone()));
+        let isolated = |options: &WorkerOptions| Rc::new(Isolated::shared(options));
         Self {
             isolated: options.accelerators.iter().map(isolated).collect(),
             #[cfg(feature = "tflite")]

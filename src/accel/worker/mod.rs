@@ -51,6 +51,8 @@ pub enum Vendor {
 enum Request {
     /// Load the vendor's code.
     Open { vendor: Vendor, options: String },
+    /// Which operators can be computed as parts of a graph?
+    Computes { ops: Vec<String> },
     /// Make a model ready; models are numbered as they come.
     Load { origin: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
     /// Compute with model number `model`.
@@ -61,6 +63,7 @@ enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
     Opened,
+    Computes { answers: Vec<bool> },
     Loaded { claimed: u64, total: u64 },
     Ran { output: Tensor },
     Failed { stage: Stage, reason: String },

@@ -68,6 +68,16 @@ impl Process {
         Ok((u32::try_from(self.models.len() - 1).unwrap_or(u32::MAX), placement))
     }
 
+    /// Which of `ops` the vendor's code computes as parts of a graph. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
+    pub fn computes(&mut self, ops: &[&str]) -> Result<Vec<bool>, Refused> {
+        self.ensure_running()?;
+        let request = Request::Computes { ops: ops.iter().map(|op| (*op).to_owned()).collect() };
+        match self.ask(&request, LOAD, Stage::Claim)? {
+            Reply::Computes { answers } if answers.len() == ops.len() => Ok(answers),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     /// Computes with model number `model`, in a new process if the last one is gone. Blocks for the deadline at most, and for the
     /// loading where it begins anew.
     pub fn run(&mut self, model: u32, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {

@@ -65,10 +65,15 @@ impl Worker {
                 self.backend = Some(open(vendor, options)?);
                 Ok(Reply::Opened)
             }
+            Request::Computes { ops } => {
+                let backend =
+                    self.backend.as_ref().ok_or_else(|| protocol("operators before the vendor's code"))?;
+                Ok(Reply::Computes { answers: ops.iter().map(|op| backend.computes(op)).collect() })
+            }
             Request::Load { origin, bytes, input, output } => {
                 let backend =
                     self.backend.as_ref().ok_or_else(|| protocol("a model before the vendor's code"))?;
-                if self.models.len() >= limits::MODELS_MAX {
+                if self.models.len() >= limits::WORKER_MODELS_MAX {
                     return Err(protocol("too many models"));
                 }
                 let model = backend.load(&ModelFile { origin, bytes: bytes.into(), input, output })?;
