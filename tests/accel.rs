@@ -2,6 +2,8 @@
 //! is right, nothing hangs, and what is told names the stage.
 
 mod plugin;
+#[path = "plugin/student.rs"]
+mod student;
 
 use std::path::Path;
 use std::process::Command;
