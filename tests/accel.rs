@@ -7,12 +7,13 @@ mod student;
 
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use outpost::accel::worker::{Vendor, WorkerOptions};
 use outpost::accel::{ComputeBackend, Isolated, ModelFile, Placement, Refused, Stage};
 use outpost::frame::Frame;
-use outpost::infer::{Bundle, Model};
+use outpost::infer::{Bundle, Model, OnnxOn};
 use outpost::time::Wall;
 
 use plugin::{Logged, compiled};
@@ -152,6 +153,43 @@ fn a_plugin_that_is_none_is_told_with_its_file() {
     assert_refused(shop.with(gone), Stage::Worker, "can't be started");
 }
 
+/// The model that ships, on what the device computes of its graph; either is fast enough.
+fn cold_room(options: &str, fast_enough: Duration) -> Logged {
+    let mut device = OnnxOn::new(&Rc::new(Isolated::new(worker(options))));
+    device.rule.fast_enough = fast_enough;
+    Logged::load(Bundle::open(Path::new("cold_room")).unwrap(), Box::new(device))
+}
+
+const PATIENT: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_device_computes_what_it_can_of_a_small_models_graph_and_the_cpu_the_rest() {
+    let logged = cold_room("", PATIENT);
+    let first = logged.model.serving().next().unwrap();
+    assert_eq!((first.backend.as_str(), first.file.as_str()), ("hailo", "cold_room.f32.onnx"));
+    // Four convolutions and three products, what follows each, and two changes of shape; the CPU has a transposition.
+    assert_eq!(first.placement, Placement { claimed: 4 * 2 + 3 * 2 + 1 + 2, total: 4 * 2 + 3 * 2 + 1 + 3 });
+    assert!(first.golden_error < 1e-3, "{first:?}");
+    // Its int8 graph has nothing that is offered.
+    let Refused { stage, reason, .. } = &logged.model.refused()[0];
+    assert!(*stage == Stage::Claim && reason.contains("cold_room.int8.onnx"), "{reason}");
+}
+
+#[test]
+fn what_a_device_does_wrong_with_a_part_of_a_small_models_graph_is_told_with_its_stage() {
+    for (options, fast_enough, stage, says) in [
+        ("fault=takes_nothing", PATIENT, Stage::Claim, "none of what it is offered: add, conv, matmul"),
+        ("fault=wrong", PATIENT, Stage::Golden, "wrong numbers"),
+        ("fault=slow", Duration::ZERO, Stage::Speed, "on the CPU"),
+        ("fault=segv", PATIENT, Stage::Invoke, "died"),
+        ("fault=hang", PATIENT, Stage::Invoke, "no answer within 500ms"),
+    ] {
+        let logged = cold_room(options, fast_enough);
+        assert_eq!(logged.serving(), ["onnx"], "{options}");
+        logged.assert_line("backend_refused", &["backend=hailo", &format!("stage={stage}"), says]);
+    }
+}
+
 /// More runs than loading takes: the golden vector, and the timing.
 const AT_RUN: u32 = 1 + 21 * 8 + 3;
 
@@ -191,8 +229,13 @@ fn a_large_tensor_goes_through_shared_memory_and_comes_back_whole() {
         quantisation: None,
     };
     for n in [1, 16 * 1024, 16 * 1024 + 1, 3_000_000] {
-        let file =
-            ModelFile { origin: "x".into(), bytes: b"SAME"[..].into(), input: spec(n), output: spec(n) };
+        let file = ModelFile {
+            origin: "x".into(),
+            format: "hailo".into(),
+            bytes: b"SAME"[..].into(),
+            input: spec(n),
+            output: spec(n),
+        };
         let mut runner = device.load(&file).unwrap();
         let input: Vec<u8> = (0..n).map(|i| (i * 7 % 251) as u8).collect();
         let mut output = Vec::new();
@@ -211,7 +254,13 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
         element: outpost::accel::Element::Uint8,
         quantisation: None,
     };
-    let file = ModelFile { origin: "x".into(), bytes: b"SAME"[..].into(), input: spec.clone(), output: spec };
+    let file = ModelFile {
+        origin: "x".into(),
+        format: "hailo".into(),
+        bytes: b"SAME"[..].into(),
+        input: spec.clone(),
+        output: spec,
+    };
     let (mut first, mut second) = (device.load(&file).unwrap(), device.load(&file).unwrap());
     let mut out = Vec::new();
     let mut failures = 0;

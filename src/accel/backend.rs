@@ -131,6 +131,8 @@ impl TensorSpec {
 pub struct ModelFile {
     /// Where it comes from, for errors: a path, or a name within the program.
     pub origin: String,
+    /// The backend that it is meant for, as its manifest says.
+    pub format: String,
     /// Its content.
     pub bytes: Arc<[u8]>,
     /// Its one input.

@@ -7,7 +7,7 @@ use super::backend::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stag
 use super::worker::{Process, Vendor, WorkerOptions};
 
 /// One device; its models share one process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Isolated {
     name: String,
     is_delegate: bool,
@@ -35,6 +35,11 @@ impl Isolated {
             (None, Err(_)) => {}
         }
         device
+    }
+
+    /// Whether it is a delegate of TensorFlow Lite, else a plug-in.
+    pub fn is_delegate(&self) -> bool {
+        self.is_delegate
     }
 
     /// Which operators of a segment it computes. Blocks. Errors: the vendor's code can't be loaded.
@@ -74,7 +79,7 @@ impl ComputeBackend for Isolated {
 }
 
 /// A file that is ready on a device.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct IsolatedModel {
     process: Arc<Mutex<Process>>,
     number: u32,

@@ -10,6 +10,7 @@
 //! agent. A full queue skips frames and counts them: a model that is slow costs freshness, never a reading.
 
 mod bundle;
+mod described;
 mod manifest;
 mod model;
 mod onnx;
@@ -19,7 +20,7 @@ mod window;
 pub use bundle::{Bundle, BundleError, GoldenVector};
 pub use manifest::{Input, Manifest, Output, Variant};
 pub use model::{Model, ModelError, Serving};
-pub use onnx::Onnx;
+pub use onnx::{Onnx, OnnxOn};
 pub use thread::{
     Devices, Infer, InferError, InferHandle, InferOptions, Job, Judgement, ModelOptions, Policy,
     TfliteOptions,

@@ -9,7 +9,7 @@ use smol::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::bundle::Bundle;
 use super::model::{Model, ModelError};
-use super::onnx::{self, Onnx};
+use super::onnx::{self, Onnx, OnnxOn};
 use crate::accel::worker::{self, WorkerOptions};
 use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage, TFLITE};
 use crate::clock;
@@ -259,7 +259,8 @@ impl Devices {
             match (name.as_str(), device) {
                 (onnx::NAME, _) => Box::new(Onnx),
                 (TFLITE, _) => self.tflite(),
-                (_, Some(device)) => Box::new(device.clone()),
+                (_, Some(device)) if device.is_delegate() => Box::new(device.clone()),
+                (_, Some(device)) => Box::new(OnnxOn::new(device)),
                 _ => Box::new(Unknown { name: name.clone(), why: NO_SUCH }),
             }
         };

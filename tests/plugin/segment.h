@@ -55,8 +55,8 @@ static const json *member(const json *of, const char *key) {
 
 enum { TENSORS_MAX = 256, NODES_MAX = 64, SIDES_MAX = 16 };
 
-typedef struct { size_t rows, cols; float *numbers; } tensor;
-typedef struct { char op[64]; int inputs[SIDES_MAX], input_count, output; float eps; } node;
+typedef struct { size_t rows, cols; int shape[SIDES_MAX]; float *numbers; } tensor;
+typedef struct { char op[64]; int inputs[SIDES_MAX], input_count, output; const json *attributes; } node;
 
 typedef struct {
     tensor tensors[TENSORS_MAX];
@@ -73,7 +73,9 @@ static int read_numbers(const json *of, int *into) {
 }
 
 static int knows_op(const char *op) {
-    return !strcmp(op, "linear") || !strcmp(op, "gated_linear") || !strcmp(op, "rms_norm") || !strcmp(op, "add");
+    const char *known[] = { "linear", "gated_linear", "rms_norm", "add", "matmul", "conv", "relu", "reshape" };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) if (!strcmp(op, known[i])) return 1;
+    return 0;
 }
 
 /* None if the file is something else. */
@@ -90,10 +92,10 @@ static segment *read_segment(const void *file, size_t bytes) {
     segment *of = calloc(1, sizeof *of);
     for (const json *one = member(&header, "tensors")->first; one && of->tensor_count < TENSORS_MAX; one = one->next) {
         tensor *made = &of->tensors[of->tensor_count++];
-        int shape[SIDES_MAX], rank = read_numbers(member(one, "shape"), shape);
+        int rank = read_numbers(member(one, "shape"), made->shape);
         if (strcmp(member(one, "element")->text, "f32")) abort();
         made->rows = made->cols = 1;
-        for (int i = 0; i < rank; i++) *(i + 1 < rank ? &made->rows : &made->cols) *= (size_t)shape[i];
+        for (int i = 0; i < rank; i++) *(i + 1 < rank ? &made->rows : &made->cols) *= (size_t)made->shape[i];
         made->numbers = calloc(made->rows * made->cols, sizeof(float));
         const json *offset = member(one, "offset");
         if (offset) {
@@ -110,10 +112,38 @@ static segment *read_segment(const void *file, size_t bytes) {
         memcpy(made->op, member(one, "op")->text, sizeof made->op);
         made->input_count = read_numbers(member(one, "inputs"), made->inputs);
         made->output = (int)member(one, "outputs")->first->number;
-        const json *eps = member(member(one, "attributes"), "eps");
-        made->eps = eps ? (float)eps->number : 0;
+        made->attributes = member(one, "attributes");
     }
     return of;
+}
+
+static double attribute(const node *of, const char *key) {
+    const json *found = member(of->attributes, key);
+    if (!found) abort();
+    return found->number;
+}
+
+static void conv(const node *n, const tensor *x, const tensor *w, const tensor *b, const tensor *y) {
+    int groups = (int)attribute(n, "groups"), stride_h = (int)attribute(n, "stride_h"), stride_w = (int)attribute(n, "stride_w");
+    int step_h = (int)attribute(n, "dilation_h"), step_w = (int)attribute(n, "dilation_w");
+    int top = (int)attribute(n, "pad_top"), left = (int)attribute(n, "pad_left");
+    const int *in = x->shape, *kernel = w->shape, *out = y->shape;
+    float *to = y->numbers;
+    for (int image = 0; image < out[0]; image++)
+        for (int o = 0; o < out[1]; o++)
+            for (int r = 0; r < out[2]; r++)
+                for (int c = 0; c < out[3]; c++, to++) {
+                    *to = b->numbers[o];
+                    for (int i = 0; i < kernel[1]; i++)
+                        for (int h = 0; h < kernel[2]; h++)
+                            for (int v = 0; v < kernel[3]; v++) {
+                                int channel = o / (out[1] / groups) * kernel[1] + i;
+                                int row = r * stride_h + h * step_h - top, col = c * stride_w + v * step_w - left;
+                                if (row < 0 || row >= in[2] || col < 0 || col >= in[3]) continue;
+                                *to += w->numbers[((o * kernel[1] + i) * kernel[2] + h) * kernel[3] + v]
+                                     * x->numbers[((image * in[1] + channel) * in[2] + row) * in[3] + col];
+                            }
+                }
 }
 
 /* Row `row` of x times row `at` of w. */
@@ -128,18 +158,31 @@ static float dot(const tensor *x, size_t row, const tensor *w, size_t at) {
 }
 
 static void compute_node(const segment *of, const node *n) {
-    const tensor *x = &of->tensors[n->inputs[0]], *w = &of->tensors[n->inputs[1]];
+    const tensor *x = &of->tensors[n->inputs[0]], *w = n->input_count > 1 ? &of->tensors[n->inputs[1]] : NULL;
     const tensor *third = n->input_count > 2 ? &of->tensors[n->inputs[2]] : NULL, *y = &of->tensors[n->output];
+    if (!strcmp(n->op, "conv")) {
+        conv(n, x, w, third, y);
+        return;
+    }
+    if (!strcmp(n->op, "reshape")) {
+        memcpy(y->numbers, x->numbers, y->rows * y->cols * sizeof(float));
+        return;
+    }
     for (size_t row = 0; row < y->rows; row++) {
         float *out = y->numbers + row * y->cols, scale = 0;
         const float *in = x->numbers + row * x->cols;
         if (!strcmp(n->op, "rms_norm")) {
             for (size_t i = 0; i < x->cols; i++) scale += in[i] * in[i];
-            scale = 1 / sqrtf(scale / (float)x->cols + n->eps);
+            scale = 1 / sqrtf(scale / (float)x->cols + (float)attribute(n, "eps"));
         }
         for (size_t i = 0; i < y->cols; i++) {
             if (!strcmp(n->op, "add")) out[i] = in[i] + w->numbers[row * y->cols + i];
             else if (!strcmp(n->op, "rms_norm")) out[i] = in[i] * scale * w->numbers[i];
+            else if (!strcmp(n->op, "relu")) out[i] = in[i] > w->numbers[0] ? in[i] : w->numbers[0];
+            else if (!strcmp(n->op, "matmul")) {
+                out[i] = 0;
+                for (size_t k = 0; k < x->cols; k++) out[i] += in[k] * w->numbers[k * y->cols + i];
+            }
             else if (!strcmp(n->op, "linear")) out[i] = dot(x, row, w, i) + (third ? third->numbers[i] : 0);
             else if (!strcmp(n->op, "gated_linear")) {
                 float gate = dot(x, row, w, i);

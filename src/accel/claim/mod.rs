@@ -301,10 +301,11 @@ impl Claiming {
     /// The name of a node's operator, if its tensors are such as a device may get.
     fn op_of(&self, model: &TypedModel, node: usize, sizes: &SymbolValues) -> Option<&'static str> {
         let node = model.node(node);
-        if !segment::computes(node) {
+        let facts = model.node_input_facts(node.id).ok()?;
+        // What reads constants alone is computed once and for all.
+        if !segment::computes(node) || facts.iter().all(|fact| fact.konst.is_some()) {
             return None;
         }
-        let facts = model.node_input_facts(node.id).ok()?;
         let all = facts.into_iter().chain(node.outputs.iter().map(|output| &output.fact));
         let all_known = all.into_iter().all(|fact| Port::new(fact, sizes).is_some());
         (self.describe)(model, node).filter(|_| all_known).map(|description| description.op)

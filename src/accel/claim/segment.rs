@@ -153,10 +153,12 @@ impl Segment {
             quantisation: None,
         };
         let (input, output) = (side(&inputs), side(&outputs));
-        Ok(ModelFile { origin: name.into(), bytes: bytes.into(), input, output })
+        Ok(ModelFile { origin: name.into(), format: FORMAT.into(), bytes: bytes.into(), input, output })
     }
 }
 
+/// What a segment is meant for: whatever takes segments.
+const FORMAT: &str = "segment";
 /// The beginning of a segment file; `outpost_plugin.h` describes the whole.
 pub const MAGIC: &[u8; 8] = b"OUTPSEG1";
 /// Tensors begin at multiples of this.

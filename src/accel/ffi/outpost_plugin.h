@@ -73,6 +73,11 @@ void outpost_plugin_destroy(void *runtime);
  *     gated_linear   x [T, n], g [m, n], u [m, n]            y [T, m]: y = silu(x g^T) * (x u^T), silu(z) = z / (1 + e^-z)
  *     rms_norm       x [T, n], w [n]; eps                    y [T, n]: y = x / sqrt(mean of x^2 in the row + eps) * w
  *     add            a, b of one shape                       y = a + b
+ *     matmul         a [m, k], b [k, n]                      y [m, n]: y = a b
+ *     conv           x [N, C, H, W], w [O, C / groups, h, w], b [O]; groups, stride_h, stride_w, dilation_h, dilation_w, pad_top,
+ *                    pad_left                                y [N, O, ..]: as ONNX's Conv
+ *     relu           x, and a nought                         y = x where that is above nought, else nought
+ *     reshape        x                                       y: the same numbers in another shape
  *
  * Further operators may come with later versions of outpost: answer 0 for a name that you do not know.
  */

@@ -54,7 +54,7 @@ enum Request {
     /// Which operators can be computed as parts of a graph?
     Computes { ops: Vec<String> },
     /// Make a model ready; models are numbered as they come.
-    Load { origin: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
+    Load { origin: String, format: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
     /// Compute with model number `model`.
     Run { model: u32, input: Tensor },
 }

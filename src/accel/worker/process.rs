@@ -95,6 +95,7 @@ impl Process {
     fn load_now(&mut self, model: &ModelFile) -> Result<Placement, Refused> {
         let request = Request::Load {
             origin: model.origin.clone(),
+            format: model.format.clone(),
             bytes: model.bytes.to_vec(),
             input: model.input.clone(),
             output: model.output.clone(),

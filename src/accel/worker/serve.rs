@@ -70,13 +70,14 @@ impl Worker {
                     self.backend.as_ref().ok_or_else(|| protocol("operators before the vendor's code"))?;
                 Ok(Reply::Computes { answers: ops.iter().map(|op| backend.computes(op)).collect() })
             }
-            Request::Load { origin, bytes, input, output } => {
+            Request::Load { origin, format, bytes, input, output } => {
                 let backend =
                     self.backend.as_ref().ok_or_else(|| protocol("a model before the vendor's code"))?;
                 if self.models.len() >= limits::WORKER_MODELS_MAX {
                     return Err(protocol("too many models"));
                 }
-                let model = backend.load(&ModelFile { origin, bytes: bytes.into(), input, output })?;
+                let model =
+                    backend.load(&ModelFile { origin, format, bytes: bytes.into(), input, output })?;
                 let placement = model.placement();
                 self.models.push((model, Vec::new()));
                 Ok(Reply::Loaded { claimed: placement.claimed as u64, total: placement.total as u64 })
