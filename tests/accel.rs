@@ -27,6 +27,10 @@ struct Shop {
 
 impl Shop {
     fn new() -> Self {
+        Self::with_variants([("hailo", "model.same"), ("onnx", "identity.onnx")])
+    }
+
+    fn with_variants(variants: [(&str, &str); 2]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let onnx =
             std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugin/identity.onnx")).unwrap();
@@ -51,7 +55,7 @@ impl Shop {
             "input": { "channels": [{ "role": "any", "unit": "" }], "step_ms": 1000, "length": LENGTH,
                        "normalisation": { "subtract": [0.0], "divide": [1.0], "clip": 100.0 } },
             "output": { "kind": "reconstruction", "threshold": 1.0 },
-            "variants": [variant("hailo", "model.same"), variant("onnx", "identity.onnx")],
+            "variants": variants.map(|(backend, file)| variant(backend, file)),
             "golden": "golden.json", "files": hashes,
         });
         for (name, bytes) in &files {
@@ -173,6 +177,15 @@ fn a_device_computes_what_it_can_of_a_small_models_graph_and_the_cpu_the_rest() 
     // Its int8 graph has nothing that is offered.
     let Refused { stage, reason, .. } = &logged.model.refused()[0];
     assert!(*stage == Stage::Claim && reason.contains("cold_room.int8.onnx"), "{reason}");
+}
+
+#[test]
+fn a_file_that_is_made_for_the_device_goes_before_what_it_computes_of_the_graph() {
+    let shop = Shop::with_variants([("onnx", "identity.onnx"), ("hailo", "model.same")]);
+    let device = OnnxOn::new(&Rc::new(Isolated::new(worker(""))));
+    let logged = Logged::load(shop.bundle(), Box::new(device));
+    assert_eq!((logged.serving(), logged.model.refused().len()), (vec!["hailo".into(), "onnx".into()], 0));
+    assert_eq!(logged.model.serving().next().unwrap().file, "model.same");
 }
 
 #[test]

@@ -95,3 +95,31 @@ impl Runner for IsolatedModel {
         self.placement
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn options(name: &str) -> WorkerOptions {
+        WorkerOptions {
+            name: name.into(),
+            program: "/nowhere".into(),
+            vendor: Vendor::Plugin { library: "/nowhere".into() },
+            options: String::new(),
+            deadline: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn who_shares_a_device_of_the_same_options_shares_its_process_and_nobody_else_does() {
+        let process = |device: &Isolated| Arc::as_ptr(device.process.as_ref().unwrap());
+        let [one, same, other] = ["a", "a", "b"].map(|name| Isolated::shared(&options(name)));
+        let own = Isolated::new(options("a"));
+        assert_eq!(process(&one), process(&same));
+        assert!(process(&one) != process(&other) && process(&one) != process(&own));
+        drop((one, same));
+        assert_eq!(SHARED.lock().unwrap().iter().filter(|(_, p)| p.strong_count() > 0).count(), 1);
+    }
+}

@@ -3,13 +3,19 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outpost::accel::Stage;
 use outpost::accel::worker::WorkerOptions;
+use outpost::digest::{Engine, Lang};
+use outpost::facts::Facts;
 use outpost::glm::engine::Batch;
+use outpost::glm::generate::Priority;
 use outpost::glm::placing::{DeviceOptions, Placed};
-use outpost::glm::student::{Bundle, Model};
+use outpost::glm::student::{Bundle, Model, Task, Writer};
+use outpost::glm::{Glm, GlmOptions};
+use outpost::time::{Mono, Wall};
 
 use super::plugin::{assert_line, compiled, log_file};
 use super::worker;
@@ -151,6 +157,65 @@ fn what_shows_in_service_costs_no_answer() {
         assert_golden(&mut model, fault);
         assert!(begun.elapsed() < Duration::from_secs(30), "{fault} took {:?}", begun.elapsed());
         assert_line("glm prefill 0", "backend_failed", &["backend=hailo", "stage=invoke", says]);
+    }
+}
+
+/// Facts of a calm period; `normal` channels.
+fn calm(normal: u32) -> Facts {
+    Facts {
+        from: Wall::from_secs(1_783_000_000),
+        to: Wall::from_secs(1_783_003_600),
+        outage: None,
+        events: Vec::new(),
+        events_more: 0,
+        channels_normal: normal,
+        readings: 1000,
+    }
+}
+
+/// The words for some facts in both languages, all at the same time.
+fn words(model: Model) -> Vec<String> {
+    let mut writer = Writer::new(model);
+    for (id, (normal, &lang)) in
+        [2, 3].iter().flat_map(|n| Lang::ALL.iter().map(move |l| (*n, l))).enumerate()
+    {
+        let facts = Arc::new(calm(normal));
+        let deadline = Mono(u64::MAX);
+        writer.begin(Task { facts, lang, id: id as u64, deadline, priority: Priority::Alarm }).unwrap();
+    }
+    let mut done = Vec::new();
+    while !writer.is_idle() {
+        writer.step(Priority::Alarm, &mut done);
+    }
+    done.sort_by_key(|(id, _)| *id);
+    done.into_iter().map(|(_, digest)| digest.unwrap().text).collect()
+}
+
+#[test]
+fn several_digests_at_a_time_have_the_same_words_with_the_device_as_without() {
+    let alone = words(Model::load(Bundle::embedded().unwrap()).unwrap());
+    let model = student("", PATIENT);
+    assert_eq!(places(&model), [(COMPUTED, None), (COMPUTED, None)]);
+    assert_eq!((words(model), alone.len()), (alone, 4));
+}
+
+#[test]
+fn the_agents_thread_words_a_digest_whatever_its_device_does_and_logs_where_it_runs() {
+    log_file();
+    let word = |device: Option<WorkerOptions>| {
+        let options = GlmOptions { device, budget: Duration::from_secs(60), ..GlmOptions::default() };
+        let glm = Glm::start(options);
+        let digest = smol::block_on(glm.handle().word(calm(3), Lang::En, 1));
+        glm.stop();
+        assert_eq!(digest.engine, Engine::Glm, "{}", digest.fallback_reason);
+        digest.text
+    };
+    let wanted = word(None);
+    for (name, options) in [("sound", ""), ("mad", "fault=segv"), ("stuck", "fault=hang,at_run=40")] {
+        assert_eq!(word(Some(WorkerOptions { name: name.into(), ..worker(options) })), wanted, "{name}");
+        for phase in ["prefill", "decode"] {
+            assert_line(&format!(" device={name} phase={phase} "), "glm_placed", &["operators=40"]);
+        }
     }
 }
 
