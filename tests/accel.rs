@@ -292,6 +292,39 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
 }
 
 #[test]
+fn a_model_that_nobody_has_any_more_is_given_back_and_the_others_keep_their_numbers() {
+    let gone = tempfile::tempdir().unwrap();
+    let (ended, mark) = (gone.path().join("ended"), gone.path().join("mark"));
+    // The third one crashes once: what begins anew has the same numbers.
+    let options = format!("ended={},fault=segv,at_run=3,mark={}", ended.display(), mark.display());
+    let device = Isolated::new(worker(&options));
+    let spec = outpost::accel::TensorSpec {
+        shape: vec![4],
+        element: outpost::accel::Element::Uint8,
+        quantisation: None,
+    };
+    let file = ModelFile {
+        origin: "x".into(),
+        format: "hailo".into(),
+        bytes: b"SAME"[..].into(),
+        input: spec.clone(),
+        output: spec,
+    };
+    let first = device.load(&file).unwrap();
+    let mut second = device.load(&file).unwrap();
+    assert!(!ended.exists());
+    drop(first);
+    assert!(ended.exists());
+    let mut third = device.load(&file).unwrap();
+    let mut out = Vec::new();
+    let answered = (0..6u8).filter(|n| {
+        let runner = if n % 2 == 0 { &mut second } else { &mut third };
+        runner.run(&[*n, 1, 2, 3], &mut out).is_ok_and(|()| out == [*n, 1, 2, 3])
+    });
+    assert_eq!((answered.count(), mark.exists()), (5, true));
+}
+
+#[test]
 fn a_worker_that_nobody_has_started_says_so() {
     let out = Command::new(env!("CARGO_BIN_EXE_outpost"))
         .arg("worker")

@@ -51,11 +51,12 @@ impl Isolated {
     pub fn model(&self, model: &ModelFile) -> Result<IsolatedModel, Refused> {
         let process = self.process.clone()?;
         let (number, placement) = process.lock().unwrap_or_else(PoisonError::into_inner).load(model)?;
+        let loaded = IsolatedModel { process, number, placement };
         if placement.claimed == 0 {
             let reason = format!("{}: it takes none of {} operators", model.origin, placement.total);
             return Err(Refused::new(&self.name, Stage::Claim, reason));
         }
-        Ok(IsolatedModel { process, number, placement })
+        Ok(loaded)
     }
 }
 
@@ -84,6 +85,12 @@ pub struct IsolatedModel {
     process: Arc<Mutex<Process>>,
     number: u32,
     placement: Placement,
+}
+
+impl Drop for IsolatedModel {
+    fn drop(&mut self) {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).unload(self.number);
+    }
 }
 
 impl Runner for IsolatedModel {

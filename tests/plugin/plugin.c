@@ -69,7 +69,10 @@ int outpost_plugin_run(void *made, const void *input, void *output, char *error,
     return 0;
 }
 
-void outpost_plugin_destroy(void *of) { free(of); }
+void outpost_plugin_destroy(void *of) {
+    make_file(((runtime *)of)->faults.ended);
+    free(of);
+}
 
 int outpost_plugin_takes(const char *op, const char *options) {
     if (strstr(options, "fault=takes_nothing")) return 0;

@@ -53,8 +53,10 @@ enum Request {
     Open { vendor: Vendor, options: String },
     /// Which operators can be computed as parts of a graph?
     Computes { ops: Vec<String> },
-    /// Make a model ready; models are numbered as they come.
-    Load { origin: String, format: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
+    /// Make a model ready under a number that no other has.
+    Load { model: u32, origin: String, format: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
+    /// Give back what model number `model` takes.
+    Unload { model: u32 },
     /// Compute with model number `model`.
     Run { model: u32, input: Tensor },
 }
@@ -64,6 +66,7 @@ enum Request {
 enum Reply {
     Opened,
     Computes { answers: Vec<bool> },
+    Unloaded,
     Loaded { claimed: u64, total: u64 },
     Ran { output: Tensor },
     Failed { stage: Stage, reason: String },

@@ -1,5 +1,6 @@
 //! The agent's side: a process that is begun when it is needed, and ended when it does not answer in time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -37,7 +38,7 @@ pub struct WorkerOptions {
 pub struct Process {
     options: WorkerOptions,
     shared: File,
-    models: Vec<ModelFile>,
+    models: BTreeMap<u32, ModelFile>,
     running: Option<Running>,
 }
 
@@ -57,15 +58,28 @@ impl Process {
         let shared = File::from(memory);
         // Sparse: it takes what is written.
         shared.set_len(2 * OUTPUT_AT).map_err(refuse)?;
-        Ok(Self { options, shared, models: Vec::new(), running: None })
+        Ok(Self { options, shared, models: BTreeMap::new(), running: None })
     }
 
     /// Makes `model` ready and returns its number and what it claims. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
     pub fn load(&mut self, model: &ModelFile) -> Result<(u32, Placement), Refused> {
         self.ensure_running()?;
-        let placement = self.load_now(model)?;
-        self.models.push(model.clone());
-        Ok((u32::try_from(self.models.len() - 1).unwrap_or(u32::MAX), placement))
+        let number = self.models.last_key_value().map_or(0, |(last, _)| last.wrapping_add(1));
+        let placement = self.load_now(number, model)?;
+        self.models.insert(number, model.clone());
+        Ok((number, placement))
+    }
+
+    /// Gives back what model number `model` takes. Blocks for the deadline at most.
+    pub fn unload(&mut self, model: u32) {
+        self.models.remove(&model);
+        if self.running.is_some() {
+            // A process that can't do that is ended, and the next one does not have the model.
+            match self.ask(&Request::Unload { model }, self.options.deadline, Stage::Worker) {
+                Ok(Reply::Unloaded) | Err(_) => {}
+                Ok(other) => drop(self.unexpected(&other)),
+            }
+        }
     }
 
     /// Which of `ops` the vendor's code computes as parts of a graph. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
@@ -92,8 +106,9 @@ impl Process {
         }
     }
 
-    fn load_now(&mut self, model: &ModelFile) -> Result<Placement, Refused> {
+    fn load_now(&mut self, number: u32, model: &ModelFile) -> Result<Placement, Refused> {
         let request = Request::Load {
+            model: number,
             origin: model.origin.clone(),
             format: model.format.clone(),
             bytes: model.bytes.to_vec(),
@@ -124,8 +139,8 @@ impl Process {
             Reply::Opened => {}
             other => return Err(self.unexpected(&other)),
         }
-        for model in self.models.clone() {
-            self.load_now(&model)?;
+        for (number, model) in self.models.clone() {
+            self.load_now(number, &model)?;
         }
         Ok(())
     }
