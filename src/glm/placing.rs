@@ -195,15 +195,10 @@ impl Placing<'_> {
             let why = format!("a run of {tokens} takes {device_p50:?}, {cpu_p50:?} on the CPU");
             return Ok((verified, Err((Stage::Speed, why))));
         }
-        let mut smallest = tokens;
-        while smallest >= 4 {
-            let fewer = self.any_batch(begin, smallest / 2);
-            let (device, cpu) = self.times(state, &fewer, begin)?;
-            if device > cpu.max(rule.fast_enough) {
-                break;
-            }
-            smallest /= 2;
-        }
+        let smallest = smallest_that_pays(tokens, |fewer| {
+            let (device, cpu) = self.times(state, &self.any_batch(begin, fewer), begin)?;
+            Ok(device <= cpu.max(rule.fast_enough))
+        })?;
         Ok((verified, Ok(smallest)))
     }
 
@@ -243,6 +238,15 @@ impl Placing<'_> {
         batch.push(SLOT, u32::try_from(begin).unwrap_or(u32::MAX), &tokens, true);
         batch
     }
+}
+
+/// The smallest number of tokens, by halves of `tokens` and two at least, of which a run `pays` on the device.
+fn smallest_that_pays(tokens: usize, mut pays: impl FnMut(usize) -> TractResult<bool>) -> TractResult<usize> {
+    let mut smallest = tokens;
+    while smallest >= 4 && pays(smallest / 2)? {
+        smallest /= 2;
+    }
+    Ok(smallest)
 }
 
 /// The sequence that is measured with; it is empty before and behind.
@@ -309,4 +313,19 @@ fn rows(matrix: &Matrix, rows: Vec<usize>) -> Constant {
         numbers
     };
     Constant { shape, numbers: Box::new(numbers) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_go_to_the_device_from_the_length_on_at_which_that_pays() {
+        let from = |tokens, pays_from| smallest_that_pays(tokens, |n| Ok(n >= pays_from)).unwrap();
+        assert_eq!(
+            [from(64, 64), from(64, 33), from(64, 32), from(64, 10), from(64, 0)],
+            [64, 64, 32, 16, 2]
+        );
+        assert_eq!([from(1, 0), from(2, 0), from(3, 0), from(50, 12)], [1, 2, 3, 12]);
+    }
 }

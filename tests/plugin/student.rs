@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use outpost::accel::Stage;
 use outpost::accel::worker::WorkerOptions;
+use outpost::clock;
 use outpost::digest::{Engine, Lang};
 use outpost::facts::Facts;
 use outpost::glm::engine::Batch;
@@ -140,6 +141,23 @@ fn a_device_that_is_slow_with_single_tokens_reads_prompts_all_the_same() {
     let head = 2;
     assert_eq!(places(&model), [(COMPUTED - head, Some(Stage::Speed)), (0, Some(Stage::Speed))]);
     assert_golden(&mut model, "slow with single tokens");
+}
+
+#[test]
+fn a_run_of_more_tokens_than_the_device_is_ready_for_is_the_cpus() {
+    let dir = tempfile::tempdir().unwrap();
+    let when = dir.path().join("when");
+    let mut device = DeviceOptions::worker(&worker(&format!("fault=error,when={}", when.display())));
+    device.rule.fast_enough = PATIENT;
+    let claimant = Arc::clone(&device.claimant);
+    let mut model = Model::load_on(Bundle::embedded().unwrap(), Some(device)).unwrap();
+    assert_eq!(places(&model), [(COMPUTED, None), (COMPUTED, None)]);
+    // From now on it shows who is asked.
+    std::fs::write(&when, "").unwrap();
+    likeliest(&mut model, 0, &[5; 65]);
+    assert!(claimant.is_well(clock::mono()));
+    likeliest(&mut model, 0, &[5; 64]);
+    assert!(!claimant.is_well(clock::mono()));
 }
 
 #[test]
