@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use outpost::accel::worker::{Vendor, WorkerOptions};
-use outpost::accel::{ComputeBackend, Isolated, ModelFile, Placement, Refused, Stage};
+use outpost::accel::{
+    ComputeBackend, Element, Isolated, ModelFile, Placement, Refused, Runner, Stage, TensorSpec,
+};
 use outpost::frame::Frame;
 use outpost::infer::{Bundle, Model, OnnxOn};
 use outpost::time::Wall;
@@ -233,23 +235,18 @@ fn what_shows_in_service_costs_no_answer() {
     }
 }
 
+/// A file for the device that hands `count` bytes back.
+fn same(count: usize) -> ModelFile {
+    let spec = TensorSpec { shape: vec![count], element: Element::Uint8, quantisation: None };
+    let bytes = b"SAME"[..].into();
+    ModelFile { origin: "x".into(), format: "hailo".into(), bytes, input: spec.clone(), output: spec }
+}
+
 #[test]
 fn a_large_tensor_goes_through_shared_memory_and_comes_back_whole() {
     let device = Isolated::new(worker(""));
-    let spec = |n| outpost::accel::TensorSpec {
-        shape: vec![n],
-        element: outpost::accel::Element::Uint8,
-        quantisation: None,
-    };
     for n in [1, 16 * 1024, 16 * 1024 + 1, 3_000_000] {
-        let file = ModelFile {
-            origin: "x".into(),
-            format: "hailo".into(),
-            bytes: b"SAME"[..].into(),
-            input: spec(n),
-            output: spec(n),
-        };
-        let mut runner = device.load(&file).unwrap();
+        let mut runner = device.load(&same(n)).unwrap();
         let input: Vec<u8> = (0..n).map(|i| (i * 7 % 251) as u8).collect();
         let mut output = Vec::new();
         runner.run(&input, &mut output).unwrap();
@@ -262,19 +259,7 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
     let mark = tempfile::tempdir().unwrap();
     let options = format!("fault=segv,at_run=3,mark={}", mark.path().join("m").display());
     let device = Isolated::new(worker(&options));
-    let spec = outpost::accel::TensorSpec {
-        shape: vec![4],
-        element: outpost::accel::Element::Uint8,
-        quantisation: None,
-    };
-    let file = ModelFile {
-        origin: "x".into(),
-        format: "hailo".into(),
-        bytes: b"SAME"[..].into(),
-        input: spec.clone(),
-        output: spec,
-    };
-    let (mut first, mut second) = (device.load(&file).unwrap(), device.load(&file).unwrap());
+    let (mut first, mut second) = (device.load(&same(4)).unwrap(), device.load(&same(4)).unwrap());
     let mut out = Vec::new();
     let mut failures = 0;
     for n in 0..6u8 {
@@ -291,6 +276,23 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
     assert_eq!(failures, 1);
 }
 
+/// The system ends a worker with the thread that began it, not with the process.
+#[test]
+fn a_device_outlives_the_thread_that_used_it_first() {
+    let device = Isolated::new(worker(""));
+    let mut model = std::thread::spawn({
+        let device = device.clone();
+        move || device.model(&same(4)).unwrap()
+    })
+    .join()
+    .unwrap();
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(20));
+        model.run(&[1, 2, 3, 4], &mut out).unwrap();
+    }
+}
+
 #[test]
 fn a_model_that_nobody_has_any_more_is_given_back_and_the_others_keep_their_numbers() {
     let gone = tempfile::tempdir().unwrap();
@@ -298,24 +300,12 @@ fn a_model_that_nobody_has_any_more_is_given_back_and_the_others_keep_their_numb
     // The third one crashes once: what begins anew has the same numbers.
     let options = format!("ended={},fault=segv,at_run=3,mark={}", ended.display(), mark.display());
     let device = Isolated::new(worker(&options));
-    let spec = outpost::accel::TensorSpec {
-        shape: vec![4],
-        element: outpost::accel::Element::Uint8,
-        quantisation: None,
-    };
-    let file = ModelFile {
-        origin: "x".into(),
-        format: "hailo".into(),
-        bytes: b"SAME"[..].into(),
-        input: spec.clone(),
-        output: spec,
-    };
-    let first = device.load(&file).unwrap();
-    let mut second = device.load(&file).unwrap();
+    let first = device.load(&same(4)).unwrap();
+    let mut second = device.load(&same(4)).unwrap();
     assert!(!ended.exists());
     drop(first);
     assert!(ended.exists());
-    let mut third = device.load(&file).unwrap();
+    let mut third = device.load(&same(4)).unwrap();
     let mut out = Vec::new();
     let answered = (0..6u8).filter(|n| {
         let runner = if n % 2 == 0 { &mut second } else { &mut third };

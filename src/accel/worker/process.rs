@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
@@ -147,12 +147,12 @@ impl Process {
 
     fn begin(&self) -> io::Result<Running> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(&self.options.program)
+        let mut command = Command::new(&self.options.program);
+        command
             .arg("worker")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(self.shared.try_clone()?))
-            .spawn()?;
-        Ok(Running { child, channel: Channel::new(ours) })
+            .stdout(Stdio::from(self.shared.try_clone()?));
+        Ok(Running { child: spawn(command)?, channel: Channel::new(ours) })
     }
 
     /// One request and its reply within `time`; `stage` is what a process is doing that dies of it.
@@ -225,6 +225,29 @@ impl Drop for Process {
 const LOAD: Duration = Duration::from_millis(limits::WORKER_LOAD_MS_MAX);
 /// How long a process that hangs up may take to be gone by itself, so that its end can be told.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Starts a process from a thread that lives as long as this program: the system ends a worker with the *thread* that has begun
+/// it, and who shares a device may outlive who used it first.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
+    static PARENT: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let parent = PARENT.get_or_init(|| {
+        let (orders, taken) = mpsc::channel::<Order>();
+        let serve = move || {
+            for (mut command, reply) in taken {
+                // Who asked waits for it.
+                let _ = reply.send(command.spawn());
+            }
+        };
+        // Without a thread nobody takes the orders, which says so to everyone who gives one.
+        let _ = std::thread::Builder::new().name("workers".into()).spawn(serve);
+        orders
+    });
+    let (reply, child) = mpsc::sync_channel(1);
+    let gone = || io::Error::other("the thread that begins processes could not be started");
+    parent.send((command, reply)).map_err(|_| gone())?;
+    child.recv().map_err(|_| gone())?
+}
 
 /// Processes that were killed and may not be gone yet.
 static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
