@@ -102,6 +102,11 @@ pub const WORKER_FRAME_BYTES_MAX: usize = SMALL_MODEL_BYTES_MAX as usize + 64 * 
 pub const WORKER_LOAD_MS_MAX: u64 = 20_000;
 /// Most memory of its own that a worker may take; a plug-in that leaks ends there.
 pub const WORKER_DATA_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Models and segments of graphs that one worker has ready, those of models that share its device together.
+pub const WORKER_MODELS_MAX: usize = 600;
+/// Largest difference of a segment's answer on a device from the CPU's, as a share of the largest number of a tensor. A processor
+/// that multiplies in 8 bits is off by 0.01 itself; what is computed wrongly is off by 1.
+pub const SEGMENT_ERROR_MAX: f32 = 0.03;
 /// First wait after a backend failed; waits double.
 pub const BACKEND_BACKOFF_MS_MIN: u64 = 1000;
 /// Longest wait after a backend failed.
@@ -112,6 +117,8 @@ pub const BACKEND_WORDS_BYTES_MAX: usize = 1024;
 pub const BACKEND_FAILURES_MAX: u32 = 5;
 
 const _: () = assert!(WORKER_INLINE_BYTES_MAX < SMALL_MODEL_ELEMENTS_MAX);
+// Two phases of a language model, and the small models.
+const _: () = assert!(WORKER_MODELS_MAX >= 2 * (GLM_LAYERS_MAX + 2) + MODELS_MAX);
 
 // Templates of log lines.
 
@@ -375,6 +382,11 @@ pub const STUDENT_SLOTS: usize = 4;
 pub const GLM_REQUESTS_MAX: usize = 64;
 /// How long one run of a language model should take at most: what an alarm waits for.
 pub const GLM_STEP_TARGET_MS: u64 = 200;
+/// Tokens of a language model's run that a device is made ready for: a student's prompt.
+pub const GLM_DEVICE_TOKENS: usize = 64;
+/// Largest difference of logits with a device in the graph from the CPU's alone, as a share of the largest logit.
+pub const GLM_DEVICE_ERROR_MAX: f32 = 0.05;
+const _: () = assert!(GLM_DEVICE_TOKENS >= PROMPT_TOKENS_MAX);
 /// Most stop strings of a request.
 pub const STOPS_MAX: usize = 16;
 /// Most sequences whose keys and values are kept at a time.

@@ -2,15 +2,20 @@
 //! is right, nothing hangs, and what is told names the stage.
 
 mod plugin;
+#[path = "plugin/student.rs"]
+mod student;
 
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use outpost::accel::worker::{Vendor, WorkerOptions};
-use outpost::accel::{ComputeBackend, Isolated, ModelFile, Placement, Refused, Stage};
+use outpost::accel::{
+    ComputeBackend, Element, Isolated, ModelFile, Placement, Refused, Runner, Stage, TensorSpec,
+};
 use outpost::frame::Frame;
-use outpost::infer::{Bundle, Model};
+use outpost::infer::{Bundle, Model, OnnxOn};
 use outpost::time::Wall;
 
 use plugin::{Logged, compiled};
@@ -24,6 +29,10 @@ struct Shop {
 
 impl Shop {
     fn new() -> Self {
+        Self::with_variants([("hailo", "model.same"), ("onnx", "identity.onnx")])
+    }
+
+    fn with_variants(variants: [(&str, &str); 2]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let onnx =
             std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugin/identity.onnx")).unwrap();
@@ -48,7 +57,7 @@ impl Shop {
             "input": { "channels": [{ "role": "any", "unit": "" }], "step_ms": 1000, "length": LENGTH,
                        "normalisation": { "subtract": [0.0], "divide": [1.0], "clip": 100.0 } },
             "output": { "kind": "reconstruction", "threshold": 1.0 },
-            "variants": [variant("hailo", "model.same"), variant("onnx", "identity.onnx")],
+            "variants": variants.map(|(backend, file)| variant(backend, file)),
             "golden": "golden.json", "files": hashes,
         });
         for (name, bytes) in &files {
@@ -150,6 +159,52 @@ fn a_plugin_that_is_none_is_told_with_its_file() {
     assert_refused(shop.with(gone), Stage::Worker, "can't be started");
 }
 
+/// The model that ships, on what the device computes of its graph; either is fast enough.
+fn cold_room(options: &str, fast_enough: Duration) -> Logged {
+    let mut device = OnnxOn::new(&Rc::new(Isolated::new(worker(options))));
+    device.rule.fast_enough = fast_enough;
+    Logged::load(Bundle::open(Path::new("cold_room")).unwrap(), Box::new(device))
+}
+
+const PATIENT: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_device_computes_what_it_can_of_a_small_models_graph_and_the_cpu_the_rest() {
+    let logged = cold_room("", PATIENT);
+    let first = logged.model.serving().next().unwrap();
+    assert_eq!((first.backend.as_str(), first.file.as_str()), ("hailo", "cold_room.f32.onnx"));
+    // Four convolutions and three products, what follows each, and two changes of shape; the CPU has a transposition.
+    assert_eq!(first.placement, Placement { claimed: 4 * 2 + 3 * 2 + 1 + 2, total: 4 * 2 + 3 * 2 + 1 + 3 });
+    assert!(first.golden_error < 1e-3, "{first:?}");
+    // Its int8 graph has nothing that is offered.
+    let Refused { stage, reason, .. } = &logged.model.refused()[0];
+    assert!(*stage == Stage::Claim && reason.contains("cold_room.int8.onnx"), "{reason}");
+}
+
+#[test]
+fn a_file_that_is_made_for_the_device_goes_before_what_it_computes_of_the_graph() {
+    let shop = Shop::with_variants([("onnx", "identity.onnx"), ("hailo", "model.same")]);
+    let device = OnnxOn::new(&Rc::new(Isolated::new(worker(""))));
+    let logged = Logged::load(shop.bundle(), Box::new(device));
+    assert_eq!((logged.serving(), logged.model.refused().len()), (vec!["hailo".into(), "onnx".into()], 0));
+    assert_eq!(logged.model.serving().next().unwrap().file, "model.same");
+}
+
+#[test]
+fn what_a_device_does_wrong_with_a_part_of_a_small_models_graph_is_told_with_its_stage() {
+    for (options, fast_enough, stage, says) in [
+        ("fault=takes_nothing", PATIENT, Stage::Claim, "none of what it is offered: add, conv, matmul"),
+        ("fault=wrong", PATIENT, Stage::Golden, "wrong numbers"),
+        ("fault=slow", Duration::ZERO, Stage::Speed, "on the CPU"),
+        ("fault=segv", PATIENT, Stage::Invoke, "died"),
+        ("fault=hang", PATIENT, Stage::Invoke, "no answer within 500ms"),
+    ] {
+        let logged = cold_room(options, fast_enough);
+        assert_eq!(logged.serving(), ["onnx"], "{options}");
+        logged.assert_line("backend_refused", &["backend=hailo", &format!("stage={stage}"), says]);
+    }
+}
+
 /// More runs than loading takes: the golden vector, and the timing.
 const AT_RUN: u32 = 1 + 21 * 8 + 3;
 
@@ -180,18 +235,18 @@ fn what_shows_in_service_costs_no_answer() {
     }
 }
 
+/// A file for the device that hands `count` bytes back.
+fn same(count: usize) -> ModelFile {
+    let spec = TensorSpec { shape: vec![count], element: Element::Uint8, quantisation: None };
+    let bytes = b"SAME"[..].into();
+    ModelFile { origin: "x".into(), format: "hailo".into(), bytes, input: spec.clone(), output: spec }
+}
+
 #[test]
 fn a_large_tensor_goes_through_shared_memory_and_comes_back_whole() {
     let device = Isolated::new(worker(""));
-    let spec = |n| outpost::accel::TensorSpec {
-        shape: vec![n],
-        element: outpost::accel::Element::Uint8,
-        quantisation: None,
-    };
     for n in [1, 16 * 1024, 16 * 1024 + 1, 3_000_000] {
-        let file =
-            ModelFile { origin: "x".into(), bytes: b"SAME"[..].into(), input: spec(n), output: spec(n) };
-        let mut runner = device.load(&file).unwrap();
+        let mut runner = device.load(&same(n)).unwrap();
         let input: Vec<u8> = (0..n).map(|i| (i * 7 % 251) as u8).collect();
         let mut output = Vec::new();
         runner.run(&input, &mut output).unwrap();
@@ -204,13 +259,7 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
     let mark = tempfile::tempdir().unwrap();
     let options = format!("fault=segv,at_run=3,mark={}", mark.path().join("m").display());
     let device = Isolated::new(worker(&options));
-    let spec = outpost::accel::TensorSpec {
-        shape: vec![4],
-        element: outpost::accel::Element::Uint8,
-        quantisation: None,
-    };
-    let file = ModelFile { origin: "x".into(), bytes: b"SAME"[..].into(), input: spec.clone(), output: spec };
-    let (mut first, mut second) = (device.load(&file).unwrap(), device.load(&file).unwrap());
+    let (mut first, mut second) = (device.load(&same(4)).unwrap(), device.load(&same(4)).unwrap());
     let mut out = Vec::new();
     let mut failures = 0;
     for n in 0..6u8 {
@@ -225,6 +274,44 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
         }
     }
     assert_eq!(failures, 1);
+}
+
+/// The system ends a worker with the thread that began it, not with the process.
+#[test]
+fn a_device_outlives_the_thread_that_used_it_first() {
+    let device = Isolated::new(worker(""));
+    let mut model = std::thread::spawn({
+        let device = device.clone();
+        move || device.model(&same(4)).unwrap()
+    })
+    .join()
+    .unwrap();
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(20));
+        model.run(&[1, 2, 3, 4], &mut out).unwrap();
+    }
+}
+
+#[test]
+fn a_model_that_nobody_has_any_more_is_given_back_and_the_others_keep_their_numbers() {
+    let gone = tempfile::tempdir().unwrap();
+    let (ended, mark) = (gone.path().join("ended"), gone.path().join("mark"));
+    // The third one crashes once: what begins anew has the same numbers.
+    let options = format!("ended={},fault=segv,at_run=3,mark={}", ended.display(), mark.display());
+    let device = Isolated::new(worker(&options));
+    let first = device.load(&same(4)).unwrap();
+    let mut second = device.load(&same(4)).unwrap();
+    assert!(!ended.exists());
+    drop(first);
+    assert!(ended.exists());
+    let mut third = device.load(&same(4)).unwrap();
+    let mut out = Vec::new();
+    let answered = (0..6u8).filter(|n| {
+        let runner = if n % 2 == 0 { &mut second } else { &mut third };
+        runner.run(&[*n, 1, 2, 3], &mut out).is_ok_and(|()| out == [*n, 1, 2, 3])
+    });
+    assert_eq!((answered.count(), mark.exists()), (5, true));
 }
 
 #[test]

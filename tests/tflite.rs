@@ -64,6 +64,7 @@ fn convolutions_of_all_kinds_with_a_scale_per_channel_compute_to_the_bit() {
             serde_json::from_slice(&std::fs::read(dir.join(format!("{name}.json"))).unwrap()).unwrap();
         assert!(told["scales_of_a_tensor_max"].as_u64().unwrap() >= 8, "{name} is not quantised per channel");
         let file = ModelFile {
+            format: "tflite".into(),
             origin: name.into(),
             bytes: std::fs::read(dir.join(format!("{name}.tflite"))).unwrap().into(),
             input: side(&told["input"]),

@@ -131,6 +131,8 @@ impl TensorSpec {
 pub struct ModelFile {
     /// Where it comes from, for errors: a path, or a name within the program.
     pub origin: String,
+    /// The backend that it is meant for, as its manifest says.
+    pub format: String,
     /// Its content.
     pub bytes: Arc<[u8]>,
     /// Its one input.
@@ -167,6 +169,11 @@ pub trait ComputeBackend {
         format == self.name()
     }
 
+    /// Whether it computes the operator `op` of a segment, as `outpost_plugin.h` names it.
+    fn computes(&self, _op: &str) -> bool {
+        false
+    }
+
     /// Makes a file ready. Blocks. Errors: with the stage and the reason; nothing of it stays behind.
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused>;
 }
@@ -178,6 +185,10 @@ impl<T: ComputeBackend> ComputeBackend for Rc<T> {
 
     fn takes(&self, format: &str) -> bool {
         self.as_ref().takes(format)
+    }
+
+    fn computes(&self, op: &str) -> bool {
+        self.as_ref().computes(op)
     }
 
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {

@@ -1,12 +1,13 @@
 //! A vendor's code as a backend: a plug-in or a delegate in a worker process, which is begun anew when it is asked after a failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::TFLITE;
 use super::backend::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stage};
 use super::worker::{Process, Vendor, WorkerOptions};
 
 /// One device; its models share one process.
+#[derive(Debug, Clone)]
 pub struct Isolated {
     name: String,
     is_delegate: bool,
@@ -16,13 +17,51 @@ pub struct Isolated {
 impl Isolated {
     /// Nothing is begun before a model is loaded.
     pub fn new(options: WorkerOptions) -> Self {
-        Self {
-            name: options.name.clone(),
-            is_delegate: matches!(options.vendor, Vendor::Delegate { .. }),
-            process: Process::new(options).map(|p| Arc::new(Mutex::new(p))),
+        let name = options.name.clone();
+        let is_delegate = matches!(options.vendor, Vendor::Delegate { .. });
+        Self { name, is_delegate, process: Process::new(options).map(|p| Arc::new(Mutex::new(p))) }
+    }
+
+    /// The same, in the process of whoever else shares a device of these options: a driver may serve one process alone, and small
+    /// models and the language model live on different threads.
+    pub fn shared(options: &WorkerOptions) -> Self {
+        let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, process)| process.strong_count() > 0);
+        let mut device = Self::new(options.clone());
+        let other = all.iter().find(|(known, _)| known == options).and_then(|(_, process)| process.upgrade());
+        match (other, &device.process) {
+            (Some(process), _) => device.process = Ok(process),
+            (None, Ok(process)) => all.push((options.clone(), Arc::downgrade(process))),
+            (None, Err(_)) => {}
         }
+        device
+    }
+
+    /// Whether it is a delegate of TensorFlow Lite, else a plug-in.
+    pub fn is_delegate(&self) -> bool {
+        self.is_delegate
+    }
+
+    /// Which operators of a segment it computes. Blocks. Errors: the vendor's code can't be loaded.
+    pub fn which_computed(&self, ops: &[&str]) -> Result<Vec<bool>, Refused> {
+        self.process.clone()?.lock().unwrap_or_else(PoisonError::into_inner).computes(ops)
+    }
+
+    /// Makes a file ready, as [`ComputeBackend::load`] does.
+    pub fn model(&self, model: &ModelFile) -> Result<IsolatedModel, Refused> {
+        let process = self.process.clone()?;
+        let (number, placement) = process.lock().unwrap_or_else(PoisonError::into_inner).load(model)?;
+        let loaded = IsolatedModel { process, number, placement };
+        if placement.claimed == 0 {
+            let reason = format!("{}: it takes none of {} operators", model.origin, placement.total);
+            return Err(Refused::new(&self.name, Stage::Claim, reason));
+        }
+        Ok(loaded)
     }
 }
+
+/// Processes that are shared, for as long as somebody has them.
+static SHARED: Mutex<Vec<(WorkerOptions, Weak<Mutex<Process>>)>> = Mutex::new(Vec::new());
 
 impl ComputeBackend for Isolated {
     fn name(&self) -> &str {
@@ -36,20 +75,22 @@ impl ComputeBackend for Isolated {
 
     /// Errors: among others that it claims nothing, since a device that does nothing is none.
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        let process = self.process.clone()?;
-        let (number, placement) = process.lock().unwrap_or_else(PoisonError::into_inner).load(model)?;
-        if placement.claimed == 0 {
-            let reason = format!("{}: it takes none of {} operators", model.origin, placement.total);
-            return Err(Refused::new(&self.name, Stage::Claim, reason));
-        }
-        Ok(Box::new(IsolatedModel { process, number, placement }))
+        Ok(Box::new(self.model(model)?))
     }
 }
 
-struct IsolatedModel {
+/// A file that is ready on a device.
+#[derive(Debug, Clone)]
+pub struct IsolatedModel {
     process: Arc<Mutex<Process>>,
     number: u32,
     placement: Placement,
+}
+
+impl Drop for IsolatedModel {
+    fn drop(&mut self) {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).unload(self.number);
+    }
 }
 
 impl Runner for IsolatedModel {
@@ -59,5 +100,33 @@ impl Runner for IsolatedModel {
 
     fn placement(&self) -> Placement {
         self.placement
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn options(name: &str) -> WorkerOptions {
+        WorkerOptions {
+            name: name.into(),
+            program: "/nowhere".into(),
+            vendor: Vendor::Plugin { library: "/nowhere".into() },
+            options: String::new(),
+            deadline: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn who_shares_a_device_of_the_same_options_shares_its_process_and_nobody_else_does() {
+        let process = |device: &Isolated| Arc::as_ptr(device.process.as_ref().unwrap());
+        let [one, same, other] = ["a", "a", "b"].map(|name| Isolated::shared(&options(name)));
+        let own = Isolated::new(options("a"));
+        assert_eq!(process(&one), process(&same));
+        assert!(process(&one) != process(&other) && process(&one) != process(&own));
+        drop((one, same));
+        assert_eq!(SHARED.lock().unwrap().iter().filter(|(_, p)| p.strong_count() > 0).count(), 1);
     }
 }

@@ -6,6 +6,7 @@
 //! is loaded by a [`worker`] process alone, behind [`Isolated`].
 
 mod backend;
+pub mod claim;
 mod ffi;
 mod fit;
 mod health;

@@ -1,17 +1,21 @@
-//! `outpost backends`: which accelerators this machine has, and what runs each small model.
+//! `outpost backends`: which accelerators this machine has, and what runs each small model and the student.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::machine_args::BackendsArgs;
 use super::{print, run, sources};
+use crate::accel::claim::Verified;
 use crate::accel::worker::Vendor;
-use crate::accel::{self, Found, Isolated, Npu, Placement, Route, State};
+use crate::accel::{self, Found, Isolated, Npu, Placement, Refused, Route, Stage, State};
 use crate::config::{self, AgentConfig};
+use crate::glm::placing::{DeviceOptions, Placed};
+use crate::glm::{GlmOptions, student};
 use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Onnx};
 use crate::observe;
 
@@ -33,7 +37,8 @@ pub(super) fn main(args: &BackendsArgs, json: bool) -> Result<ExitCode, Failure>
     let devices = Devices::new(&options);
     let rows: Vec<Row> = options.models.iter().map(|model| row(model, &devices)).collect();
     let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &options));
-    let report = Report { trials: tried.collect(), found, rows };
+    let student = student(&run::glm(&config));
+    let report = Report { trials: tried.collect(), found, rows, student };
     print(&if json { format!("{}\n", report.as_json()) } else { report.as_text() })
 }
 
@@ -104,6 +109,86 @@ fn row(options: &ModelOptions, devices: &Devices) -> Row {
     Row { name, loaded }
 }
 
+/// The student, if it may use a device.
+struct Student {
+    device: String,
+    placed: Result<Vec<Placed>, String>,
+}
+
+/// Loads the student as the agent would, if it has a device.
+fn student(options: &GlmOptions) -> Option<Student> {
+    let device = options.device.as_ref().filter(|_| options.enabled)?;
+    let bundle =
+        options.dir.as_ref().map_or_else(student::Bundle::embedded, |dir| student::Bundle::from_dir(dir));
+    let model = bundle
+        .map_err(student::ModelError::from)
+        .and_then(|bundle| student::Model::load_on(bundle, Some(DeviceOptions::worker(device))));
+    let placed = model.map(|model| model.placed().to_vec()).map_err(|e| e.to_string());
+    Some(Student { device: device.name.clone(), placed })
+}
+
+impl Student {
+    /// How far the device has come with it.
+    fn state(&self) -> Option<State> {
+        let phases = self.placed.as_ref().ok()?;
+        let was_loaded = |placed: &Placed| {
+            placed.refused.iter().any(|refused| (Stage::Golden..=Stage::Invoke).contains(&refused.stage))
+        };
+        if phases.iter().any(|placed| placed.placement.claimed > 0) {
+            return Some(State::Serving);
+        }
+        phases.iter().any(was_loaded).then_some(State::Loaded)
+    }
+
+    fn text(&self, out: &mut String) {
+        let phases = match &self.placed {
+            Ok(phases) => phases,
+            Err(error) => {
+                let _ = writeln!(out, "student: {error}");
+                return;
+            }
+        };
+        for Placed { phase, placement, tokens, verified, refused } in phases {
+            let _ = write!(out, "student: {phase} on the {}", place(*placement));
+            if placement.claimed > 0 {
+                let _ =
+                    write!(out, " of {}, runs of {} to {} tokens", self.device, tokens.start(), tokens.end());
+            }
+            if let Some(Verified { error, device_p50, cpu_p50 }) = verified {
+                let _ = write!(
+                    out,
+                    "; with the device off by {error} from the CPU, {device_p50:?} per run, {cpu_p50:?} on the CPU"
+                );
+            }
+            out.push('\n');
+            refused.iter().for_each(|refused| {
+                let _ = writeln!(out, "student: {phase}: {refused}");
+            });
+        }
+    }
+
+    fn json(&self) -> Value {
+        let phase = |placed: &Placed| {
+            let verified = placed.verified;
+            let micros = |of: fn(Verified) -> Duration| verified.map(|v| of(v).as_nanos() as f64 / 1000.0);
+            json!({
+                "phase": placed.phase.name(), "placement": place(placed.placement),
+                "claimed": placed.placement.claimed, "operators": placed.placement.total,
+                "tokens_min": placed.tokens.start(), "tokens_max": placed.tokens.end(),
+                "golden_error": verified.map(|v| v.error),
+                "p50_us": micros(|v| v.device_p50), "cpu_p50_us": micros(|v| v.cpu_p50),
+                "refused": placed.refused.iter().map(refused_json).collect::<Vec<_>>(),
+            })
+        };
+        match &self.placed {
+            Ok(phases) => {
+                json!({ "device": self.device, "phases": phases.iter().map(phase).collect::<Vec<_>>() })
+            }
+            Err(error) => json!({ "device": self.device, "error": error }),
+        }
+    }
+}
+
 /// Where a model runs. "NPU" stands here only if one has taken operators.
 fn place(placement: Placement) -> String {
     match placement {
@@ -117,6 +202,7 @@ struct Report {
     found: Vec<Found>,
     rows: Vec<Row>,
     trials: Vec<Row>,
+    student: Option<Student>,
 }
 
 impl Report {
@@ -127,7 +213,9 @@ impl Report {
             models.filter_map(|model| model.state_of(found.npu.id)).max()
         };
         let tried = of(&self.trials).map(|state| state.min(State::Verified));
-        [Some(found.state), tried, of(&self.rows)].into_iter().flatten().max().unwrap_or(found.state)
+        let student = self.student.as_ref().filter(|student| student.device == found.npu.id);
+        let student = student.and_then(Student::state);
+        [Some(found.state), tried, of(&self.rows), student].into_iter().flatten().max().unwrap_or(found.state)
     }
 
     fn as_text(&self) -> String {
@@ -144,6 +232,7 @@ impl Report {
         if self.rows.is_empty() {
             out.push_str("No small model is configured; [[model]] in outpost.toml brings one.\n");
         }
+        self.student.iter().for_each(|student| student.text(&mut out));
         out
     }
 
@@ -174,7 +263,10 @@ impl Report {
             })
         });
         let models = self.rows.iter().map(row_json);
-        json!({ "accelerators": accelerators.collect::<Vec<_>>(), "models": models.collect::<Vec<_>>() })
+        json!({
+            "accelerators": accelerators.collect::<Vec<_>>(), "models": models.collect::<Vec<_>>(),
+            "student": self.student.as_ref().map(Student::json),
+        })
     }
 }
 
@@ -212,12 +304,14 @@ fn row_json(Row { name, loaded }: &Row) -> Value {
                 "claimed": s.placement.claimed, "operators": s.placement.total,
                 "golden_error": s.golden_error, "p50_us": s.p50.as_nanos() as f64 / 1000.0,
             })).collect::<Vec<_>>(),
-            "refused": model.refused().iter().map(|r| json!({
-                "backend": r.backend, "stage": r.stage.name(), "reason": r.reason,
-            })).collect::<Vec<_>>(),
+            "refused": model.refused().iter().map(refused_json).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "name": name, "error": error }),
     }
+}
+
+fn refused_json(refused: &Refused) -> Value {
+    json!({ "backend": refused.backend, "stage": refused.stage.name(), "reason": refused.reason })
 }
 
 #[cfg(test)]

@@ -181,7 +181,10 @@ pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
         load_max: config.glm.load_max,
         ..GovernorOptions::default()
     };
-    GlmOptions { enabled: config.digest.enabled, dir, speaker, governor, ..GlmOptions::default() }
+    let is_named =
+        |accelerator: &&AcceleratorConfig| config.digest.device.as_ref() == Some(&accelerator.name);
+    let device = config.accelerators.iter().find(is_named).map(|named| accelerator(config, named));
+    GlmOptions { enabled: config.digest.enabled, dir, speaker, device, governor, ..GlmOptions::default() }
 }
 
 /// The small models as configured.
@@ -195,20 +198,23 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
         policy: if model.require { Policy::Require } else { Policy::Prefer },
     };
     let tflite = &config.tflite;
-    let vendor =
-        |accelerator: &AcceleratorConfig| match (accelerator.library.clone(), accelerator.is_delegate) {
-            (library, true) => Vendor::Delegate { library, tflite: tflite.library.clone() },
-            (library, false) => Vendor::Plugin { library },
-        };
-    let accelerator = |config: &AcceleratorConfig| WorkerOptions {
-        options: config.options.clone(),
-        deadline: config.deadline,
-        ..worker(&config.name, vendor(config))
-    };
     InferOptions {
         models: config.models.iter().map(model).collect(),
-        accelerators: config.accelerators.iter().map(accelerator).collect(),
+        accelerators: config.accelerators.iter().map(|one| accelerator(config, one)).collect(),
         tflite: TfliteOptions { library: tflite.library.clone(), xnnpack: tflite.xnnpack },
+    }
+}
+
+fn accelerator(config: &AgentConfig, accelerator: &AcceleratorConfig) -> WorkerOptions {
+    let library = accelerator.library.clone();
+    let vendor = match accelerator.is_delegate {
+        true => Vendor::Delegate { library, tflite: config.tflite.library.clone() },
+        false => Vendor::Plugin { library },
+    };
+    WorkerOptions {
+        options: accelerator.options.clone(),
+        deadline: accelerator.deadline,
+        ..worker(&accelerator.name, vendor)
     }
 }
 

@@ -114,6 +114,8 @@ pub struct DigestConfig {
     pub every: Duration,
     /// Which model words them.
     pub model: ModelChoice,
+    /// Name of the accelerator that may compute parts of the student.
+    pub device: Option<String>,
     /// An outage of at least so long gets a digest of its own.
     pub offline_after: Duration,
 }
@@ -213,7 +215,8 @@ impl AgentConfig {
         let line = raw.take_one("mqtt");
         let mqtt = common::mqtt(raw, &line, base, format!("outpost-{device}"));
         let (ack, payload) = delivery(raw, &line);
-        let (digest, http) = (digest(raw, base), common::http(raw));
+        let accelerators = model::accelerators(raw, base);
+        let (digest, http) = (digest(raw, base, &accelerators), common::http(raw));
         let glm = glm::glm(raw, &digest, &http);
         let single = raw.take_one("raw");
         Self {
@@ -235,7 +238,7 @@ impl AgentConfig {
             log: common::log(raw),
             sources: sources(raw, base),
             models: model::models(raw, base),
-            accelerators: model::accelerators(raw, base),
+            accelerators,
             tflite: model::tflite(raw, base),
             groups: together::groups(raw),
             rules: together::rules(raw),
@@ -355,16 +358,22 @@ fn windows(raw: &mut Raw) -> WindowsConfig {
     }
 }
 
-fn digest(raw: &mut Raw, base: &Path) -> DigestConfig {
+fn digest(raw: &mut Raw, base: &Path, accelerators: &[AcceleratorConfig]) -> DigestConfig {
     let entry = raw.take_one("digest");
     let model = match entry.text("model").as_str() {
         "builtin" => ModelChoice::Builtin,
         folder => ModelChoice::Folder(base.join(folder)),
     };
+    let device = entry.opt_text("device");
+    if device.as_ref().is_some_and(|name| accelerators.iter().all(|known| known.name != *name)) {
+        let hint = "bring one of this name as [accelerator.NAME], with its plugin";
+        raw.error(&entry, "device", "no such accelerator", hint);
+    }
     DigestConfig {
         enabled: entry.flag("enabled"),
         every: entry.time("every"),
         model,
+        device,
         offline_after: entry.time("offline_after"),
     }
 }

@@ -97,7 +97,7 @@ pub static AGENT: Schema = Schema {
         Section {
             name: "accelerator",
             shape: Shape::Named,
-            meaning: "An accelerator that small models may run on, its vendor's code in a process of its own; `outpost backends` knows the names.",
+            meaning: "An accelerator that small models and the student may run on, its vendor's code in a process of its own; `outpost backends` knows the names.",
             keys: model::ACCELERATOR,
         },
         Section {
@@ -438,6 +438,12 @@ const DIGEST: &[Key] = &[
         Text { min: 1, max: limits::CONFIG_PATH_BYTES_MAX },
         "\"builtin\"",
         "The language model: \"builtin\" for the student inside the program, or the folder of another student or of an imported model (`outpost model import`).",
+    ),
+    Key::optional(
+        "device",
+        Name,
+        "\"hailo\"",
+        "Accelerator whose plug-in may compute parts of the student, prompts and single tokens each if it does so rightly and no slower; when absent, the CPU does it all.",
     ),
     Key::new(
         "offline_after",

@@ -388,3 +388,12 @@ fn windows_are_of_a_kind_and_a_session_has_no_hop() {
     assert!(windows.detail && !agent("").config.windows.detail);
     assert_eq!(mistakes("[windows]\nkind = \"session\"\nhop = \"5 s\"\n")[0].key, "windows.hop");
 }
+
+#[test]
+fn the_students_device_must_be_there() {
+    let problems = mistakes("[digest]\ndevice = \"hailo\"\n");
+    assert_eq!((problems.len(), problems[0].key.as_str()), (1, "digest.device"), "{problems:?}");
+    let there = "[digest]\ndevice = \"hailo\"\n[accelerator.hailo]\nplugin = \"/lib/hailo.so\"\n";
+    assert_eq!(agent(there).config.digest.device.as_deref(), Some("hailo"));
+    assert_eq!(agent("").config.digest.device, None);
+}

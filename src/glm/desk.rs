@@ -18,6 +18,7 @@ use super::generate::{Priority, Usage};
 use super::governor::Governor;
 use super::jobs::Jobs;
 use super::memory;
+use super::placing::DeviceOptions;
 use super::speaker::{End, Form, Message, Role, Said, Speaker, Talk};
 use super::student::{Bundle, Done, Model, ModelError, Task, Unworded, Writer};
 use super::worker::{DigestJob, GlmOptions, Job, SpeakerOptions, TalkJob};
@@ -521,11 +522,17 @@ fn load_student(options: &GlmOptions) -> Result<Writer, String> {
             Some(dir) => Bundle::from_dir(dir),
             None => Bundle::embedded(),
         };
-        Model::load(bundle.map_err(ModelError::from)?)
+        let device = options.device.as_ref().map(DeviceOptions::worker);
+        Model::load_on(bundle.map_err(ModelError::from)?, device)
     });
     let model = model.and_then(|model| model.map_err(|e| e.to_string()));
     match &model {
-        Ok(model) => emit(&GlmLoaded { model: model.id(), load_ms: millis_since(started), memory_bytes: 0 }),
+        Ok(model) => {
+            emit(&GlmLoaded { model: model.id(), load_ms: millis_since(started), memory_bytes: 0 });
+            for placed in model.placed() {
+                placed.tell(options.device.as_ref().map_or("", |device| &device.name));
+            }
+        }
         Err(reason) => emit(&GlmUnavailable { reason }),
     }
     model.map(Writer::new)

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
+use tract_onnx::tract_core::plan::SimplePlan;
 
 use super::arch::Arch;
 use super::graph;
 use super::kernels::{BadKvShape, BadSpan, Isa, Kernels, KvFormat, KvShape, KvStore, Span};
 use super::memory;
 use super::ops::to_rows;
+use super::placing::{DeviceOptions, OnDevice, Placed, Placing};
 use super::weights::{Weights, gate_up_rows};
 use crate::limits;
 
@@ -35,6 +36,8 @@ pub struct EngineOptions {
     pub rows_max: usize,
     /// Most memory of weights, cache and work together; `None`: no bound.
     pub memory_bytes_max: Option<u64>,
+    /// What may compute parts of the graph beside the CPU.
+    pub device: Option<DeviceOptions>,
 }
 
 impl Default for EngineOptions {
@@ -48,6 +51,7 @@ impl Default for EngineOptions {
             chunk_tokens: limits::GLM_CHUNK_TOKENS,
             rows_max: 32,
             memory_bytes_max: None,
+            device: None,
         }
     }
 }
@@ -172,7 +176,9 @@ pub struct Engine {
     memory: Memory,
     kernels: Kernels,
     kv: Arc<KvStore>,
-    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
+    cpu: TypedSimpleState,
+    on_device: Vec<OnDevice>,
+    placed: Vec<Placed>,
     /// Logits of the last run.
     logits: Option<TValue>,
 }
@@ -194,7 +200,7 @@ impl Engine {
         })
     }
 
-    /// Builds the plan; takes milliseconds, as weights are used where they lie.
+    /// Builds the plan; takes milliseconds, as weights are used where they lie. With a device it takes seconds: that is measured.
     pub fn new(weights: &Weights, options: EngineOptions) -> Result<Engine, EngineError> {
         let arch = weights.arch.clone();
         let between = |field, value: usize, max: usize| match (1..=max).contains(&value) {
@@ -214,9 +220,28 @@ impl Engine {
         };
         let kv = Arc::new(KvStore::new(kv_shape(&arch, &options))?);
         let graph = graph::build(weights, &kernels, &kv).map_err(failed)?;
-        let state = SimplePlan::new(graph).and_then(|plan| plan.spawn()).map_err(failed)?;
+        let plan = graph.clone().into_optimized().and_then(SimplePlan::new);
+        let mut cpu = plan.and_then(|plan| plan.spawn()).map_err(failed)?;
+        let (placed, on_device) = match &options.device {
+            Some(device) => Placing {
+                graph: &graph,
+                cpu: &mut cpu,
+                kv: &kv,
+                vocab: arch.vocab,
+                tokens_max: options.chunk_tokens,
+                context_tokens: options.context_tokens,
+            }
+            .place(device)
+            .map_err(failed)?,
+            None => Default::default(),
+        };
         memory::trim();
-        Ok(Engine { arch, options, memory: needed, kernels, kv, state, logits: None })
+        Ok(Engine { arch, options, memory: needed, kernels, kv, cpu, on_device, placed, logits: None })
+    }
+
+    /// Where prompts and single tokens are computed; nothing where there is no device.
+    pub fn placed(&self) -> &[Placed] {
+        &self.placed
     }
 
     /// The model's shape.
@@ -251,25 +276,12 @@ impl Engine {
         if batch.tokens.is_empty() {
             return Ok(&[]);
         }
-        let output = self.forward(batch).map_err(|error| {
-            // A turn that broke off must not leak its values into the next one.
-            let _ = self.state.reset_turn();
-            failed(error)
-        })?;
+        let tokens = batch.tokens.len();
+        let on_device = self.on_device.iter_mut().find(|phase| phase.tokens.contains(&tokens));
+        let state = on_device.map_or(&mut self.cpu, |phase| &mut phase.state);
+        let output = forward(state, batch).map_err(failed)?;
         let plain = self.logits.insert(output).try_as_plain_ram();
         plain.and_then(|plain| plain.as_slice()).map_err(failed)
-    }
-
-    fn forward(&mut self, batch: &Batch) -> TractResult<TValue> {
-        let tokens: Vec<i64> = batch.tokens.iter().map(|&token| token.into()).collect();
-        let rows: Vec<i64> = batch.logits.iter().map(|&row| row.into()).collect();
-        let spans = to_rows(&batch.spans);
-        let inputs = tvec![
-            Tensor::from_shape(&[tokens.len()], &tokens)?.into_tvalue(),
-            Tensor::from_shape(&[batch.spans.len(), 3], &spans)?.into_tvalue(),
-            Tensor::from_shape(&[rows.len()], &rows)?.into_tvalue(),
-        ];
-        Ok(self.state.run(inputs)?.remove(0))
     }
 
     fn check(&self, batch: &Batch) -> Result<(), EngineError> {
@@ -288,6 +300,24 @@ impl Engine {
         }
         Ok(self.kv.check(&batch.spans, tokens)?)
     }
+}
+
+/// One run of the graph.
+pub(super) fn forward(state: &mut TypedSimpleState, batch: &Batch) -> TractResult<TValue> {
+    let tokens: Vec<i64> = batch.tokens.iter().map(|&token| token.into()).collect();
+    let rows: Vec<i64> = batch.logits.iter().map(|&row| row.into()).collect();
+    let spans = to_rows(&batch.spans);
+    let inputs = tvec![
+        Tensor::from_shape(&[tokens.len()], &tokens)?.into_tvalue(),
+        Tensor::from_shape(&[batch.spans.len(), 3], &spans)?.into_tvalue(),
+        Tensor::from_shape(&[rows.len()], &rows)?.into_tvalue(),
+    ];
+    let outputs = state.run(inputs);
+    if outputs.is_err() {
+        // A turn that broke off must not leak its values into the next one.
+        let _ = state.reset_turn();
+    }
+    Ok(outputs?.remove(0))
 }
 
 fn kv_shape(arch: &Arch, options: &EngineOptions) -> KvShape {

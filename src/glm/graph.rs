@@ -20,12 +20,18 @@ use super::kernels::{AttentionShape, Epilogue, Kernels, KvStore, Matrix, RopeTab
 use super::ops::{Attention, Embed, Linear, RmsNorm};
 use super::weights::{LayerWeights, Weights};
 
-/// Builds the graph of `weights`, whose attention looks back into `kv`. Positions reach to the store's longest sequence.
+/// How many tokens, as the graph calls it.
+pub const TOKENS: &str = "T";
+/// How many rows of logits, as the graph calls it.
+pub const ROWS: &str = "R";
+
+/// Builds the graph of `weights`, whose attention looks back into `kv`. Positions reach to the store's longest sequence. Whoever
+/// runs it optimises it.
 pub fn build(weights: &Weights, kernels: &Kernels, kv: &Arc<KvStore>) -> TractResult<TypedModel> {
     let arch = &weights.arch;
     let mut graph = TypedModel::default();
     let dim = |name: &str| graph.symbols.sym(name).to_dim();
-    let (tokens, spans, rows) = (dim("T"), dim("N"), dim("R"));
+    let (tokens, spans, rows) = (dim(TOKENS), dim("N"), dim(ROWS));
     let tokens = graph.add_source("tokens", i64::fact([tokens]))?;
     let spans = graph.add_source("spans", i64::fact([spans, 3.to_dim()]))?;
     let rows = graph.add_source("rows", i64::fact([rows]))?;
@@ -39,7 +45,7 @@ pub fn build(weights: &Weights, kernels: &Kernels, kv: &Arc<KvStore>) -> TractRe
     let x = builder.norm("norm", &weights.norm, x)?;
     let logits = builder.linear("head", weights.head(), None, Epilogue::None, x)?;
     builder.graph.select_output_outlets(&[logits])?;
-    builder.graph.into_optimized()
+    Ok(builder.graph)
 }
 
 struct Builder<'a> {

@@ -20,6 +20,7 @@ mod memory;
 mod ops;
 #[cfg(test)]
 mod parity;
+pub mod placing;
 pub mod sample;
 pub mod speaker;
 pub mod student;

@@ -20,6 +20,7 @@ use super::jobs::{Jobs, Refused};
 use super::memory;
 use super::speaker::{End, Said, Talk};
 use super::student::{Unworded, by_template};
+use crate::accel::worker::WorkerOptions;
 use crate::clock;
 use crate::digest::{Digest, Lang};
 use crate::facts::Facts;
@@ -40,6 +41,8 @@ pub struct GlmOptions {
     pub budget: Duration,
     /// A bigger model, if there is one.
     pub speaker: Option<SpeakerOptions>,
+    /// What may compute parts of the student beside the CPU.
+    pub device: Option<WorkerOptions>,
     /// When models wait.
     pub governor: GovernorOptions,
 }
@@ -86,6 +89,7 @@ impl Default for GlmOptions {
             dir: None,
             budget: Duration::from_millis(limits::DIGEST_BUDGET_MS),
             speaker: None,
+            device: None,
             governor: GovernorOptions::default(),
         }
     }

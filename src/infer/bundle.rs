@@ -138,7 +138,13 @@ impl Bundle {
     pub fn file(&self, variant: &Variant) -> Result<ModelFile, BundleError> {
         let bytes = checked(&self.files, &self.manifest, &variant.file)?;
         let origin = self.files.origin(&variant.file);
-        Ok(ModelFile { origin, bytes: bytes.into(), input: variant.input(), output: variant.output() })
+        Ok(ModelFile {
+            origin,
+            format: variant.backend.clone(),
+            bytes: bytes.into(),
+            input: variant.input(),
+            output: variant.output(),
+        })
     }
 
     /// The hash of `variant`'s file, first 16 hex digits: the model's name in every log line about it.

@@ -11,6 +11,7 @@
 
 mod bundle;
 mod conv;
+mod described;
 mod manifest;
 mod model;
 mod onnx;
@@ -21,7 +22,7 @@ mod window;
 pub use bundle::{Bundle, BundleError, GoldenVector};
 pub use manifest::{Input, Manifest, Output, Variant};
 pub use model::{Model, ModelError, Serving};
-pub use onnx::Onnx;
+pub use onnx::{Onnx, OnnxOn};
 pub use thread::{
     Devices, Infer, InferError, InferHandle, InferOptions, Job, Judgement, ModelOptions, Policy,
     TfliteOptions,

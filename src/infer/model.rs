@@ -172,8 +172,10 @@ impl Model {
 
     /// Loads every variant that is meant for `backend` until one does.
     fn add(&mut self, backend: &dyn ComputeBackend) -> Result<(), BundleError> {
-        let variants: Vec<Variant> =
+        let mut variants: Vec<Variant> =
             self.bundle.manifest.variants.iter().filter(|v| backend.takes(&v.backend)).cloned().collect();
+        // What was made for it goes before what it takes as well.
+        variants.sort_by_key(|variant| variant.backend != backend.name());
         if variants.is_empty() {
             let reason = format!("the bundle has no file for {}", backend.name());
             self.refused.push(Refused::new(backend.name(), Stage::Find, reason));

@@ -1,4 +1,8 @@
-//! ONNX files on the CPU through tract: f32 graphs, and int8 graphs of `QLinear` operators.
+//! ONNX files through tract: f32 graphs, and int8 graphs of `QLinear` operators, on the CPU; of f32 graphs, an accelerator may
+//! compute parts.
+
+use std::rc::Rc;
+use std::sync::Arc;
 
 use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::{self, ModelProto, TypeProto, type_proto::Value};
@@ -7,13 +11,14 @@ use tract_onnx::tensor::load_tensor;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
+use super::conv::replace_convolutions;
+use super::described::describe;
+use crate::accel::claim::{Claimant, Claiming, Rule};
 use crate::accel::{
-    ComputeBackend, Element, ModelFile, Placement, Problem, Quantisation, Refused, Runner, Stage, TensorSpec,
-    compare,
+    ComputeBackend, Element, Isolated, ModelFile, Placement, Problem, Quantisation, Refused, Runner, Stage,
+    TensorSpec, compare,
 };
 use crate::limits;
-
-use super::conv::replace_convolutions;
 
 /// Name of this backend in manifests, logs and configuration.
 pub const NAME: &str = "onnx";
@@ -28,9 +33,50 @@ impl ComputeBackend for Onnx {
     }
 
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        let runner = Tract::load(model)
+        let runner = Tract::load(model, None)
             .map_err(|(stage, what)| Refused::new(NAME, stage, format_args!("{}: {what}", model.origin)))?;
         Ok(Box::new(runner))
+    }
+}
+
+/// An accelerator: the bundle's own file for it; where it has none or that does not do, what it computes of an ONNX graph, whose rest
+/// tract computes on the CPU.
+#[derive(Debug)]
+pub struct OnnxOn {
+    device: Rc<Isolated>,
+    claimant: Arc<Claimant>,
+    /// What a part of a graph is measured by.
+    pub rule: Rule,
+}
+
+impl OnnxOn {
+    /// On `device`; nothing is begun yet.
+    pub fn new(device: &Rc<Isolated>) -> Self {
+        Self {
+            device: Rc::clone(device),
+            claimant: Claimant::new(Isolated::clone(device)),
+            rule: Rule::default(),
+        }
+    }
+}
+
+impl ComputeBackend for OnnxOn {
+    fn name(&self) -> &str {
+        ComputeBackend::name(&*self.device)
+    }
+
+    fn takes(&self, format: &str) -> bool {
+        self.device.takes(format) || format == NAME
+    }
+
+    fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
+        if self.device.takes(&model.format) {
+            return self.device.load(model);
+        }
+        let refused = |(stage, what)| {
+            Refused::new(ComputeBackend::name(self), stage, format_args!("{}: {what}", model.origin))
+        };
+        Ok(Box::new(Tract::load(model, Some(self)).map_err(refused)?))
     }
 }
 
@@ -39,11 +85,12 @@ struct Tract {
     state: SimpleState<TypedFact, Box<dyn TypedOp>>,
     input: TensorSpec,
     output: TensorSpec,
-    total: usize,
+    placement: Placement,
 }
 
 impl Tract {
-    fn load(model: &ModelFile) -> Result<Self, Problem> {
+    /// With `device`, everything that it computes rightly and no slower is its own. Errors: among others that it computes nothing.
+    fn load(model: &ModelFile, device: Option<&OnnxOn>) -> Result<Self, Problem> {
         let load = |e: TractError| (Stage::Load, format!("it is no ONNX graph ({})", one_line(&e)));
         let proto = tract_onnx::onnx().proto_model_for_read(&mut &*model.bytes).map_err(load)?;
         let graph = proto.graph.as_ref().ok_or((Stage::Load, "it is no ONNX graph".to_owned()))?;
@@ -51,9 +98,27 @@ impl Tract {
         let total = graph.node.len();
         // An operator that tract does not know is found when the graph is typed, and named by it.
         let prepare = |e: TractError| (Stage::Prepare, format!("tract can't run it ({})", one_line(&e)));
-        let typed = parsed(&proto).and_then(prepared).map_err(prepare)?;
-        let state = SimplePlan::new(typed).and_then(|plan| plan.spawn()).map_err(prepare)?;
-        Ok(Self { state, input: model.input.clone(), output: model.output.clone(), total })
+        let mut typed = parsed(&proto).and_then(|model| model.into_typed()).map_err(prepare)?;
+        // Nothing but constants is folded before a device sees the graph: it knows ONNX's operators better than tract's.
+        typed.prop_consts().map_err(prepare)?;
+        let (mut typed, placement) = match device {
+            Some(device) => {
+                let mut claiming = Claiming::new(&model.origin, &device.claimant, describe);
+                claiming.rule = device.rule;
+                let (typed, claimed) = claiming.claim(typed).map_err(prepare)?;
+                if let (0, Some(Refused { stage, reason, .. })) =
+                    (claimed.placement.claimed, claimed.refused.into_iter().next())
+                {
+                    return Err((stage, reason));
+                }
+                (typed, claimed.placement)
+            }
+            None => (typed, Placement { claimed: 0, total }),
+        };
+        replace_convolutions(&mut typed).map_err(prepare)?;
+        let plan = typed.into_optimized().and_then(SimplePlan::new);
+        let state = plan.and_then(|plan| plan.spawn()).map_err(prepare)?;
+        Ok(Self { state, input: model.input.clone(), output: model.output.clone(), placement })
     }
 
     fn compute(&mut self, input: &[u8], output: &mut Vec<u8>) -> TractResult<()> {
@@ -83,14 +148,8 @@ impl Runner for Tract {
     }
 
     fn placement(&self) -> Placement {
-        Placement { claimed: 0, total: self.total }
+        self.placement
     }
-}
-
-fn prepared(model: InferenceModel) -> TractResult<TypedModel> {
-    let mut typed = model.into_typed()?;
-    replace_convolutions(&mut typed)?;
-    typed.into_optimized()
 }
 
 fn parsed(proto: &ModelProto) -> TractResult<InferenceModel> {

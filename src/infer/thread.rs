@@ -9,7 +9,7 @@ use smol::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::bundle::Bundle;
 use super::model::{Model, ModelError};
-use super::onnx::{self, Onnx};
+use super::onnx::{self, Onnx, OnnxOn};
 use crate::accel::worker::{self, WorkerOptions};
 use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage, TFLITE};
 use crate::clock;
@@ -243,7 +243,7 @@ pub struct Devices {
 impl Devices {
     /// Nothing is begun or loaded yet.
     pub fn new(options: &InferOptions) -> Self {
-        let isolated = |options: &WorkerOptions| Rc::new(Isolated::new(options.clone()));
+        let isolated = |options: &WorkerOptions| Rc::new(Isolated::shared(options));
         Self {
             isolated: options.accelerators.iter().map(isolated).collect(),
             #[cfg(feature = "tflite")]
@@ -259,7 +259,8 @@ impl Devices {
             match (name.as_str(), device) {
                 (onnx::NAME, _) => Box::new(Onnx),
                 (TFLITE, _) => self.tflite(),
-                (_, Some(device)) => Box::new(device.clone()),
+                (_, Some(device)) if device.is_delegate() => Box::new(device.clone()),
+                (_, Some(device)) => Box::new(OnnxOn::new(device)),
                 _ => Box::new(Unknown { name: name.clone(), why: NO_SUCH }),
             }
         };

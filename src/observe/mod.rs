@@ -5,6 +5,8 @@
 mod logger;
 pub mod metrics;
 
+#[cfg(feature = "gateway")]
+pub mod accel;
 pub mod agent;
 pub mod aggregator;
 pub mod bus;

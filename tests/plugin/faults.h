@@ -1,7 +1,8 @@
 /* What a vendor's code does now and then, on demand: of the test plug-in and of the test delegate.
  *
  * Options: fault=NAME, at_run=N (the fault shows from the run number N on, the first is 1), mark=FILE (created when the fault
- * shows, so that a process begun later is well).
+ * shows, so that a process begun later is well), when=FILE (the fault shows only while there is such a file), ended=FILE
+ * (created when a model is given back).
  */
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -13,7 +14,7 @@
 
 typedef struct {
     char fault[32];
-    char mark[512];
+    char mark[512], when[512], ended[512];
     unsigned at_run, runs;
 } faults;
 
@@ -21,6 +22,8 @@ typedef struct {
 static int take_option(faults *of, const char *key, const char *value) {
     if (!strcmp(key, "fault")) snprintf(of->fault, sizeof of->fault, "%s", value);
     else if (!strcmp(key, "mark")) snprintf(of->mark, sizeof of->mark, "%s", value);
+    else if (!strcmp(key, "when")) snprintf(of->when, sizeof of->when, "%s", value);
+    else if (!strcmp(key, "ended")) snprintf(of->ended, sizeof of->ended, "%s", value);
     else if (!strcmp(key, "at_run")) of->at_run = (unsigned)atoi(value);
     else return 0;
     return 1;
@@ -31,15 +34,23 @@ static int has_fault(const faults *of, const char *fault) { return !strcmp(of->f
 /* A raised signal would be forgiven by the handler that Rust brings for stack overflows; a real fault comes again. */
 static void crash(void) { *(volatile int *)8 = 1; }
 
+static void make_file(const char *path) {
+    FILE *file = fopen(path, "w");
+    if (file) fclose(file);
+}
+
 /* Whether it is time for `fault`, which leaves its mark. */
 static int shows(faults *of, const char *fault) {
     if (!has_fault(of, fault) || of->runs < of->at_run) return 0;
+    if (of->when[0] && access(of->when, F_OK)) return 0;
     if (!of->mark[0]) return 1;
     if (!access(of->mark, F_OK)) return 0;
-    FILE *mark = fopen(of->mark, "w");
-    if (mark) fclose(mark);
+    make_file(of->mark);
     return 1;
 }
+
+/* How long a run of a segment takes where it is slow: longer than on any processor. */
+enum { SLOW_SEGMENT_US = 300 * 1000 };
 
 /* What happens in a run whatever the interface: slow, segv, hang, leak. */
 static void misbehave(faults *of) {

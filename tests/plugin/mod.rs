@@ -20,8 +20,12 @@ pub fn compiled(name: &'static str) -> PathBuf {
     let (out, fresh) = (dir.join(format!("{name}.so")), dir.join(format!("{name}.{}", std::process::id())));
     if !done.contains(&name) {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/plugin/{name}.c"));
-        let built =
-            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&fresh).arg(source).status();
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O3", "-o"])
+            .arg(&fresh)
+            .arg(source)
+            .arg("-lm")
+            .status();
         assert!(built.expect("a C compiler").success());
         // Another test program may have the old one open.
         std::fs::rename(&fresh, &out).unwrap();
@@ -77,19 +81,23 @@ impl Logged {
 
     /// The line named `event` about it, which must be there; every word of `words` must be in it.
     pub fn assert_line(&self, event: &str, words: &[&str]) {
-        let about = format!(" model={} ", self.name);
-        let lines: Vec<String> =
-            lines().into_iter().filter(|line| line.contains(&about) && line.contains(event)).collect();
-        assert!(
-            lines.iter().any(|line| words.iter().all(|word| line.contains(word))),
-            "no line {event} with {words:?} in\n{}",
-            lines.join("\n")
-        );
+        assert_line(&format!(" model={} ", self.name), event, words);
     }
 }
 
+/// The line named `event` with `about` in it, which must be there; every word of `words` must be in it.
+pub fn assert_line(about: &str, event: &str, words: &[&str]) {
+    let lines: Vec<String> =
+        lines().into_iter().filter(|line| line.contains(about) && line.contains(event)).collect();
+    assert!(
+        lines.iter().any(|line| words.iter().all(|word| line.contains(word))),
+        "no line {event} with {words:?} in\n{}",
+        lines.join("\n")
+    );
+}
+
 /// This process's standard error, turned into a file: events go there, past what catches a test's own output.
-fn log_file() -> &'static Path {
+pub fn log_file() -> &'static Path {
     static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
     let file = FILE.get_or_init(|| {
         let file = tempfile::NamedTempFile::new().unwrap();

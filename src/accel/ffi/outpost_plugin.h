@@ -1,6 +1,6 @@
 /* The interface between outpost and a vendor's runtime: what a plug-in for RKNN, HailoRT, ACL and the like has to provide.
  *
- * A plug-in is a shared library with the five functions below. It is loaded by a worker process, one per device, never by
+ * A plug-in is a shared library with the functions below; the last one may be left out. It is loaded by a worker process, one per device, never by
  * the agent: it may crash, hang or leak, and the CPU gives the answer instead. One thread calls it, one call at a time.
  *
  * Errors are told in words: a text ended by nought in `error`, which has room for `error_bytes` (at least 256). Say what
@@ -39,5 +39,49 @@ int outpost_plugin_run(void *runtime, const void *input, void *output, char *err
 
 /* Ends it. */
 void outpost_plugin_destroy(void *runtime);
+
+/* Segments: parts of a graph that outpost has itself, such as the language model's. Optional.
+ *
+ * Not 0 if operator `op` of the table below can be computed. `options` are those of the model. Without this function, no segments
+ * come. A later function like it is no new version of the interface: what a library does not have is not asked for.
+ *
+ * A segment comes to outpost_plugin_create as any model does, and is computed by outpost_plugin_run: its input is all its
+ * input tensors, one behind the other, its output all its output tensors. The rule for it is the same, too: it is used if the
+ * numbers are those of the processor and it takes no longer. What is refused is computed by the processor, segment by segment.
+ *
+ * The file of a segment:
+ *
+ *     8 bytes    OUTPOST_SEGMENT_MAGIC
+ *     8 bytes    how long the header is, little endian; it is filled up with blanks, so that the weights begin at a multiple of 64
+ *     header     JSON
+ *     weights    numbers, little endian; each tensor begins at a multiple of 64
+ *
+ * The header, with numbers of tensors in "inputs" and "outputs":
+ *
+ *     { "name": "student decode 0",
+ *       "tensors": [ { "shape": [1, 128], "element": "f32" },
+ *                    { "shape": [128], "element": "f32", "offset": 0 },      a constant: so many bytes behind the header's end
+ *                    { "shape": [1, 128], "element": "f32" } ],
+ *       "inputs": [0], "outputs": [2],                                       of the segment, in the order in which they come
+ *       "nodes": [ { "op": "rms_norm", "name": "layers.0.attn_norm", "inputs": [0, 1], "outputs": [2],
+ *                    "attributes": { "eps": 1e-5 } } ] }
+ *
+ * Nodes stand behind what they read. Shapes are fixed, all elements are f32 and lie row after row; what the processor keeps in
+ * 8 or 4 bits is written out. Operators:
+ *
+ *     linear         x [T, n], w [m, n], perhaps b [m]       y [T, m]: y = x w^T + b
+ *     gated_linear   x [T, n], g [m, n], u [m, n]            y [T, m]: y = silu(x g^T) * (x u^T), silu(z) = z / (1 + e^-z)
+ *     rms_norm       x [T, n], w [n]; eps                    y [T, n]: y = x / sqrt(mean of x^2 in the row + eps) * w
+ *     add            a, b of one shape                       y = a + b
+ *     matmul         a [m, k], b [k, n]                      y [m, n]: y = a b
+ *     conv           x [N, C, H, W], w [O, C / groups, h, w], b [O]; groups, stride_h, stride_w, dilation_h, dilation_w, pad_top,
+ *                    pad_left                                y [N, O, ..]: as ONNX's Conv
+ *     relu           x, and a nought                         y = x where that is above nought, else nought
+ *     reshape        x                                       y: the same numbers in another shape
+ *
+ * Further operators may come with later versions of outpost: answer 0 for a name that you do not know.
+ */
+#define OUTPOST_SEGMENT_MAGIC "OUTPSEG1"
+int outpost_plugin_takes(const char *op, const char *options);
 
 #endif

@@ -26,6 +26,7 @@ type Abi = unsafe extern "C" fn() -> u32;
 type Create = unsafe extern "C" fn(*const CModel, *mut c_char, usize) -> *mut c_void;
 type PlacementOf = unsafe extern "C" fn(*mut c_void, *mut u32, *mut u32);
 type Run = unsafe extern "C" fn(*mut c_void, *const c_void, *mut c_void, *mut c_char, usize) -> c_int;
+type Takes = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut c_void);
 
 /// A loaded plug-in with its configured options.
@@ -41,6 +42,8 @@ struct Functions {
     placement: PlacementOf,
     run: Run,
     destroy: Destroy,
+    /// None: it takes no segments.
+    takes: Option<Takes>,
 }
 
 /// A model that a plug-in has made ready.
@@ -70,6 +73,9 @@ impl Plugin {
                 )?),
                 run: std::mem::transmute::<*mut c_void, Run>(symbol(c"outpost_plugin_run")?),
                 destroy: std::mem::transmute::<*mut c_void, Destroy>(symbol(c"outpost_plugin_destroy")?),
+                takes: symbol(c"outpost_plugin_takes")
+                    .ok()
+                    .map(|s| std::mem::transmute::<*mut c_void, Takes>(s)),
             };
             (abi(), functions)
         };
@@ -85,6 +91,12 @@ impl Plugin {
 impl ComputeBackend for Plugin {
     fn name(&self) -> &str {
         "plugin"
+    }
+
+    fn computes(&self, op: &str) -> bool {
+        let op = text(op);
+        // SAFETY: both texts end with a nought and live until the call returns.
+        self.functions.takes.is_some_and(|takes| unsafe { takes(op.as_ptr(), self.options.as_ptr()) } != 0)
     }
 
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {

@@ -51,8 +51,12 @@ pub enum Vendor {
 enum Request {
     /// Load the vendor's code.
     Open { vendor: Vendor, options: String },
-    /// Make a model ready; models are numbered as they come.
-    Load { origin: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
+    /// Which operators can be computed as parts of a graph?
+    Computes { ops: Vec<String> },
+    /// Make a model ready under a number that no other has.
+    Load { model: u32, origin: String, format: String, bytes: Vec<u8>, input: TensorSpec, output: TensorSpec },
+    /// Give back what model number `model` takes.
+    Unload { model: u32 },
     /// Compute with model number `model`.
     Run { model: u32, input: Tensor },
 }
@@ -61,6 +65,8 @@ enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
     Opened,
+    Computes { answers: Vec<bool> },
+    Unloaded,
     Loaded { claimed: u64, total: u64 },
     Ran { output: Tensor },
     Failed { stage: Stage, reason: String },

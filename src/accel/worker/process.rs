@@ -1,12 +1,13 @@
 //! The agent's side: a process that is begun when it is needed, and ended when it does not answer in time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
@@ -37,7 +38,7 @@ pub struct WorkerOptions {
 pub struct Process {
     options: WorkerOptions,
     shared: File,
-    models: Vec<ModelFile>,
+    models: BTreeMap<u32, ModelFile>,
     running: Option<Running>,
 }
 
@@ -57,15 +58,38 @@ impl Process {
         let shared = File::from(memory);
         // Sparse: it takes what is written.
         shared.set_len(2 * OUTPUT_AT).map_err(refuse)?;
-        Ok(Self { options, shared, models: Vec::new(), running: None })
+        Ok(Self { options, shared, models: BTreeMap::new(), running: None })
     }
 
     /// Makes `model` ready and returns its number and what it claims. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
     pub fn load(&mut self, model: &ModelFile) -> Result<(u32, Placement), Refused> {
         self.ensure_running()?;
-        let placement = self.load_now(model)?;
-        self.models.push(model.clone());
-        Ok((u32::try_from(self.models.len() - 1).unwrap_or(u32::MAX), placement))
+        let number = self.models.last_key_value().map_or(0, |(last, _)| last.wrapping_add(1));
+        let placement = self.load_now(number, model)?;
+        self.models.insert(number, model.clone());
+        Ok((number, placement))
+    }
+
+    /// Gives back what model number `model` takes. Blocks for the deadline at most.
+    pub fn unload(&mut self, model: u32) {
+        self.models.remove(&model);
+        if self.running.is_some() {
+            // A process that can't do that is ended, and the next one does not have the model.
+            match self.ask(&Request::Unload { model }, self.options.deadline, Stage::Worker) {
+                Ok(Reply::Unloaded) | Err(_) => {}
+                Ok(other) => drop(self.unexpected(&other)),
+            }
+        }
+    }
+
+    /// Which of `ops` the vendor's code computes as parts of a graph. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
+    pub fn computes(&mut self, ops: &[&str]) -> Result<Vec<bool>, Refused> {
+        self.ensure_running()?;
+        let request = Request::Computes { ops: ops.iter().map(|op| (*op).to_owned()).collect() };
+        match self.ask(&request, LOAD, Stage::Claim)? {
+            Reply::Computes { answers } if answers.len() == ops.len() => Ok(answers),
+            other => Err(self.unexpected(&other)),
+        }
     }
 
     /// Computes with model number `model`, in a new process if the last one is gone. Blocks for the deadline at most, and for the
@@ -82,9 +106,11 @@ impl Process {
         }
     }
 
-    fn load_now(&mut self, model: &ModelFile) -> Result<Placement, Refused> {
+    fn load_now(&mut self, number: u32, model: &ModelFile) -> Result<Placement, Refused> {
         let request = Request::Load {
+            model: number,
             origin: model.origin.clone(),
+            format: model.format.clone(),
             bytes: model.bytes.to_vec(),
             input: model.input.clone(),
             output: model.output.clone(),
@@ -113,20 +139,20 @@ impl Process {
             Reply::Opened => {}
             other => return Err(self.unexpected(&other)),
         }
-        for model in self.models.clone() {
-            self.load_now(&model)?;
+        for (number, model) in self.models.clone() {
+            self.load_now(number, &model)?;
         }
         Ok(())
     }
 
     fn begin(&self) -> io::Result<Running> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(&self.options.program)
+        let mut command = Command::new(&self.options.program);
+        command
             .arg("worker")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(self.shared.try_clone()?))
-            .spawn()?;
-        Ok(Running { child, channel: Channel::new(ours) })
+            .stdout(Stdio::from(self.shared.try_clone()?));
+        Ok(Running { child: spawn(command)?, channel: Channel::new(ours) })
     }
 
     /// One request and its reply within `time`; `stage` is what a process is doing that dies of it.
@@ -199,6 +225,29 @@ impl Drop for Process {
 const LOAD: Duration = Duration::from_millis(limits::WORKER_LOAD_MS_MAX);
 /// How long a process that hangs up may take to be gone by itself, so that its end can be told.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Starts a process from a thread that lives as long as this program: the system ends a worker with the *thread* that has begun
+/// it, and who shares a device may outlive who used it first.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
+    static PARENT: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let parent = PARENT.get_or_init(|| {
+        let (orders, taken) = mpsc::channel::<Order>();
+        let serve = move || {
+            for (mut command, reply) in taken {
+                // Who asked waits for it.
+                let _ = reply.send(command.spawn());
+            }
+        };
+        // Without a thread nobody takes the orders, which says so to everyone who gives one.
+        let _ = std::thread::Builder::new().name("workers".into()).spawn(serve);
+        orders
+    });
+    let (reply, child) = mpsc::sync_channel(1);
+    let gone = || io::Error::other("the thread that begins processes could not be started");
+    parent.send((command, reply)).map_err(|_| gone())?;
+    child.recv().map_err(|_| gone())?
+}
 
 /// Processes that were killed and may not be gone yet.
 static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());

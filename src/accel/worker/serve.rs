@@ -1,5 +1,6 @@
 //! The worker's side: whatever the vendor's code does to this process, the agent is another one.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,7 +21,7 @@ pub fn serve() -> io::Result<()> {
     let (socket, shared) = inherited()?;
     let mut channel = Channel::new(socket);
     restrain();
-    let mut worker = Worker { backend: None, models: Vec::new(), input: Vec::new() };
+    let mut worker = Worker { backend: None, models: BTreeMap::new(), input: Vec::new() };
     loop {
         let request = match channel.receive(|_| Ok(())) {
             Ok(request) => request,
@@ -54,7 +55,7 @@ fn restrain() {
 
 struct Worker {
     backend: Option<Box<dyn ComputeBackend>>,
-    models: Vec<(Box<dyn Runner>, Vec<u8>)>,
+    models: BTreeMap<u32, (Box<dyn Runner>, Vec<u8>)>,
     input: Vec<u8>,
 }
 
@@ -65,22 +66,32 @@ impl Worker {
                 self.backend = Some(open(vendor, options)?);
                 Ok(Reply::Opened)
             }
-            Request::Load { origin, bytes, input, output } => {
+            Request::Computes { ops } => {
+                let backend =
+                    self.backend.as_ref().ok_or_else(|| protocol("operators before the vendor's code"))?;
+                Ok(Reply::Computes { answers: ops.iter().map(|op| backend.computes(op)).collect() })
+            }
+            Request::Load { model: number, origin, format, bytes, input, output } => {
                 let backend =
                     self.backend.as_ref().ok_or_else(|| protocol("a model before the vendor's code"))?;
-                if self.models.len() >= limits::MODELS_MAX {
+                if self.models.len() >= limits::WORKER_MODELS_MAX {
                     return Err(protocol("too many models"));
                 }
-                let model = backend.load(&ModelFile { origin, bytes: bytes.into(), input, output })?;
+                let model =
+                    backend.load(&ModelFile { origin, format, bytes: bytes.into(), input, output })?;
                 let placement = model.placement();
-                self.models.push((model, Vec::new()));
+                self.models.insert(number, (model, Vec::new()));
                 Ok(Reply::Loaded { claimed: placement.claimed as u64, total: placement.total as u64 })
+            }
+            Request::Unload { model } => {
+                self.models.remove(&model);
+                Ok(Reply::Unloaded)
             }
             Request::Run { model, input } => {
                 let failed = |e: io::Error| Refused::new("worker", Stage::Worker, e);
                 let Self { models, input: buffer, .. } = self;
                 let (model, output) =
-                    models.get_mut(model as usize).ok_or_else(|| protocol("a model that was not loaded"))?;
+                    models.get_mut(&model).ok_or_else(|| protocol("a model that was not loaded"))?;
                 input.take(shared, Side::Input, buffer).map_err(failed)?;
                 model.run(buffer, output)?;
                 Ok(Reply::Ran { output: Tensor::put(output, shared, Side::Output).map_err(failed)? })

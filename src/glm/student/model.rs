@@ -7,6 +7,7 @@ use crate::glm::arch::Arch;
 use crate::glm::engine::{Batch, Engine, EngineError, EngineOptions};
 use crate::glm::import::{ImportError, read_onnx};
 use crate::glm::kernels::{Format, KvFormat};
+use crate::glm::placing::{DeviceOptions, Placed};
 use crate::glm::student::{BadBundle, Bundle, Shape};
 use crate::limits;
 
@@ -46,8 +47,17 @@ impl Model {
         Model::load_as(bundle, FORMAT)
     }
 
+    /// The same with a device that may compute parts of it, which is measured first: that takes seconds.
+    pub fn load_on(bundle: Bundle, device: Option<DeviceOptions>) -> Result<Model, ModelError> {
+        Model::make(bundle, FORMAT, device)
+    }
+
     /// The same with weights in `format`.
     pub fn load_as(bundle: Bundle, format: Format) -> Result<Model, ModelError> {
+        Model::make(bundle, format, None)
+    }
+
+    fn make(bundle: Bundle, format: Format, device: Option<DeviceOptions>) -> Result<Model, ModelError> {
         let vocab = Arc::new(Vocab::parse(&bundle.vocab_txt, &bundle.vocab_json)?);
         let weights = read_onnx("student.onnx", &bundle.onnx, format)?;
         check(&weights.arch, &bundle.shape, &vocab)?;
@@ -58,6 +68,7 @@ impl Model {
             context_tokens: limits::CONTEXT_TOKENS_MAX,
             chunk_tokens: limits::CONTEXT_TOKENS_MAX,
             kv_format: KvFormat::F16,
+            device,
             ..EngineOptions::default()
         };
         let mut engine = Engine::new(&weights, options)?;
@@ -76,6 +87,11 @@ impl Model {
     /// First 16 hex digits of the SHA-256 of the graph's file.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where its phases run; nothing where there is no device.
+    pub fn placed(&self) -> &[Placed] {
+        self.engine.placed()
     }
 
     /// What runs it.

@@ -17,10 +17,9 @@ use tract_onnx::tract_core::ops::nn::DataFormat;
 
 use planes::{LANES, Planes};
 
-/// Replaces every convolution in `model` that [`QuantConv`] or [`FloatConv`] can do.
+/// Replaces every convolution in `model` that [`QuantConv`] or [`FloatConv`] can do. Constants must have been propagated: zero
+/// points and scales pass through casts.
 pub fn replace_convolutions(model: &mut TypedModel) -> TractResult<()> {
-    // Zero points and scales pass through casts.
-    model.prop_consts()?;
     for id in 0..model.nodes.len() {
         let Some(op) = small(model, &model.nodes[id])? else { continue };
         let node = &model.nodes[id];
