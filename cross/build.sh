@@ -27,7 +27,12 @@ fi
 
 use_targets "${targets[@]}"
 root=$PWD
-export RUSTFLAGS="--remap-path-prefix=$root=/outpost --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$CROSS_HOME=/cross"
+# They would take the place of those that each target has.
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+for target in "${targets[@]}"; do
+    describe_target "$target"
+    export "CARGO_TARGET_$(env_name "$target")_RUSTFLAGS=--remap-path-prefix=$root=/outpost --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$CROSS_HOME=/cross ${CODEGEN[*]}"
+done
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 say "building for ${targets[*]} with $("${CARGO[0]}" --version) ($CROSS_WAY)"

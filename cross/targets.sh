@@ -11,9 +11,10 @@ TARGETS=(
 )
 
 # Sets GNU (prefix of Debian's cross compiler), GCC_PACKAGE, LIBC_PACKAGE, DEB (Debian's architecture), MUSL (musl's
-# triple, empty for glibc), EMULATOR (empty: runs here) and CPUS (processors that are emulated, plainest first).
+# triple, empty for glibc), EMULATOR (empty: runs here), CPUS (processors that are emulated, plainest first) and CODEGEN (what
+# rustc is told of the machine's code).
 describe_target() {
-    MUSL='' EMULATOR='' CPUS=()
+    MUSL='' EMULATOR='' CPUS=() CODEGEN=()
     case $1 in
     aarch64-unknown-linux-musl | aarch64-unknown-linux-gnu)
         GNU=aarch64-linux-gnu DEB=arm64 EMULATOR=qemu-aarch64 CPUS=(cortex-a53 cortex-a72 max)
@@ -33,6 +34,15 @@ describe_target() {
     aarch64-*-musl) MUSL=aarch64-linux-musl ;;
     armv7-*-musleabihf) MUSL=arm-linux-musleabihf ;;
     x86_64-*-musl) MUSL=x86_64-linux-musl ;;
+    esac
+    # Of these rustc links no static program that can be moved, so none of its code need be able to.
+    case $1 in
+    aarch64-*-musl | armv7-*-musleabihf) CODEGEN=(-Crelocation-model=static) ;;
+    esac
+    # LLVM moves what several functions share into one of its own as soon as that saves an instruction, and leaves out of the
+    # account that each has an entry in the tables for unwinding, about 30 bytes.
+    case $1 in
+    aarch64-*) CODEGEN+=(-Cllvm-args=-outliner-benefit-threshold=32) ;;
     esac
     GCC_PACKAGE=gcc-${GNU/x86_64/x86-64} LIBC_PACKAGE=libc6-dev-$DEB-cross
     if [[ $DEB == amd64 ]]; then LIBC_PACKAGE=libc6-dev; fi

@@ -133,10 +133,10 @@ std_for() {
 }
 
 # What std is made by: another one makes it anew.
-recipe() { cat "$here"/{toolchain.sh,unwind.c,std/Cargo.toml,std/Cargo.lock} | sha256sum; }
+recipe() { { echo "${CODEGEN[*]}"; cat "$here"/{toolchain.sh,unwind.c,std/Cargo.toml,std/Cargo.lock}; } | sha256sum; }
 
 # A stock std reads dates on armv7 with musl through 32 bits, and so ends in 2038: the variable makes it 64. The program
-# must be built with it too, which build.sh does.
+# must be built with it too, which build.sh does. It cannot print backtraces: a program without names would print addresses.
 build_std() {
     local target=$1 out=$2 rust=$HOME_DIR/rust/usr
     (
@@ -144,8 +144,9 @@ build_std() {
         cd "$here/std"
         export CARGO_TARGET_DIR=$out CARGO_INCREMENTAL=0 RUSTC=$rust/bin/rustc RUSTC_BOOTSTRAP=1 RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
         unset CARGO_BUILD_TARGET RUSTC_WRAPPER CARGO_ENCODED_RUSTFLAGS
-        export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=yes --remap-path-prefix=$HOME_DIR=/cross --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-        "$rust/bin/cargo" build --release --quiet -Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test --target "$target"
+        export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=yes --remap-path-prefix=$HOME_DIR=/cross --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo ${CODEGEN[*]}"
+        "$rust/bin/cargo" build --release --quiet -Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test \
+            -Zbuild-std-features=panic-unwind,optimize_for_size --target "$target"
     )
 }
 
