@@ -1,6 +1,9 @@
 //! The shipped model and two of arithmetic alone under a real TensorFlow Lite library, bit for bit as Python's interpreter computes them. `OUTPOST_TEST_TFLITE` names the
 //! library; without it there is nothing to test against, and the tests say so.
 
+#[path = "support/vectors.rs"]
+mod vectors;
+
 use std::path::{Path, PathBuf};
 
 use outpost::accel::{ComputeBackend, Element, ModelFile, Quantisation, Stage, TensorSpec, Tflite};
@@ -43,40 +46,8 @@ fn the_shipped_file_computes_to_the_bit_what_pythons_interpreter_does() {
     eprintln!("tflite {:?}, onnx {:?}", serving[0].p50, serving[1].p50);
 }
 
-/// What `tests/golden/tflite/make.py` has written of one side of a model.
-fn side(told: &serde_json::Value) -> TensorSpec {
-    let shape = told["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
-    let (scale, zero_point) =
-        (told["scale"].as_f64().unwrap() as f32, told["zero_point"].as_i64().unwrap() as i32);
-    TensorSpec { shape, element: Element::Int8, quantisation: Some(Quantisation { scale, zero_point }) }
-}
-
-fn bytes(codes: &serde_json::Value) -> Vec<u8> {
-    codes.as_array().unwrap().iter().map(|n| (n.as_i64().unwrap() as i8).to_ne_bytes()[0]).collect()
-}
-
 #[test]
 fn convolutions_of_all_kinds_with_a_scale_per_channel_compute_to_the_bit() {
     let Some(library) = library() else { return };
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tflite");
-    for name in ["convolutions", "depthwise"] {
-        let told: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(dir.join(format!("{name}.json"))).unwrap()).unwrap();
-        assert!(told["scales_of_a_tensor_max"].as_u64().unwrap() >= 8, "{name} is not quantised per channel");
-        let file = ModelFile {
-            format: "tflite".into(),
-            origin: name.into(),
-            bytes: std::fs::read(dir.join(format!("{name}.tflite"))).unwrap().into(),
-            input: side(&told["input"]),
-            output: side(&told["output"]),
-        };
-        let mut runner = Tflite { library: Some(library.clone()), xnnpack: false }.load(&file).unwrap();
-        let vectors = told["vectors"].as_array().unwrap();
-        assert_eq!(vectors.len(), 8);
-        let mut answer = Vec::new();
-        for (n, vector) in vectors.iter().enumerate() {
-            runner.run(&bytes(&vector["input"]), &mut answer).unwrap();
-            assert_eq!(answer, bytes(&vector["output"]), "{name}, vector {n}");
-        }
-    }
+    vectors::compute_to_the_bit(&library, Path::new(env!("CARGO_MANIFEST_DIR")));
 }
