@@ -11,6 +11,7 @@ use embedded_hal::i2c::I2c;
 use serde::Serialize;
 
 use super::chips::{Part, PartOptions, crc8};
+use super::gpio;
 use super::host::files::Root;
 use super::sysfs::{self, Sysfs};
 use super::{BusOptions, ChipOptions, HostOptions, Sensor as _, SourceOptions, SysfsKind, SysfsOptions};
@@ -224,9 +225,7 @@ fn is_it(bus: &mut impl I2c, address: u8, identity: &Identity, sleep: &mut impl 
 }
 
 fn gpio_chip(device: PathBuf) -> GpioChip {
-    let info = gpiocdev::Chip::from_path(&device).and_then(|chip| chip.info());
-    let (label, lines) =
-        info.map_or_else(|error| (error.to_string(), 0), |info| (info.label, info.num_lines));
+    let (label, lines) = gpio::info(&device).unwrap_or_else(|error| (error.to_string(), 0));
     GpioChip { device, label, lines }
 }
 

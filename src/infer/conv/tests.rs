@@ -1,3 +1,5 @@
+//! Convolutions as the specification says them, and as tract computes them.
+
 use proptest::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec};
 
