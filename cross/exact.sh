@@ -6,7 +6,7 @@
 #
 # Needs Debian 12, as root to install packages or with them there already, python3 with venv, and rustup for the standard libraries.
 set -euo pipefail
-cd "$(dirname "$0")/exact"
+cd "$(dirname "$0")/lite"
 . ../packages.sh
 
 # Target, emulator, libraries of the target, processor, PyPI's word for it.
@@ -22,7 +22,7 @@ TARGETS=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf)
 main() {
     packages qemu-user g++-aarch64-linux-gnu g++-arm-linux-gnueabihf python3-venv
     timeout 300 rustup target add "${TARGETS[@]}" || exit "$OUT_OF_REACH"
-    export CARGO_TARGET_DIR=$PWD/../../target/exact CARGO_INCREMENTAL=0
+    export CARGO_TARGET_DIR=$PWD/../../target/lite CARGO_INCREMENTAL=0
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
     export BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="--sysroot=/ -I/usr/aarch64-linux-gnu/include"
@@ -30,7 +30,7 @@ main() {
     fetch || exit "$OUT_OF_REACH"
     LIBCLANG_PATH=$(dirname "$(find "$CARGO_TARGET_DIR/python" -name libclang.so | head -n 1)")
     export LIBCLANG_PATH
-    cargo test --locked --no-run "${TARGETS[@]/#/--target=}"
+    cargo test --locked --features exact --no-run "${TARGETS[@]/#/--target=}"
     local run
     for run in "${RUNS[@]}"; do
         # shellcheck disable=SC2086
@@ -60,7 +60,7 @@ test_on() {
     echo "-- $target on $cpu"
     env "${name//-/_}=$emulator -cpu $cpu -L $root" \
         OUTPOST_TEST_TFLITE="$(find "$CARGO_TARGET_DIR/python/$platform" -name libtensorflowlite_c.so | head -n 1)" \
-        cargo test --locked --quiet --target "$target" to_the_bit
+        cargo test --locked --features exact --quiet --target "$target" to_the_bit
 }
 
 main

@@ -5,7 +5,7 @@
 #
 # Needs Debian 12, as root to install packages or with them there already, and rustup for the standard library.
 set -euo pipefail
-cd "$(dirname "$0")/teflon"
+cd "$(dirname "$0")/lite"
 . ../packages.sh
 
 TARGET=aarch64-unknown-linux-gnu
@@ -16,7 +16,7 @@ PACKAGES=(mesa-teflon-delegate libc6 libgcc-s1 libexpat1 libdrm2 libzstd1 zlib1g
 main() {
     packages qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
     timeout 300 rustup target add "$TARGET" || exit "$OUT_OF_REACH"
-    export CARGO_TARGET_DIR=$PWD/../../target/teflon CARGO_INCREMENTAL=0
+    export CARGO_TARGET_DIR=$PWD/../../target/lite CARGO_INCREMENTAL=0
     local root=$CARGO_TARGET_DIR/root
     mkdir -p "$CARGO_TARGET_DIR"
     unpack "$root" || exit "$OUT_OF_REACH"
