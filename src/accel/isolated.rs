@@ -79,8 +79,8 @@ impl ComputeBackend for Isolated {
     }
 }
 
-/// A file that is ready on a device.
-#[derive(Debug, Clone)]
+/// A file that is ready on a device, until this is dropped.
+#[derive(Debug)]
 pub struct IsolatedModel {
     process: Arc<Mutex<Process>>,
     number: u32,

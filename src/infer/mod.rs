@@ -15,11 +15,11 @@ mod described;
 mod manifest;
 mod model;
 mod onnx;
-
 mod thread;
 mod window;
 
 pub use bundle::{Bundle, BundleError, GoldenVector};
+pub use conv::replace_convolutions;
 pub use manifest::{Input, Manifest, Output, Variant};
 pub use model::{Model, ModelError, Serving};
 pub use onnx::{Onnx, OnnxOn};
