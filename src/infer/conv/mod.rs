@@ -1,8 +1,8 @@
-//! Small convolutions, each as one operator of tract.
+//! Small convolutions of whole numbers, each as one operator of tract.
 //!
-//! tract lays a convolution out as several operators, one of whole numbers as a dozen (patches, product, sums for the zero
-//! points, scaling). For models as small as a gateway's, going from one to the next takes several times as long as computing.
-//! Large ones stay tract's, whose kernels know the processor.
+//! tract lays one out as a dozen operators (patches, product, sums for the zero points, scaling). For models as small as a
+//! gateway's, going from one to the next takes several times as long as computing. Large ones stay tract's, whose kernels know
+//! the processor, and so do those in f32, of which tract makes little more than one.
 
 mod planes;
 #[cfg(test)]
@@ -15,44 +15,42 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
-use planes::{LANES, Planes};
+use planes::Planes;
 
-/// Replaces every convolution in `model` that [`QuantConv`] or [`FloatConv`] can do. Constants must have been propagated: zero
-/// points and scales pass through casts.
+/// Replaces every convolution in `model` that [`QuantConv`] can do. Constants must have been propagated: zero points and scales
+/// pass through casts.
 pub fn replace_convolutions(model: &mut TypedModel) -> TractResult<()> {
+    replace_up_to(model, PRODUCTS_MAX)
+}
+
+/// Those of at most so many products.
+fn replace_up_to(model: &mut TypedModel, products_max: usize) -> TractResult<()> {
     for id in 0..model.nodes.len() {
-        let Some(op) = small(model, &model.nodes[id])? else { continue };
         let node = &model.nodes[id];
+        let Some(op) = small(model, node, products_max).with_context(|| node.name.clone())? else { continue };
         TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], op)?.apply(model)?;
     }
     model.compact()
 }
 
 /// What `node` computes as one operator, if all but its input is constant and it is small enough.
-fn small(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Box<dyn TypedOp>>> {
+fn small(model: &TypedModel, node: &TypedNode, products_max: usize) -> TractResult<Option<QuantConv>> {
     let Some(op) = node.op_as::<Conv>() else { return Ok(None) };
     let fact = model.outlet_fact(node.inputs[0])?;
     let constant = |&input: &OutletId| model.outlet_fact(input).ok().and_then(|fact| fact.konst.as_deref());
     let constants: Option<Vec<&Tensor>> = node.inputs[1..].iter().map(constant).collect();
     let usual = op.kernel_fmt == KernelFormat::OIHW && op.pool_spec.data_format == DataFormat::NCHW;
     let planes = fact.shape.as_concrete().filter(|_| usual).and_then(|shape| Planes::of(op, shape));
-    let (Some(constants), Some(planes)) = (constants, planes) else { return Ok(None) };
-    if planes.per_sum() > SUM_MAX || planes.sums() * planes.per_sum() > PRODUCTS_MAX {
+    let (Some(constants), Some(planes), Some(element)) = (constants, planes, op.q_params) else {
+        return Ok(None);
+    };
+    let [weights, rest @ ..] = &constants[..] else { return Ok(None) };
+    let whole = |t: DatumType| t == DatumType::I8 || t == DatumType::U8;
+    let is_whole = [element, fact.datum_type, weights.datum_type()].into_iter().all(whole);
+    if !is_whole || planes.sums() * planes.per_sum() > products_max {
         return Ok(None);
     }
-    let whole = |t: DatumType| t == DatumType::I8 || t == DatumType::U8;
-    let boxed: Box<dyn TypedOp> = match (op.q_params, &constants[..]) {
-        (None, [weights, bias]) if fact.datum_type == DatumType::F32 => {
-            Box::new(FloatConv::new(planes, weights, bias)?)
-        }
-        (Some(element), [weights, rest @ ..])
-            if whole(element) && whole(fact.datum_type) && whole(weights.datum_type()) =>
-        {
-            Box::new(QuantConv::new(planes, element, weights, rest)?)
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(boxed))
+    QuantConv::new(planes, element, weights, rest).map(Some)
 }
 
 /// A convolution of whole numbers, ONNX's `QLinearConv`: int8 or uint8 on both sides.
@@ -93,7 +91,7 @@ impl QuantConv {
         ensure!(scales.iter().all(|s| s.is_finite()), "a scale is no number");
         let weights = weights.cast_to::<i32>()?;
         Ok(Self {
-            weights: planes.rows(numbers(&weights)?, |o, w: i32| (w - w_zero[o]) as i16),
+            weights: planes.rows(numbers(&weights)?, &w_zero),
             x_zero: x_zero.cast_to_scalar::<i32>()? as i16,
             y_zero: y_zero.cast_to_scalar()?,
             element,
@@ -131,11 +129,10 @@ impl EvalOp for QuantConv {
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let x = match inputs[0].datum_type() {
-            DatumType::U8 => self.planes.padded(numbers(&inputs[0])?, |x: u8| i16::from(x) - self.x_zero),
-            _ => self.planes.padded(numbers(&inputs[0])?, |x: i8| i16::from(x) - self.x_zero),
+            DatumType::U8 => self.planes.padded(numbers::<u8>(&inputs[0])?, self.x_zero),
+            _ => self.planes.padded(numbers::<i8>(&inputs[0])?, self.x_zero),
         };
-        let mut sums = vec![0; self.planes.sums()];
-        self.planes.convolve(&x, &self.weights, &mut sums, dot_i16);
+        let sums = self.planes.convolve(&x, &self.weights);
         let shape = self.planes.shape();
         let answer = match self.element {
             DatumType::U8 => Tensor::from_shape(&shape, &self.scaled::<u8>(&sums, 0, 255))?,
@@ -148,54 +145,6 @@ impl EvalOp for QuantConv {
 impl TypedOp for QuantConv {
     fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         Ok(tvec![self.element.fact(self.planes.shape())])
-    }
-
-    as_op!();
-}
-
-/// A convolution in f32.
-#[derive(Debug, Clone, PartialEq)]
-struct FloatConv {
-    planes: Planes,
-    weights: Arc<[f32]>,
-    /// Per output.
-    bias: Arc<[f32]>,
-}
-
-impl Eq for FloatConv {}
-
-impl FloatConv {
-    fn new(planes: Planes, weights: &Tensor, bias: &Tensor) -> TractResult<Self> {
-        let bias = per_output(bias, planes.sums() / planes.positions())?.into();
-        Ok(Self { weights: planes.rows(numbers(weights)?, |_, w: f32| w), bias, planes })
-    }
-}
-
-impl Op for FloatConv {
-    fn name(&self) -> StaticName {
-        "FloatConv".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for FloatConv {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let x = self.planes.padded(numbers(&inputs[0])?, |x: f32| x);
-        let mut out = vec![0.0; self.planes.sums()];
-        self.planes.convolve(&x, &self.weights, &mut out, dot_f32);
-        for (out, bias) in out.chunks_exact_mut(self.planes.positions()).zip(self.bias.iter()) {
-            out.iter_mut().for_each(|y| *y += bias);
-        }
-        Ok(tvec![Tensor::from_shape(&self.planes.shape(), &out)?.into()])
-    }
-}
-
-impl TypedOp for FloatConv {
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec![f32::fact(self.planes.shape())])
     }
 
     as_op!();
@@ -215,27 +164,6 @@ fn per_output<T: Datum + Copy>(tensor: &Tensor, outputs: usize) -> TractResult<V
     }
 }
 
-/// In this shape compilers see the instruction that multiplies 16-bit numbers and adds the products.
-#[inline(always)]
-fn dot_i16(a: &[i16], b: &[i16]) -> i32 {
-    let products = |(a, b): (&[i16], &[i16])| {
-        a.iter().zip(b).fold(0_i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
-    };
-    a.chunks_exact(LANES).zip(b.chunks_exact(LANES)).map(products).fold(0, i32::wrapping_add)
-}
-
-/// A sum per lane, as nobody but us may change the order of floating-point numbers.
-#[inline(always)]
-fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum()
-}
-
 /// To the nearest whole number, halves to the even one, for what is well below 2^22: added to so large a number there is no
 /// room for a fraction, and the processor rounds. Not every one that this runs on has an instruction for it.
 fn rounded(x: f32) -> i32 {
@@ -243,7 +171,6 @@ fn rounded(x: f32) -> i32 {
     (x + LARGE).to_bits() as i32 - LARGE.to_bits() as i32
 }
 
-/// Products in one sum of whole numbers that never overflow it.
-const SUM_MAX: usize = 1 << 15;
-/// Products in all. Beyond, tract's kernels are faster.
-const PRODUCTS_MAX: usize = 1 << 22;
+/// Products in all up to which this is faster than what tract lays out (`cargo bench --bench infer`, the last table). So few
+/// never overflow a sum.
+const PRODUCTS_MAX: usize = 1 << 13;

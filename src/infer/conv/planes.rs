@@ -89,33 +89,26 @@ impl Planes {
         shape
     }
 
-    /// The input, `each` applied to its numbers, with noughts around every plane.
-    pub fn padded<T: Copy, X: Copy + Default>(&self, x: &[T], each: impl Fn(T) -> X) -> Vec<X> {
+    /// The input less its zero point, with noughts around every plane.
+    pub fn padded<T: Copy + Into<i16>>(&self, x: &[T], zero: i16) -> Vec<i16> {
         if self.padded == self.input {
-            return x.iter().map(|&x| each(x)).collect();
+            return x.iter().map(|&x| x.into() - zero).collect();
         }
         let [height, width] = self.padded;
-        let mut out = vec![X::default(); self.channels * height * width];
+        let mut out = vec![0; self.channels * height * width];
         for (row, from) in x.chunks_exact(self.input[1]).enumerate() {
             let (c, y) = (row / self.input[0], row % self.input[0] + self.before[0]);
             let to = &mut out[(c * height + y) * width + self.before[1]..];
-            to.iter_mut().zip(from).for_each(|(to, &x)| *to = each(x));
+            to.iter_mut().zip(from).for_each(|(to, &x)| *to = x.into() - zero);
         }
         out
     }
 
-    /// Every sum over the padded input `x`, as `dot` computes it of two rows of whole [`LANES`], output by output. Weights
-    /// are as [`Self::rows`] lays them.
-    pub fn convolve<X: Copy + Default, S>(
-        &self,
-        x: &[X],
-        weights: &[X],
-        out: &mut [S],
-        dot: impl Fn(&[X], &[X]) -> S,
-    ) {
+    /// Every sum over the padded input `x`, output by output. Weights are as [`Self::rows`] lays them.
+    pub fn convolve(&self, x: &[i16], weights: &[i16]) -> Vec<i32> {
         let k = self.per_sum().next_multiple_of(LANES);
         let (positions, outputs) = (self.positions(), self.outputs / self.groups);
-        let mut patch = vec![X::default(); k];
+        let (mut patch, mut out) = (vec![0; k], vec![0; self.sums()]);
         for group in 0..self.groups {
             let x = &x[group * (x.len() / self.groups)..];
             let these = group * outputs..(group + 1) * outputs;
@@ -129,14 +122,16 @@ impl Planes {
                 }
             }
         }
+        out
     }
 
-    /// Weights `[O, C / groups, H, W]` in rows, one for each output, filled up with noughts to whole [`LANES`].
-    pub fn rows<W: Copy, X: Copy + Default>(&self, weights: &[W], each: impl Fn(usize, W) -> X) -> Arc<[X]> {
+    /// Weights `[O, C / groups, H, W]` less the zero point of their output in rows, one for each output, filled up with noughts to
+    /// whole [`LANES`].
+    pub fn rows(&self, weights: &[i32], zeros: &[i32]) -> Arc<[i16]> {
         let mut rows = Vec::new();
-        for (o, row) in weights.chunks_exact(self.per_sum()).enumerate() {
-            rows.extend(row.iter().map(|&w| each(o, w)));
-            rows.resize(rows.len().next_multiple_of(LANES), X::default());
+        for (row, zero) in weights.chunks_exact(self.per_sum()).zip(zeros) {
+            rows.extend(row.iter().map(|w| (w - zero) as i16));
+            rows.resize(rows.len().next_multiple_of(LANES), 0);
         }
         rows.into()
     }
@@ -148,5 +143,14 @@ impl Planes {
     }
 }
 
+/// In this shape compilers see the instruction that multiplies 16-bit numbers and adds the products.
+#[inline(always)]
+fn dot(a: &[i16], b: &[i16]) -> i32 {
+    let products = |(a, b): (&[i16], &[i16])| {
+        a.iter().zip(b).fold(0_i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
+    };
+    a.chunks_exact(LANES).zip(b.chunks_exact(LANES)).map(products).fold(0, i32::wrapping_add)
+}
+
 /// Products that compilers take for one instruction.
-pub const LANES: usize = 8;
+const LANES: usize = 8;
