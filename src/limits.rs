@@ -307,6 +307,8 @@ pub const JSON_STEPS_MAX: usize = 16;
 pub const DBC_SIGNALS_MAX: usize = 2048;
 /// Bytes of a DBC file.
 pub const DBC_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How often a connection looks whether the certificates that it began with have been replaced.
+pub const CERTIFICATES_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Messages from a broker in the field that wait to be read; then its socket is left unread.
 pub const SUBSCRIBE_MESSAGES_MAX: usize = 256;
 /// Largest packet from a broker in the field.

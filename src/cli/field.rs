@@ -4,6 +4,7 @@ use super::link::files;
 use super::run::precision;
 
 use crate::config::{AgentConfig, FieldConfig, LogsConfig, ModbusConfig, ModbusLinkConfig, SubscribeConfig};
+use crate::limits;
 use crate::sensor::{
     CanOptions, ExecOptions, FieldOptions, LogInput, LogsOptions, ModbusLink, ModbusOptions, Parity,
     PushOptions, SerialOptions, SourceOptions, SubscribeOptions,
@@ -42,7 +43,8 @@ pub(super) fn source(name: &str, config: &FieldConfig, agent: &AgentConfig) -> S
     })
 }
 
-fn subscribe(name: &str, config: &SubscribeConfig, device: &str) -> SubscribeOptions {
+/// The options of a broker in the field.
+pub(super) fn subscribe(name: &str, config: &SubscribeConfig, device: &str) -> SubscribeOptions {
     SubscribeOptions {
         host: config.host.clone(),
         port: config.port,
@@ -50,6 +52,7 @@ fn subscribe(name: &str, config: &SubscribeConfig, device: &str) -> SubscribeOpt
         client_id: config.client_id.clone().unwrap_or_else(|| format!("outpost-{device}-{name}")),
         user: config.user.clone(),
         password_file: config.password_file.clone(),
+        certificates_every: limits::CERTIFICATES_EVERY,
         topics: config.topics.clone(),
     }
 }

@@ -28,7 +28,7 @@ use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
 use crate::clock;
-use crate::limits::{BLOCK_BYTES_MAX, LINK_CHANNEL_MAX};
+use crate::limits::{BLOCK_BYTES_MAX, CERTIFICATES_EVERY, LINK_CHANNEL_MAX};
 use crate::observe::{self, link::LineDown};
 use crate::reading::named_enum;
 use crate::sync::backoff::{Backoff, BackoffOptions};
@@ -100,7 +100,7 @@ impl LinkOptions {
             websocket: None,
             client_id: client_id.into(),
             tls: None,
-            certificates_every: Duration::from_secs(60),
+            certificates_every: CERTIFICATES_EVERY,
             keep_alive: Duration::from_secs(30),
             will: None,
             on_up: None,

@@ -21,7 +21,7 @@ use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::link::{CertificatesUnusable, LineUp};
 use crate::observe::{self, metrics};
 use crate::time::Mono;
-use crate::tls::TlsFiles;
+use crate::tls::Renewal;
 
 /// Why a session is over.
 pub(super) enum End {
@@ -65,22 +65,10 @@ pub(super) struct Session<'a> {
     last_answer: Mono,
     /// When stalls and deadlines are looked at next, however much happens until then.
     look_at: Mono,
-    certificates: Certificates,
+    /// None without TLS.
+    renewal: Option<Renewal>,
     /// What follows an orderly end.
     renewing: bool,
-}
-
-/// The files that the session began with.
-struct Certificates {
-    version: Vec<Option<u32>>,
-    looked_at: Mono,
-}
-
-impl Certificates {
-    fn now(options: &LinkOptions) -> Self {
-        let version = options.tls.as_ref().map(TlsFiles::version).unwrap_or_default();
-        Self { version, looked_at: clock::mono() }
-    }
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -141,7 +129,10 @@ impl<'a> Session<'a> {
             last_heard: clock::mono(),
             last_answer: clock::mono(),
             look_at: clock::mono() + TIMER,
-            certificates: Certificates::now(options),
+            renewal: options
+                .tls
+                .as_ref()
+                .map(|files| Renewal::new(files, options.certificates_every, clock::mono())),
             renewing: false,
         }
     }
@@ -384,24 +375,19 @@ impl<'a> Session<'a> {
         if self.renewing { End::Renewed } else { End::Stopped }
     }
 
-    /// Begins an orderly end when the certificates are others than the session's. Files that are not in order, or only
-    /// half written, are looked at again; the session lives on with what it has.
+    /// Begins an orderly end when there are other certificates than the session's and they are in order.
     fn look_at_certificates(&mut self) {
-        let Some(files) = &self.options.tls else { return };
-        let due = clock::mono().since(self.certificates.looked_at) >= self.options.certificates_every;
-        if !due || self.stage != Stage::Up {
+        let (Some(files), Some(renewal)) = (&self.options.tls, &mut self.renewal) else { return };
+        if self.stage != Stage::Up {
             return;
         }
-        self.certificates.looked_at = clock::mono();
-        if files.version() == self.certificates.version {
-            return;
-        }
-        match files.load() {
-            Ok(_) => {
+        match renewal.look(files, clock::mono()) {
+            None => {}
+            Some(Ok(())) => {
                 self.renewing = true;
                 self.stage = Stage::Draining { since: clock::mono() };
             }
-            Err(e) => observe::emit(&CertificatesUnusable { why: &e }),
+            Some(Err(e)) => observe::emit(&CertificatesUnusable { why: &e }),
         }
     }
 

@@ -49,7 +49,7 @@ pub use modbus::{ModbusLink, ModbusOptions, Parity, SerialOptions};
 pub use outlet::{Batch, Receipt, SourceStats};
 pub use push::PushOptions;
 pub use replay::ReplayOptions;
-pub use subscribe::SubscribeOptions;
+pub use subscribe::{Login, SubscribeOptions};
 pub use survey::Survey;
 pub use sysfs::{BufferOptions, Sysfs, SysfsKind, SysfsOptions};
 

@@ -1,7 +1,7 @@
 //! TLS from files: read, check, explain. TLS 1.2 and 1.3 through rustls and ring, client certificate always.
 //!
-//! The files are read again at every connection attempt, so a renewed certificate is in use without a restart; the line
-//! to the cloud also looks whether they have changed while a session runs. The expiry of our own certificate is not judged
+//! The files are read again at every connection attempt, so a renewed certificate is in use without a restart; who holds
+//! a connection also looks whether they have changed while it lasts ([`Renewal`]). The expiry of our own certificate is not judged
 //! when connecting (the far side does that, and our clock may be wrong); `outpost check` shows it.
 
 mod explain;
@@ -11,6 +11,7 @@ pub use explain::{Peer, find, why, why_tls};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rumqttc::tokio_rustls::rustls;
 use rustls::client::WebPkiServerVerifier;
@@ -23,7 +24,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::limits::TLS_FILE_BYTES_MAX;
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// Where the PEM files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl TlsFiles {
 
     /// What tells one version of the files from another: their checksums, and `None` for a file that cannot be read.
     /// Times would miss a file that is put back with its old one.
-    pub fn version(&self) -> Vec<Option<u32>> {
+    fn version(&self) -> Vec<Option<u32>> {
         let (cert, key) = self.identity.as_ref().map_or((None, None), |(c, k)| (Some(c), Some(k)));
         let paths = [Some(&self.ca), cert, key].into_iter().flatten();
         paths.map(|path| read(path).ok().map(|pem| crc32fast::hash(&pem))).collect()
@@ -168,6 +169,31 @@ impl TlsFiles {
         let Some(name) = &self.server_name else { return Ok(inner) };
         let name = ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name.clone()))?;
         Ok(Arc::new(Named { inner, name }))
+    }
+}
+
+/// Looks whether the files that a connection began with have been replaced.
+#[derive(Debug)]
+pub struct Renewal {
+    version: Vec<Option<u32>>,
+    looked_at: Mono,
+    every: Duration,
+}
+
+impl Renewal {
+    /// Reads the files as they are `now`; they are looked at again after `every`. Blocks shortly.
+    pub fn new(files: &TlsFiles, every: Duration, now: Mono) -> Self {
+        Self { version: files.version(), looked_at: now, every }
+    }
+
+    /// `None`: it is not yet time to look, or nothing has changed. With others that are in order one should connect
+    /// again; with others that are not, or are only half written, live on with those in use. Blocks shortly.
+    pub fn look(&mut self, files: &TlsFiles, now: Mono) -> Option<Result<(), TlsError>> {
+        if now.since(self.looked_at) < self.every {
+            return None;
+        }
+        self.looked_at = now;
+        (files.version() != self.version).then(|| files.load().map(drop))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A second connection beside the agent's own line, MQTT 3.1.1 on TLS unless that is switched off, on a thread of its own,
 //! `mqtt:<name>`. It comes back by itself after waits that double, and subscribes again; certificates are read again each
-//! time. While the pipeline is full the socket is left unread.
+//! time, and where others lie there it connects again by itself. While the pipeline is full the socket is left unread.
+//! A topic that the broker does not grant is told, and the others are listened to.
 //!
 //! A message that the broker sends a second time (its flag DUP, or the same time and value of a channel again) is dropped
 //! and counted. A retained message tells of a time before the subscription: without a time of its own it is counted and
@@ -10,12 +11,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::future::pending;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, TlsConfiguration,
-    Transport,
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubAck, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use serde_json::Value as Json;
 use smol::channel::{Receiver, Sender};
@@ -28,11 +31,12 @@ use super::{SourceError, names, timestamp};
 use crate::clock;
 use crate::field::topic::Topic;
 use crate::limits;
+use crate::observe::link::CertificatesUnusable;
 use crate::observe::{emit, field as events};
 use crate::reading::{ChannelId, NoData, Reading, Value, value_from_f64};
 use crate::sync::backoff::{Backoff, BackoffOptions, Cause};
 use crate::time::Wall;
-use crate::tls::{self, Peer, TlsError, TlsFiles};
+use crate::tls::{self, Peer, Renewal, TlsError, TlsFiles};
 
 /// Which broker, and what of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,13 +53,27 @@ pub struct SubscribeOptions {
     pub user: Option<String>,
     /// File with the user's password.
     pub password_file: Option<PathBuf>,
+    /// How often it is looked whether the files in `tls` have changed.
+    pub certificates_every: Duration,
     /// What is listened to.
     pub topics: Vec<Topic>,
 }
 
+impl SubscribeOptions {
+    /// As whom to connect; a password that is not configured is empty. Reads a file; blocks shortly.
+    pub fn login(&self) -> Result<Login, SourceError> {
+        let Some(user) = self.user.clone() else { return Ok(None) };
+        let password = self.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
+        Ok(Some((user, password)))
+    }
+}
+
+/// User and password, for a broker that wants them.
+pub type Login = Option<(String, String)>;
+
 /// Listens until the pipeline is gone.
 pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(), SourceError> {
-    let password = options.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
+    let login = options.login()?;
     let (told, messages) = smol::channel::bounded(limits::SUBSCRIBE_MESSAGES_MAX);
     // Ends the thread when this ends.
     let (_stopper, stopped) = smol::channel::bounded::<Infallible>(1);
@@ -63,7 +81,7 @@ pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(),
     let failed = |source| SourceError::Thread { name: outlet.source().to_string(), source };
     let runtime = runtime.map_err(failed)?;
     let (source, broker) = (outlet.source().to_string(), options.clone());
-    let body = move || runtime.block_on(or(listen(&broker, &password, &source, &told), until(stopped)));
+    let body = move || runtime.block_on(or(listen(&broker, &login, &source, &told), until(stopped)));
     std::thread::Builder::new().name(format!("mqtt:{}", outlet.source())).spawn(body).map_err(failed)?;
     let mut intake = Intake::new(options.topics, &outlet);
     while let Ok(first) = messages.recv().await {
@@ -90,12 +108,13 @@ async fn until(stopped: Receiver<Infallible>) {
 }
 
 /// Connects, subscribes, and passes messages on, until nobody takes them.
-async fn listen(options: &SubscribeOptions, password: &str, source: &str, out: &Sender<Publish>) {
+async fn listen(options: &SubscribeOptions, login: &Login, source: &str, out: &Sender<Publish>) {
     let peer = format!("{}:{}", options.host, options.port);
     let mut backoff = Backoff::new(BackoffOptions::default());
     let mut rng = fastrand::Rng::new();
     // What was told last, so that a fault that lasts is told once.
     let mut told: Option<String> = None;
+    let warn = |error: &str| emit(&events::PeerFailed { source, peer: &peer, error: &error });
     loop {
         let began = clock::mono();
         let up = || {
@@ -103,22 +122,27 @@ async fn listen(options: &SubscribeOptions, password: &str, source: &str, out: &
                 emit(&events::PeerRecovered { source, peer: &peer });
             }
         };
-        let Some(reason) = session(options, password, out, up).await else { return };
-        emit(&events::FieldFault { kind: events::FaultKind::Connection });
-        if told.as_ref() != Some(&reason) {
-            emit(&events::PeerFailed { source, peer: &peer, error: &reason });
-            told = Some(reason);
+        match session(options, login, out, up, warn).await {
+            End::Unwanted => return,
+            End::Renewed => {}
+            End::Failed(reason) => {
+                emit(&events::FieldFault { kind: events::FaultKind::Connection });
+                if told.as_ref() != Some(&reason) {
+                    warn(&reason);
+                    told = Some(reason);
+                }
+            }
         }
         backoff.lived(clock::mono().since(began));
         tokio::time::sleep(backoff.failed(Cause::Line, &mut rng)).await;
     }
 }
 
-fn connection(options: &SubscribeOptions, password: &str) -> Result<(AsyncClient, EventLoop), TlsError> {
+fn connection(options: &SubscribeOptions, login: &Login) -> Result<(AsyncClient, EventLoop), TlsError> {
     let mut mqtt = MqttOptions::new(&options.client_id, &options.host, options.port);
     mqtt.set_keep_alive(KEEP_ALIVE);
     mqtt.set_max_packet_size(limits::SUBSCRIBE_PACKET_BYTES_MAX, limits::SUBSCRIBE_PACKET_BYTES_MAX);
-    if let Some(user) = &options.user {
+    if let Some((user, password)) = login {
         mqtt.set_credentials(user, password);
     }
     if let Some(files) = &options.tls {
@@ -129,31 +153,89 @@ fn connection(options: &SubscribeOptions, password: &str) -> Result<(AsyncClient
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// One connection, to what ended it, in words; none if nobody takes messages any more.
+/// Why a connection is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// Nobody takes messages any more.
+    Unwanted,
+    /// There are other certificates to connect with.
+    Renewed,
+    /// In words.
+    Failed(String),
+}
+
+/// One connection, to its end. `refused` hears of what the broker does not grant.
 async fn session(
     options: &SubscribeOptions,
-    password: &str,
+    login: &Login,
     out: &Sender<Publish>,
     mut up: impl FnMut(),
-) -> Option<String> {
+    refused: impl Fn(&str),
+) -> End {
     let peer = Peer { host: &options.host, port: options.port, files: options.tls.as_ref() };
-    let (client, mut arrivals) = match connection(options, password) {
+    let renewal = |files| Renewal::new(files, options.certificates_every, clock::mono());
+    let renewal = options.tls.as_ref().map(|files| (files, renewal(files)));
+    let mut renewed = pin!(renewed(renewal, options.certificates_every));
+    let (client, mut arrivals) = match connection(options, login) {
         Ok(pair) => pair,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return End::Failed(error.to_string()),
     };
     let filters = || options.topics.iter().map(|t| SubscribeFilter::new(t.filter(), QoS::AtLeastOnce));
     loop {
-        match arrivals.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+        // A poll is given up only with its connection, or what it was reading would be lost.
+        let event = or(async { Some(arrivals.poll().await) }, async {
+            renewed.as_mut().await;
+            None
+        });
+        match event.await {
+            None => return End::Renewed,
+            Some(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
                 up();
                 // The queue is empty after a connection, so there is room.
                 let _ = client.try_subscribe_many(filters());
             }
-            Ok(Event::Incoming(Packet::Publish(publish))) => out.send(publish).await.ok()?,
-            Ok(_) => {}
-            Err(error) => return Some(tls::why(&error, &peer).unwrap_or_else(|| error.to_string())),
+            Some(Ok(Event::Incoming(Packet::SubAck(ack)))) => {
+                ungranted(&options.topics, &ack).for_each(|t| {
+                    emit(&events::FieldFault { kind: events::FaultKind::Refused });
+                    refused(&format!(
+                        "not allowed to listen to {}; see the broker's access list",
+                        t.filter()
+                    ));
+                })
+            }
+            Some(Ok(Event::Incoming(Packet::Publish(publish)))) => {
+                if out.send(publish).await.is_err() {
+                    return End::Unwanted;
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                return End::Failed(tls::why(&error, &peer).unwrap_or_else(|| error.to_string()));
+            }
         }
     }
+}
+
+/// Returns when other certificates than the connection's are there, in order, and should be used.
+async fn renewed(renewal: Option<(&TlsFiles, Renewal)>, every: Duration) {
+    let Some((files, mut renewal)) = renewal else { return pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        match renewal.look(files, clock::mono()) {
+            None => {}
+            Some(Ok(())) => return,
+            Some(Err(e)) => emit(&CertificatesUnusable { why: &e }),
+        }
+    }
+}
+
+/// The topics that a broker does not grant; it answers in the order in which it was asked (MQTT 3.1.1, section 3.9.3).
+fn ungranted<'a>(topics: &'a [Topic], ack: &'a SubAck) -> impl Iterator<Item = &'a Topic> {
+    topics
+        .iter()
+        .zip(&ack.return_codes)
+        .filter(|(_, code)| **code == SubscribeReasonCode::Failure)
+        .map(|(t, _)| t)
 }
 
 /// Messages into readings.

@@ -25,6 +25,7 @@ fn options(port: u16, tls: Option<TlsFiles>) -> SubscribeOptions {
         client_id: format!("field-{:x}", fastrand::u32(..)),
         user: None,
         password_file: None,
+        certificates_every: Duration::from_millis(100),
         topics: topics(),
     }
 }
@@ -140,33 +141,104 @@ fn what_is_wrong_with_certificates_is_told_with_the_next_step() {
     let dir = tempfile::tempdir().unwrap();
     let (port, pki) = secured(dir.path(), &["field"]);
     let foreign = pki::throwaway(&dir.path().join("foreign"), &["field"]).unwrap();
+    let (late_port, late) = late(&dir.path().join("late"));
     let good = pki.tls_files("field");
     let none = (dir.path().join("none.pem"), dir.path().join("none.key"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (out, _messages) = smol::channel::bounded(1);
     // Where the broker hangs up before its alert is read, there is no more to say.
     let distrusted = "the broker may not trust this device's certificate";
-    for (files, words) in [
-        (TlsFiles { ca: foreign.ca(), ..good.clone() }, ["name the authority that issued it"; 2]),
+    for (port, files, words) in [
+        (late_port, late, ["late.pem has expired; renew it", distrusted]),
+        (port, TlsFiles { ca: foreign.ca(), ..good.clone() }, ["name the authority that issued it"; 2]),
         (
+            port,
             TlsFiles { identity: Some(foreign.pem("field")), ..good.clone() },
             ["have it issued by an authority that the broker knows", distrusted],
         ),
         (
+            port,
             TlsFiles { identity: None, ..good.clone() },
             ["broker wants a client certificate; name one", distrusted],
         ),
         (
+            port,
             TlsFiles { server_name: Some("other.example".into()), ..good.clone() },
             ["connect by one that it carries"; 2],
         ),
-        (TlsFiles { identity: Some(none), ..good }, ["check the path and its permissions"; 2]),
+        (port, TlsFiles { identity: Some(none), ..good }, ["check the path and its permissions"; 2]),
     ] {
         let options = options(port, Some(files));
-        let ended = runtime.block_on(session(&options, "", &out, || panic!("it is let in")));
-        let reason = ended.unwrap();
+        let let_in = || panic!("it is let in");
+        let End::Failed(reason) = runtime.block_on(session(&options, &None, &out, let_in, |_| ())) else {
+            panic!("it ended otherwise");
+        };
         assert!(words.iter().any(|words| reason.contains(words)), "{reason:?} does not say {words:?}");
     }
+}
+
+/// A broker, and a certificate of its authority that has expired.
+fn late(dir: &std::path::Path) -> (u16, TlsFiles) {
+    let day = |days: i64| time::OffsetDateTime::now_utc() + time::Duration::days(days);
+    let pki = pki::throwaway_valid(dir, &["late"], day(-9), day(-2)).unwrap();
+    let options = BrokerOptions { port: 0, protocol: Protocol::V311, pki: Some(pki.clone()) };
+    (broker::start(&options).unwrap().addr.port(), pki.tls_files("late"))
+}
+
+#[test]
+fn certificates_that_are_replaced_while_connected_are_connected_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, pki) = secured(dir.path(), &["field", "renewed"]);
+    let files = pki.tls_files("field");
+    let (cert, key) = pki.pem("field");
+    let (new_cert, new_key) = pki.pem("renewed");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (out, _messages) = smol::channel::bounded(1);
+    let options = options(port, Some(files));
+    let replaced = std::cell::Cell::new(false);
+    // Half of the pair is there at first, which nobody should connect with.
+    let let_in = || {
+        std::fs::copy(&new_cert, &cert).unwrap();
+    };
+    let session = session(&options, &None, &out, let_in, |_| ());
+    let ended = runtime.block_on(or(async { Some(session.await) }, async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        std::fs::copy(&new_key, &key).unwrap();
+        replaced.set(true);
+        pending().await
+    }));
+    assert_eq!((ended, replaced.get()), (Some(End::Renewed), true));
+}
+
+#[test]
+fn a_topic_that_is_not_granted_is_told_and_the_others_are_listened_to() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut line, _) = listener.accept().unwrap();
+        let mut packet = |answer: &[u8]| {
+            let mut head = [0; 2];
+            line.read_exact(&mut head).unwrap();
+            line.read_exact(&mut vec![0; head[1].into()]).unwrap();
+            line.write_all(answer).unwrap();
+        };
+        packet(b"\x20\x02\0\0");
+        // SUBACK with a failure and a grant, then a PUBLISH at QoS 0.
+        packet(b"\x90\x04\0\x01\x80\x01\x30\x0a\0\x07meter/7{");
+        let _ = line.read(&mut [0]);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (out, messages) = smol::channel::bounded(1);
+    let told = std::cell::RefCell::new(Vec::new());
+    let options = options(port, None);
+    let listening = session(&options, &None, &out, || (), |what| told.borrow_mut().push(what.to_owned()));
+    let heard = runtime.block_on(or(async { messages.recv().await.ok() }, async {
+        listening.await;
+        None
+    }));
+    assert_eq!(told.into_inner(), ["not allowed to listen to plant/+/+; see the broker's access list"]);
+    assert_eq!(heard.unwrap().topic, "meter/7");
 }
 
 fn intake() -> Intake {
