@@ -6,25 +6,60 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::Finding;
+use super::{Finding, Mark};
 use crate::cli::link::options;
 use crate::config::MqttConfig;
 use crate::limits;
 use crate::link::{self, LinkOptions, Protocol};
+use crate::sensor::Login;
 use crate::tls::{self, TlsFiles};
 
-const AREA: &str = "broker";
+/// Which broker to visit, and as whom.
+pub(super) struct Visit {
+    pub area: &'static str,
+    /// Stands before what is found; empty for the line to the cloud.
+    pub source: String,
+    pub link: LinkOptions,
+    /// User and password, where it wants them.
+    pub login: Login,
+    /// How grave it is when nothing answers: a device in the field may be off.
+    pub absent: Mark,
+    /// The keys that say where it is: its name, its port.
+    pub keys: [&'static str; 2],
+}
+
+impl Visit {
+    /// To the broker of the line to the cloud.
+    pub fn to_cloud(mqtt: &MqttConfig) -> Self {
+        Self {
+            area: "broker",
+            source: String::new(),
+            link: options(mqtt),
+            login: None,
+            absent: Mark::Error,
+            keys: ["mqtt.host", "mqtt.port"],
+        }
+    }
+}
 
 /// Connects, says hello in MQTT, and leaves. On a WebSocket it goes as far as the broker's agreement to speak MQTT there.
-pub fn knock(mqtt: &MqttConfig) -> Finding {
-    let place = format!("{}:{}", mqtt.host, mqtt.port);
-    match reason(&options(mqtt)) {
-        Ok(0) => Finding::ok(AREA, format!("{place} answers, and takes this device")),
+pub(super) fn knock(visit: &Visit) -> Finding {
+    let Visit { area, source, link, .. } = visit;
+    let place = format!("{source}{}:{}", link.host, link.port);
+    let tcp = match connect(visit) {
+        Ok(tcp) => tcp,
+        Err((what, next)) => {
+            let absent = Finding::error(area, format!("{place}: {what}"), next);
+            return Finding { mark: visit.absent, ..absent };
+        }
+    };
+    match reason(tcp, visit) {
+        Ok(0) => Finding::ok(area, format!("{place} answers, and takes this device")),
         Ok(reason) => {
             let link::Reason { what, next } = link::reason(link::from_3_1_1(reason));
-            Finding::error(AREA, format!("{place} refuses: {what} (reason {reason:#04x})"), next)
+            Finding::error(area, format!("{place} refuses: {what} (reason {reason:#04x})"), next)
         }
-        Err((what, next)) => Finding::error(AREA, format!("{place}: {what}"), next),
+        Err((what, next)) => Finding::error(area, format!("{place}: {what}"), next),
     }
 }
 
@@ -36,20 +71,21 @@ fn told(what: impl Into<String>, next: impl Into<String>) -> Told {
 }
 
 /// The reason code of the broker's answer; 0 is welcome.
-fn reason(link: &LinkOptions) -> Result<u8, Told> {
-    let tcp = connect(link)?;
-    let greeted = match &link.tls {
-        None => greet(tcp, link),
-        Some(files) => greet(secure(tcp, files, link)?, link),
+fn reason(tcp: TcpStream, visit: &Visit) -> Result<u8, Told> {
+    let greeted = match &visit.link.tls {
+        None => greet(tcp, visit),
+        Some(files) => greet(secure(tcp, files, visit)?, visit),
     };
-    greeted.map_err(|e| broken(&e, link))
+    greeted.map_err(|e| broken(&e, visit))
 }
 
-fn connect(link: &LinkOptions) -> Result<TcpStream, Told> {
+fn connect(visit: &Visit) -> Result<TcpStream, Told> {
+    let [host, port] = visit.keys;
+    let link = &visit.link;
     let addresses: Vec<SocketAddr> = (link.host.as_str(), link.port)
         .to_socket_addrs()
         .map_err(|e| {
-            told(format!("the name cannot be resolved: {e}"), "look at mqtt.host and at the resolver")
+            told(format!("the name cannot be resolved: {e}"), format!("look at {host} and at the resolver"))
         })?
         .collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
@@ -67,9 +103,9 @@ fn connect(link: &LinkOptions) -> Result<TcpStream, Told> {
     }
     let next = match last.kind() {
         io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: look at mqtt.port and whether the broker runs"
+            format!("nothing listens there: look at {port} and whether the broker runs")
         }
-        _ => "look at mqtt.host, the line and the firewall",
+        _ => format!("look at {host}, the line and the firewall"),
     };
     Err(told(format!("no connection: {last}"), next))
 }
@@ -77,25 +113,26 @@ fn connect(link: &LinkOptions) -> Result<TcpStream, Told> {
 fn secure(
     mut tcp: TcpStream,
     files: &TlsFiles,
-    link: &LinkOptions,
+    visit: &Visit,
 ) -> Result<StreamOwned<ClientConnection, TcpStream>, Told> {
     const FILES: &str = "see the findings on certificates";
     let config = files.load().map_err(|e| told(format!("TLS cannot be set up: {e}"), FILES))?;
-    let name = ServerName::try_from(link.host.clone())
-        .map_err(|_| told("mqtt.host can be in no certificate", "use a DNS name or an IP address"))?;
+    let name = ServerName::try_from(visit.link.host.clone()).map_err(|_| {
+        told(format!("{} can be in no certificate", visit.keys[0]), "use a DNS name or an IP address")
+    })?;
     let mut session = ClientConnection::new(config, name).map_err(|e| told(e.to_string(), FILES))?;
     while session.is_handshaking() {
-        session.complete_io(&mut tcp).map_err(|e| broken(&e, link))?;
+        session.complete_io(&mut tcp).map_err(|e| broken(&e, visit))?;
     }
     Ok(StreamOwned::new(session, tcp))
 }
 
 /// Sends CONNECT (section 3.1 of both versions), reads the code of CONNACK, sends DISCONNECT.
-fn greet(mut stream: impl Read + Write, link: &LinkOptions) -> io::Result<u8> {
-    if let Some(path) = &link.websocket {
-        return upgrade(stream, &link.host, path).map(|()| 0);
+fn greet(mut stream: impl Read + Write, visit: &Visit) -> io::Result<u8> {
+    if let Some(path) = &visit.link.websocket {
+        return upgrade(stream, &visit.link.host, path).map(|()| 0);
     }
-    stream.write_all(&hello(link))?;
+    stream.write_all(&hello(&visit.link, &visit.login))?;
     stream.flush()?;
     let mut answer = [0; 4];
     stream.read_exact(&mut answer)?;
@@ -133,28 +170,49 @@ fn upgrade(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<
     Err(io::Error::new(io::ErrorKind::InvalidData, format!("no WebSocket on {path}: {status}")))
 }
 
-fn hello(link: &LinkOptions) -> Vec<u8> {
+/// CONNECT with a clean start and a keep-alive of 10 s.
+fn hello(link: &LinkOptions, login: &Login) -> Vec<u8> {
     // A client id of its own, or the broker would push a running agent off its session.
     let id: String = link.client_id.chars().take(limits::DEVICE_NAME_BYTES_MAX + 32).collect();
-    let id = format!("{id}-check");
+    let flags = CLEAN_START | if login.is_some() { USER_AND_PASSWORD } else { 0 };
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T'];
     match link.protocol {
-        Protocol::V5 => body.extend([5, CLEAN_START, 0, 10, NO_PROPERTIES]),
-        Protocol::V311 => body.extend([4, CLEAN_START, 0, 10]),
+        Protocol::V5 => body.extend([5, flags, 0, 10, NO_PROPERTIES]),
+        Protocol::V311 => body.extend([4, flags, 0, 10]),
     }
-    // Names are ASCII and bounded far below 115 bytes, so that every length fits one byte.
-    body.extend([0, id.len() as u8]);
-    body.extend_from_slice(id.as_bytes());
-    let mut packet = vec![0x10, body.len() as u8];
+    let mut put = |text: &str| {
+        body.extend((text.len() as u16).to_be_bytes());
+        body.extend_from_slice(text.as_bytes());
+    };
+    put(&format!("{id}-check"));
+    if let Some((user, password)) = login {
+        put(user);
+        put(password);
+    }
+    let mut packet = vec![0x10];
+    packet.extend(remaining_length(body.len()));
     packet.extend(body);
     packet
 }
 
 const CLEAN_START: u8 = 0x02;
+const USER_AND_PASSWORD: u8 = 0xC0;
 const NO_PROPERTIES: u8 = 0;
 
+/// Seven bits a byte, the lowest first (section 2.2.3 of version 3.1.1).
+fn remaining_length(mut bytes: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    while bytes >= 0x80 {
+        out.push(bytes as u8 | 0x80);
+        bytes >>= 7;
+    }
+    out.push(bytes as u8);
+    out
+}
+
 /// An error of the stream in the words of who has to mend it.
-fn broken(e: &io::Error, link: &LinkOptions) -> Told {
+fn broken(e: &io::Error, visit: &Visit) -> Told {
+    let (link, [_, port]) = (&visit.link, visit.keys);
     if let Some(text) = tls::why_tls(e, &link.peer()) {
         return match text.rsplit_once("; ") {
             Some((what, next)) => told(what, next),
@@ -162,17 +220,15 @@ fn broken(e: &io::Error, link: &LinkOptions) -> Told {
         };
     }
     let (what, next) = if timed_out(e) {
-        ("connected, but no answer", "look at mqtt.port, and whether this port wants TLS")
+        ("connected, but no answer", format!("look at {port}, and whether this port wants TLS"))
     } else if e.kind() == io::ErrorKind::InvalidData {
-        let next = match link.websocket {
-            Some(_) => "look at mqtt.port and mqtt.websocket",
-            None => "look at mqtt.port",
-        };
-        ("what answers does not speak MQTT", next)
+        let path = if link.websocket.is_some() { " and mqtt.websocket" } else { "" };
+        ("what answers does not speak MQTT", format!("look at {port}{path}"))
     } else if link.tls.is_some() {
-        ("the line was closed", "the broker may not trust this device's certificate: look into its log")
+        let next = "the broker may not trust this device's certificate: look into its log";
+        ("the line was closed", next.into())
     } else {
-        ("the line was closed", "this port may want TLS, or the broker refuses: look into its log")
+        ("the line was closed", "this port may want TLS, or the broker refuses: look into its log".into())
     };
     told(format!("{what} ({e})"), next)
 }
@@ -186,7 +242,6 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
-    use super::super::Mark;
     use super::*;
 
     /// A broker that answers the first bytes with `answer` and hangs up.
@@ -218,46 +273,61 @@ mod tests {
         }
     }
 
+    fn call(mqtt: &MqttConfig) -> Finding {
+        knock(&Visit::to_cloud(mqtt))
+    }
+
     #[test]
     fn a_broker_that_takes_the_device_is_fine() {
-        assert_eq!(knock(&broker(&[0x20, 3, 0, 0, 0])).mark, Mark::Ok);
+        assert_eq!(call(&broker(&[0x20, 3, 0, 0, 0])).mark, Mark::Ok);
     }
 
     #[test]
     fn the_older_version_is_spoken_and_its_refusals_are_told_in_the_same_words() {
         let old = |answer| MqttConfig { protocol: Protocol::V311, ..broker(answer) };
-        assert_eq!(knock(&old(&[0x20, 2, 0, 0])).mark, Mark::Ok);
-        let finding = knock(&old(&[0x20, 2, 0, 5]));
+        assert_eq!(call(&old(&[0x20, 2, 0, 0])).mark, Mark::Ok);
+        let finding = call(&old(&[0x20, 2, 0, 5]));
         assert!(finding.mark == Mark::Error && finding.what.contains("not authorised"), "{finding:?}");
     }
 
     #[test]
     fn a_refusal_is_told_in_words() {
-        let finding = knock(&broker(&[0x20, 3, 0, 0x87, 0]));
+        let finding = call(&broker(&[0x20, 3, 0, 0x87, 0]));
         assert!(finding.mark == Mark::Error && finding.what.contains("not authorised"), "{finding:?}");
+    }
+
+    #[test]
+    fn who_needs_a_password_shows_it_however_long_the_hello_gets() {
+        let link = LinkOptions { protocol: Protocol::V311, ..LinkOptions::new("h", 1, "gw") };
+        let password = "p".repeat(120);
+        let sent = hello(&link, &Some(("me".into(), password.clone())));
+        // 10 bytes of head, then three texts with two bytes of length each: 146 in all, 0x12 and one times 128.
+        assert_eq!(&sent[..5], [0x10, 0x92, 0x01, 0, 4]);
+        assert_eq!((sent.len(), sent[10]), (149, CLEAN_START | USER_AND_PASSWORD));
+        assert!(sent.ends_with(&[b"\0\x02me\0\x78", password.as_bytes()].concat()));
     }
 
     #[test]
     fn a_websocket_is_knocked_at_and_a_wrong_path_is_told() {
         let web = |answer| MqttConfig { websocket: Some("/mqtt".into()), ..broker(answer) };
-        assert_eq!(knock(&web(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")).mark, Mark::Ok);
-        let finding = knock(&web(b"HTTP/1.1 404 Not Found\r\n\r\n"));
+        assert_eq!(call(&web(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")).mark, Mark::Ok);
+        let finding = call(&web(b"HTTP/1.1 404 Not Found\r\n\r\n"));
         assert!(finding.what.contains("no WebSocket on /mqtt: HTTP/1.1 404"), "{finding:?}");
         assert!(finding.next.contains("mqtt.websocket"), "{finding:?}");
     }
 
     #[test]
     fn something_else_behind_the_port_is_recognised() {
-        let finding = knock(&broker(b"HTTP/1.1 400 Bad Request\r\n"));
+        let finding = call(&broker(b"HTTP/1.1 400 Bad Request\r\n"));
         assert!(finding.what.contains("does not speak MQTT"), "{finding:?}");
-        let finding = knock(&broker(b""));
+        let finding = call(&broker(b""));
         assert!(finding.what.contains("closed"), "{finding:?}");
     }
 
     #[test]
     fn a_port_where_nothing_listens_is_told() {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("address").port();
-        let finding = knock(&MqttConfig { port, ..broker(b"") });
+        let finding = call(&MqttConfig { port, ..broker(b"") });
         assert!(finding.next.contains("nothing listens there"), "{finding:?}");
     }
 }

@@ -2,18 +2,21 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use super::broker::{self, Visit};
 use super::machine::page;
-use super::{Finding, certificates};
-use crate::cli::link::files;
+use super::{Finding, Mark, certificates};
+use crate::cli::field::subscribe;
 use crate::clock;
 use crate::config::{FieldConfig, LogsConfig, ModbusLinkConfig};
 use crate::field::dbc::Dbc;
 use crate::limits::{CHECK_STEP_TIME, DBC_BYTES_MAX};
+use crate::link::{LinkOptions, Protocol};
+use crate::sensor::SubscribeOptions;
 
 /// What can be said of one source without starting it.
 pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
@@ -36,9 +39,10 @@ pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
             vec![Finding::ok("source", map), link]
         }
         FieldConfig::Subscribe(config) => {
-            let tls = config.tls.as_ref().map(files);
-            let certificates = tls.iter().flat_map(|tls| certificates::look(tls, clock::wall()));
-            broker(name, &config.host, config.port).into_iter().chain(certificates).collect()
+            let options = subscribe(name, config, "check");
+            let tls = options.tls.iter();
+            let certificates = tls.flat_map(|tls| certificates::look(tls, clock::wall())).collect();
+            [certificates, vec![field_broker(name, &options)]].concat()
         }
         FieldConfig::Can { interface, dbc, .. } => vec![signals(name, dbc), interface_there(name, interface)],
         FieldConfig::Push { listen, .. } => vec![page("source", *listen)],
@@ -83,15 +87,24 @@ fn datagrams(name: &str, address: SocketAddr) -> Finding {
     }
 }
 
-fn broker(name: &str, host: &str, port: u16) -> Vec<Finding> {
-    match (host, port).to_socket_addrs().map(|mut found| found.next()) {
-        Ok(Some(address)) => vec![answers(name, address)],
-        _ => vec![Finding::warning(
-            "source",
-            format!("{name}: the name {host} can't be resolved"),
-            "correct the name, or write the broker's address",
-        )],
-    }
+/// As far as the broker's word that it takes this device; it may be off.
+fn field_broker(name: &str, options: &SubscribeOptions) -> Finding {
+    let login = match options.login() {
+        Ok(login) => login,
+        Err(e) => return Finding::error("source", format!("{name}: {e}"), "look at password_file"),
+    };
+    broker::knock(&Visit {
+        area: "source",
+        source: format!("{name}: "),
+        link: LinkOptions {
+            protocol: Protocol::V311,
+            tls: options.tls.clone(),
+            ..LinkOptions::new(&*options.host, options.port, &*options.client_id)
+        },
+        login,
+        absent: Mark::Warning,
+        keys: ["broker", "broker"],
+    })
 }
 
 fn signals(name: &str, dbc: &Path) -> Finding {
@@ -157,7 +170,6 @@ fn program(name: &str, program: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Mark;
     use super::*;
 
     #[test]
@@ -165,6 +177,41 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         assert_eq!(log_file("a", &dir.path().join("*.log")).mark, Mark::Ok);
         assert_eq!(log_file("a", Path::new("/nowhere/a.log")).mark, Mark::Error);
+    }
+
+    #[cfg(feature = "demo")]
+    #[test]
+    fn a_broker_in_the_field_is_asked_whether_it_takes_this_device() {
+        use crate::demo::broker::{self as own, BrokerOptions};
+        use crate::demo::pki;
+        use crate::tls::TlsFiles;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let pki = pki::throwaway(dir.path(), &["field"]).expect("certificates");
+        let foreign = pki::throwaway(&dir.path().join("foreign"), &["field"]).expect("certificates");
+        let broker = BrokerOptions { port: 0, protocol: Protocol::V311, pki: Some(pki.clone()) };
+        let port = own::start(&broker).expect("broker").addr.port();
+        let asked = |tls, port| {
+            let options = SubscribeOptions {
+                host: "127.0.0.1".into(),
+                port,
+                tls: Some(tls),
+                client_id: "field".into(),
+                user: None,
+                password_file: None,
+                certificates_every: CHECK_STEP_TIME,
+                topics: Vec::new(),
+            };
+            field_broker("local", &options)
+        };
+        let good = pki.tls_files("field");
+        let taken = asked(good.clone(), port);
+        assert_eq!(taken.what, format!("local: 127.0.0.1:{port} answers, and takes this device"));
+        let distrusted = asked(TlsFiles { ca: foreign.ca(), ..good.clone() }, port);
+        assert_eq!((distrusted.mark, distrusted.next.contains("authority")), (Mark::Error, true));
+        let unused =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("address");
+        let off = asked(good, unused.port());
+        assert_eq!((off.mark, off.next.contains("look at broker")), (Mark::Warning, true), "{off:?}");
     }
 
     #[test]

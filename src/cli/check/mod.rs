@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use self::broker::Visit;
 use super::args::{CheckArgs, CheckWhat, Seat};
 use super::exit::{self, Failure};
 use super::{Style, print, sources};
@@ -100,7 +101,7 @@ fn look<T>(
         findings.extend(certificates::look(&files, crate::clock::wall()));
     }
     if !offline {
-        findings.push(broker::knock(mqtt));
+        findings.push(broker::knock(&Visit::to_cloud(mqtt)));
     }
     findings
 }
