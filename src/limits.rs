@@ -228,10 +228,14 @@ pub const OWN_TIME_S_MAX: u64 = 2 * 3600;
 
 // Sync.
 
-/// Blocks of one lane that wait to be offered again after a refusal; the lane pauses when there are more.
+/// Blocks of one lane that wait to be offered again out of their order; the lane pauses when there are more.
 pub const UPLINK_REFUSED_MAX: usize = 16;
-/// Times that a refused block is offered again within one session.
+/// Times that a block is offered to a broker that refuses it, or hangs up on it alone.
 pub const UPLINK_REFUSALS_MAX: u32 = 5;
+/// Times that the broker hangs up while a block is on the wire before that block has to go alone.
+pub const UPLINK_CUTS_MAX: u32 = 3;
+/// Blocks of one lane of which it is remembered that the broker refused them or hung up on them.
+pub const UPLINK_DOUBTS_MAX: usize = 64;
 /// How long blocks may take that are on the wire already when another one goes, beyond the way to the broker and back.
 pub const UPLINK_QUEUE_MS: u64 = 400;
 /// Bytes without PUBACK behind which another block may go before the line has shown what it carries: two blocks.
@@ -254,6 +258,7 @@ pub const INTAKE_RANGES_MAX: usize = 4096;
 pub const FIRST_WAIT_MS: u64 = 3_000;
 
 const _: () = assert!(ACK_RANGES_MAX < UPLINK_RANGES_MAX && UPLINK_REFUSED_MAX < UPLINK_RANGES_MAX);
+const _: () = assert!(UPLINK_REFUSED_MAX < UPLINK_DOUBTS_MAX);
 
 // Sensor.
 

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
@@ -16,7 +15,7 @@ use super::{AgentError, Shared};
 use crate::clock;
 use crate::link::{Command, LinkEvent, Publish, Qos, cost};
 use crate::observe::{self, agent as events};
-use crate::spool::{JournalError, StoreError, StoreHandle, StoredBlock, Tail};
+use crate::spool::{StoreError, StoreHandle, Tail};
 use crate::sync::uplink::{Block, Input, Output, Uplink};
 use crate::time::Stamp;
 use crate::wire::ack::AckMessage;
@@ -84,7 +83,7 @@ pub(super) async fn run(shared: Rc<Shared>, mut uplink: Uplink, ends: Ends) -> R
         if matches!(input, Input::LineUp { .. }) && report_outage(&shared, &ends, &lost) {
             carry_out(&shared, &mut uplink, &ends, &mut relay, Input::ExpectFirst).await?;
         }
-        if matches!(input, Input::LineDown) {
+        if matches!(input, Input::LineDown { .. }) {
             relay.forget();
         }
         carry_out(&shared, &mut uplink, &ends, &mut relay, input).await?;
@@ -153,11 +152,11 @@ async fn line_input(shared: &Shared, lost: &mut Lost, event: LinkEvent) -> Resul
             shared.line_is_up();
             Some(Input::LineUp { receive_max, packet_bytes_max })
         }
-        LinkEvent::Down { reason, .. } => {
+        LinkEvent::Down { reason, by_broker, .. } => {
             if shared.line_is_down(reason) {
                 *lost = Lost::now(shared).await?;
             }
-            Some(Input::LineDown)
+            Some(Input::LineDown { by_broker })
         }
         LinkEvent::Done { token, result } => {
             Some(Input::PubAck { token, result: result.map_err(|refusal| refusal.code) })
@@ -204,9 +203,8 @@ async fn carry_out(
     while let Some(output) = todo.pop_front() {
         match output {
             Output::Fetch { lane, from } => {
-                let stored = fetch(relay, lane, from).await?;
-                let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
-                todo.extend(uplink.step(clock::mono(), Input::Fetched { lane, block }));
+                let answer = fetch(relay, lane, from).await?;
+                todo.extend(uplink.step(clock::mono(), answer));
             }
             Output::Publish { token, id, payload, historical } => {
                 publish(shared, ends, token, id, payload, historical).await?;
@@ -227,20 +225,20 @@ async fn carry_out(
     Ok(())
 }
 
-/// Asks again for as long as the disk can't be read; a database that is damaged needs a new start, which salvages it.
-async fn fetch(relay: &mut Relay, lane: Lane, from: u64) -> Result<Option<StoredBlock>, StoreError> {
-    loop {
-        match relay.fetch(lane, from).await {
-            Err(StoreError::Journal(error)) if !matches!(error, JournalError::Damaged(_)) => {
-                observe::emit(&events::FetchFailed { lane, error: &error });
-                smol::Timer::after(FETCH_RETRY).await;
-            }
-            fetched => return fetched,
+/// A disk that can't be read is asked again later; what reads no more is healed by the spool meanwhile.
+async fn fetch(relay: &mut Relay, lane: Lane, from: u64) -> Result<Input, StoreError> {
+    match relay.fetch(lane, from).await {
+        Ok(stored) => {
+            let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
+            Ok(Input::Fetched { lane, block })
         }
+        Err(StoreError::Journal(error)) => {
+            observe::emit(&events::FetchFailed { lane, error: &error });
+            Ok(Input::Unreadable { lane })
+        }
+        Err(gone) => Err(gone),
     }
 }
-
-const FETCH_RETRY: Duration = Duration::from_secs(1);
 
 async fn publish(
     shared: &Shared,

@@ -91,6 +91,9 @@ pub(super) enum Lost {
     NoPong,
     /// Something else than MQTT.
     NotMqtt,
+    /// A reason code where rumqttc knows of none; of the packets with codes in a session, only PUBACK comes unasked. mosquitto
+    /// answers a publish beyond its `message_size_limit` with 0x95.
+    Unreadable { code: u8 },
     /// Name, TCP, TLS, WebSocket, packets.
     Other(Box<dyn Error + Send + Sync>),
 }
@@ -253,6 +256,9 @@ fn lost_5(error: v5::ConnectionError) -> Lost {
         ConnectionError::MqttState(StateError::AwaitPingResp) => Lost::NoPong,
         ConnectionError::Timeout(_) => Lost::Late,
         ConnectionError::NotConnAck(_) => Lost::NotMqtt,
+        ConnectionError::MqttState(StateError::Deserialization(
+            v5::mqttbytes::Error::InvalidConnectReturnCode(code),
+        )) => Lost::Unreadable { code },
         // The state's error does not name its cause as `source`.
         ConnectionError::MqttState(StateError::Deserialization(inner)) => Lost::Other(inner.into()),
         other => Lost::Other(other.into()),

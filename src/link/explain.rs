@@ -15,17 +15,19 @@ pub(super) struct Fault {
     pub cause: Cause,
     /// In plain words, with the next step where there is one.
     pub reason: String,
+    /// See [`super::LinkEvent::Down`].
+    pub by_broker: Option<u8>,
 }
 
 impl Fault {
     /// The line's own fault.
     pub(super) fn line(reason: impl Into<String>) -> Self {
-        Self { cause: Cause::Line, reason: reason.into() }
+        Self { cause: Cause::Line, reason: reason.into(), by_broker: None }
     }
 
     /// Nothing but a person mends this.
     pub(super) fn lasting(reason: impl Into<String>) -> Self {
-        Self { cause: Cause::HoldOff, reason: reason.into() }
+        Self { cause: Cause::HoldOff, reason: reason.into(), by_broker: None }
     }
 }
 
@@ -37,28 +39,36 @@ pub(super) fn lost(lost: &Lost, options: &LinkOptions) -> Fault {
         Lost::Ended { code, text } => {
             let said = text.as_deref().map_or(String::new(), |text| format!(" ({text})"));
             let reason = format!("broker ended the session{said}: {}", in_words(*code));
-            Fault { cause: reason::cause(*code), reason }
+            Fault { cause: reason::cause(*code), reason, by_broker: reason::of_a_publish(*code) }
         }
-        Lost::Closed => {
-            Fault { cause: Cause::BrokerClosed, reason: "broker closed the connection".to_owned() }
-        }
+        Lost::Closed => closed("broker closed the connection".to_owned()),
+        Lost::Unreadable { code } => Fault {
+            cause: Cause::BrokerClosed,
+            reason: format!("broker answers what cannot be read here: {}", in_words(*code)),
+            by_broker: Some(*code),
+        },
         Lost::Late => Fault::line(format!("{at} does not answer in time; check host, port and firewall")),
         Lost::NoPong => Fault::line("broker no longer answers pings"),
         Lost::NotMqtt => {
             Fault::line(format!("{at} does not speak {}; check the port", options.protocol.in_words()))
         }
-        Lost::Other(error) => Fault { cause: hung_up(&**error), reason: other(&**error, options, &at) },
+        Lost::Other(error) => {
+            let reason = other(&**error, options, &at);
+            if hung_up(&**error) { closed(reason) } else { Fault::line(reason) }
+        }
     }
 }
 
+/// The broker is gone without a reason.
+fn closed(reason: String) -> Fault {
+    Fault { cause: Cause::BrokerClosed, reason, by_broker: Some(reason::UNSPECIFIED) }
+}
+
 /// A broker that is killed takes leave of nobody: its sockets are closed all the same, inside TLS without a word.
-fn hung_up(error: &(dyn Error + 'static)) -> Cause {
+fn hung_up(error: &(dyn Error + 'static)) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     let kind = tls::find::<io::Error>(error).map(io::Error::kind);
-    match kind {
-        Some(ConnectionReset | ConnectionAborted | UnexpectedEof) => Cause::BrokerClosed,
-        _ => Cause::Line,
-    }
+    matches!(kind, Some(ConnectionReset | ConnectionAborted | UnexpectedEof))
 }
 
 fn in_words(code: u8) -> String {
@@ -111,5 +121,15 @@ mod tests {
         assert_eq!(by(io::ErrorKind::UnexpectedEof), Cause::BrokerClosed);
         assert_eq!(by(io::ErrorKind::ConnectionRefused), Cause::Line);
         assert_eq!(super::lost(&Lost::NoPong, &options()).cause, Cause::Line);
+    }
+
+    #[test]
+    fn only_what_may_be_about_a_publish_is_laid_at_its_door() {
+        let by = |lost: &Lost| super::lost(lost, &options()).by_broker;
+        let ended = |code| Lost::Ended { code, text: None };
+        assert_eq!([0x81, 0x95, 0x99].map(|code| by(&ended(code))), [Some(0x81), Some(0x95), Some(0x99)]);
+        assert_eq!([0x8B, 0x8E, 0x98, 0x9F].map(|code| by(&ended(code))), [None; 4]);
+        assert_eq!([by(&Lost::Closed), by(&Lost::Unreadable { code: 0x95 })], [Some(0x80), Some(0x95)]);
+        assert_eq!([by(&Lost::Refused(0x87)), by(&Lost::NoPong), by(&Lost::Late)], [None; 3]);
     }
 }

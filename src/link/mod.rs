@@ -192,6 +192,9 @@ pub enum LinkEvent {
         reason: String,
         /// When the next attempt begins.
         retry_in: Duration,
+        /// The MQTT 5 reason code if the broker ended the session and that may have been about a publish; unspecified error
+        /// (0x80) where it said nothing.
+        by_broker: Option<u8>,
     },
     /// A publish has been answered.
     Done {
@@ -241,7 +244,7 @@ async fn run(mut options: LinkOptions, commands: Receiver<Command>, events: Send
         let end = session.live().await;
         let was_up = session.was_up();
         drop(session);
-        let Fault { cause, reason } = match end {
+        let Fault { cause, reason, by_broker } = match end {
             End::Stopped => return,
             End::Reconfigured(new) => {
                 options = *new;
@@ -256,7 +259,7 @@ async fn run(mut options: LinkOptions, commands: Receiver<Command>, events: Send
         }
         let retry_in = backoff.failed(cause, &mut rng);
         observe::emit(&LineDown { reason: &reason, retry_in, was_up });
-        if events.send(LinkEvent::Down { reason, retry_in }).await.is_err() {
+        if events.send(LinkEvent::Down { reason, retry_in, by_broker }).await.is_err() {
             return;
         }
         match pause(retry_in, &commands).await {

@@ -36,6 +36,12 @@ pub(super) fn cause(code: u8) -> Cause {
     if HOLD_OFF.contains(&code) { Cause::HoldOff } else { Cause::BrokerClosed }
 }
 
+/// The code of a DISCONNECT if it may be the answer to a publish: not what the broker says of itself or of the session.
+pub(super) fn of_a_publish(code: u8) -> Option<u8> {
+    let about = matches!(code, UNSPECIFIED..=0x83 | TOPIC_NAME_INVALID | PACKET_TOO_LARGE | 0x99);
+    about.then_some(code)
+}
+
 pub(super) fn refusal(code: u8) -> Refusal {
     Refusal { code, text: reason(code).what }
 }

@@ -10,7 +10,7 @@ use super::support::{next, publish, stop};
 /// The first `Down`: its reason and the wait until the next attempt.
 async fn fall(link: &Link) -> (String, Duration) {
     loop {
-        if let LinkEvent::Down { reason, retry_in } = next(link).await {
+        if let LinkEvent::Down { reason, retry_in, .. } = next(link).await {
             return (reason, retry_in);
         }
     }

@@ -145,7 +145,7 @@ fn a_broker_that_goes_without_a_word_is_come_back_to_over_some_time() {
             up(&link).await;
             line.cut();
             match next(&link).await {
-                LinkEvent::Down { retry_in, reason } => assert!(retry_in > base, "{reason}"),
+                LinkEvent::Down { retry_in, reason, .. } => assert!(retry_in > base, "{reason}"),
                 other => panic!("{other:?}"),
             }
             stop(link).await;

@@ -1,9 +1,10 @@
 //! A gateway: the real spool on a simulated disk, the real uplink on a simulated line, and who watches both.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
+use outpost::limits::UPLINK_CUTS_MAX;
 use outpost::reading::ChannelId;
 use outpost::spool::{JournalError, LaneLedger, Options, Segments, Sizes, Spool, open_whole};
 use outpost::sync::ranges::RangeSet;
@@ -40,6 +41,8 @@ pub struct Device {
     fetches: VecDeque<Asked>,
     accounts: BTreeMap<u64, Account>,
     session: Session,
+    /// Times that the broker hung up on a block, by its looks; forgotten with the uplink.
+    hung_up_on: HashMap<BlockId, u32>,
     serial: u64,
     beats: u64,
     /// Bytes of the largest block so far: one always passes.
@@ -81,6 +84,8 @@ struct Session {
     first: Option<BlockId>,
     /// The block that is out of order by right, in every session until it is acknowledged.
     named: Option<BlockId>,
+    /// Published and without PUBACK, by token.
+    on_wire: BTreeMap<u64, BlockId>,
 }
 
 impl Device {
@@ -105,6 +110,7 @@ impl Device {
             fetches: VecDeque::new(),
             accounts: BTreeMap::new(),
             session: Session::default(),
+            hung_up_on: HashMap::new(),
             serial: 0,
             beats: 0,
             largest: 0,
@@ -165,6 +171,7 @@ impl Device {
                 .map_err(|why| format!("{}: {why}", self.name))?;
         }
         self.uplink = Uplink::new(uplink_options(self.mistake), self.epoch);
+        self.hung_up_on.clear();
         self.told = spool.ledger().map(|books| books.admitted);
         self.spool = Some(spool);
         for input in self.tails() {
@@ -287,6 +294,10 @@ impl Device {
         let named = self.session.named;
         let small_packets = packet_bytes_max < 1 << 20;
         self.session = Session { named, small_packets, ..Session::default() };
+        // What the broker may never take goes when the uplink thinks fit.
+        for (id, _) in self.hung_up_on.iter().filter(|(_, cuts)| **cuts >= UPLINK_CUTS_MAX) {
+            self.session.sent[id.lane.index()].insert(id.first, id.last);
+        }
         if self.rng.bool() {
             self.session.first_due = Some(now + Duration::from_millis(self.rng.u64(0..5000)));
             self.feed(now, cloud, Input::ExpectFirst)?;
@@ -300,7 +311,12 @@ impl Device {
         let arrives = if self.line.passes() { self.rng.usize(0..=self.line.wire.len()) } else { 0 };
         cloud.inbox.extend(self.line.wire.drain(..arrives).map(|(_, m)| (now, self.index, m)));
         self.drop_line();
-        self.feed(now, cloud, Input::LineDown)
+        // As often as not it looks as if the broker had hung up on what was on the wire.
+        let by_broker = self.rng.bool().then_some(0x80);
+        for id in std::mem::take(&mut self.session.on_wire).into_values().filter(|_| by_broker.is_some()) {
+            *self.hung_up_on.entry(id).or_default() += 1;
+        }
+        self.feed(now, cloud, Input::LineDown { by_broker })
     }
 
     fn drop_line(&mut self) {
@@ -384,6 +400,8 @@ impl Device {
     pub fn answer(&mut self, now: Mono, cloud: &Cloud) -> Checked {
         while self.line.passes() && self.line.answers.front().is_some_and(|a| a.0 <= now) {
             if let Some((_, token, result)) = self.line.answers.pop_front() {
+                let answered = self.session.on_wire.remove(&token).filter(|_| result.is_ok());
+                answered.map(|id| self.hung_up_on.remove(&id));
                 self.feed(now, cloud, Input::PubAck { token, result })?;
             }
         }
@@ -450,6 +468,7 @@ impl Device {
             Output::Publish { token, id, payload, historical } => {
                 let gap = decode_header(&payload).is_ok_and(|header| header.body != Body::Records);
                 self.check_order(id, gap, historical)?;
+                self.session.on_wire.insert(token, id);
                 self.largest = self.largest.max(payload.len());
                 let delay = Duration::from_millis(self.rng.u64(1..400));
                 self.line.wire.push_back((now + delay, Message::Block { token, lane: id.lane, payload }));

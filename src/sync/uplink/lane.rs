@@ -1,4 +1,4 @@
-//! One lane's sending: two streams in order, what is in flight, what is acknowledged, what waits after a refusal.
+//! One lane's sending: two streams in order, what is in flight, what is acknowledged, what waits out of its order.
 //!
 //! ```text
 //!  released |  backfill ->          | live ->            | next_seq
@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::doubt::{Blame, Doubts, Verdict};
 use super::pace::Departure;
 use super::{Block, Output};
 use crate::limits::{UPLINK_RANGES_MAX, UPLINK_REFUSED_MAX};
@@ -42,9 +43,11 @@ pub(super) struct LaneUp {
     backfill: Stream,
     live: Stream,
     fetch: Option<Fetch>,
-    /// A block fetched out of its stream: the first, or one to retry.
-    special: Option<(Block, u32)>,
-    retries: Vec<Retry>,
+    /// Nothing can be fetched before this time.
+    unreadable_until: Option<Mono>,
+    /// A block fetched out of its stream: the first, or a doubtful one.
+    special: Option<Block>,
+    doubts: Doubts,
     /// Published, ascending by token.
     flights: VecDeque<Flight>,
     /// The numbers of `flights`.
@@ -80,18 +83,10 @@ struct Fetch {
 }
 
 #[derive(Debug, Clone)]
-struct Retry {
-    id: BlockId,
-    due: Mono,
-    attempts: u32,
-}
-
-#[derive(Debug, Clone)]
 struct Flight {
     token: u64,
     id: BlockId,
     bytes: usize,
-    attempts: u32,
     /// When the PUBACK came; `None` while on the wire.
     on_broker: Option<Mono>,
     departure: Departure,
@@ -111,8 +106,9 @@ impl LaneUp {
             backfill: stream(),
             live: stream(),
             fetch: None,
+            unreadable_until: None,
             special: None,
-            retries: Vec::new(),
+            doubts: Doubts::default(),
             flights: VecDeque::new(),
             aloft: RangeSet::new(),
             ack_timeout,
@@ -140,27 +136,35 @@ impl LaneUp {
         self.live = Stream { cursor: self.boundary, ..Stream::default() };
     }
 
-    pub(super) fn line_down(&mut self) {
+    /// Forgets the session. `by_broker`: it hung up; `alone`: no more than one block was on the wire of all lanes. Returns
+    /// the blocks that it hung up on once too often.
+    pub(super) fn line_down(&mut self, now: Mono, by_broker: bool, alone: bool) -> Vec<BlockId> {
+        let on_wire = self.flights.iter().filter(|f| by_broker && f.on_broker.is_none()).map(|f| f.id);
+        let guilty = on_wire.filter(|&id| self.doubts.cut(id, now, alone)).collect();
+        self.doubts.session_over();
         self.flights.clear();
         self.aloft = RangeSet::new();
         self.aside = RangeSet::new();
-        self.retries.clear();
         self.special = None;
         self.ack_wait = self.ack_timeout;
         self.go_back(self.base + 1);
+        guilty
     }
 
     /// Takes the answer to a fetch. Returns whether the first block turned out to be gone.
     pub(super) fn fetched(&mut self, block: Option<Block>) -> bool {
         let Some(fetch) = self.fetch.take().filter(|f| !f.stale) else { return false };
+        self.unreadable_until = None;
         let block = block.filter(|b| b.id.last >= fetch.from);
         if let Some(block) = &block {
             self.next_seq = self.next_seq.max(block.id.last + 1);
         }
         match fetch.purpose {
             Purpose::First | Purpose::Retry => {
-                let waiting = self.take_retry(fetch.from);
-                self.special = block.filter(|b| b.id.first <= fetch.from).map(|b| (b, waiting));
+                self.special = block.filter(|b| b.id.first <= fetch.from);
+                // Given up meanwhile, or another block stands there now: that one is not doubtful.
+                let there = self.special.as_ref().map(|b| b.id);
+                self.doubts.retain(|d| fetch.from < d.first || d.last < fetch.from || Some(d) == there);
                 fetch.purpose == Purpose::First && self.special.is_none()
             }
             Purpose::Backfill => {
@@ -177,6 +181,12 @@ impl LaneUp {
         }
     }
 
+    /// The spool could not read: it is asked again after a while, and the other lanes go on.
+    pub(super) fn unreadable(&mut self, until: Mono) {
+        self.fetch = None;
+        self.unreadable_until = Some(until);
+    }
+
     /// The answer to a fetch of another first block no longer matters.
     pub(super) fn forget_first_fetch(&mut self) {
         if let Some(fetch) = self.fetch.as_mut().filter(|f| f.purpose == Purpose::First) {
@@ -187,7 +197,7 @@ impl LaneUp {
     /// Takes a fetched block out of this session. Returns whether that is news.
     pub(super) fn set_aside(&mut self, id: BlockId) -> bool {
         let fresh = self.fetch.take().is_some_and(|f| !f.stale);
-        self.retries.retain(|r| r.id.first > id.last || r.id.last < id.first);
+        self.doubts.retain(|d| d.first > id.last || d.last < id.first);
         self.aside.insert(id.first, id.last);
         fresh
     }
@@ -201,32 +211,22 @@ impl LaneUp {
         let at = self.find(token)?;
         let flight = &mut self.flights[at];
         flight.on_broker = Some(now);
+        self.doubts.taken(flight.id);
         Some((flight.id, flight.departure, flight.bytes))
     }
 
-    /// The broker refused it. Returns the block and whether it is set aside.
-    pub(super) fn refused(
-        &mut self,
-        now: Mono,
-        token: u64,
-        busy: bool,
-        attempts_max: u32,
-    ) -> Option<(BlockId, bool)> {
+    /// The broker refused it: which block, and what becomes of it.
+    pub(super) fn refused(&mut self, now: Mono, token: u64, blame: Blame) -> Option<(BlockId, Verdict)> {
         let at = self.find(token)?;
-        let Flight { id, attempts, .. } = self.flights.remove(at)?;
+        let Flight { id, .. } = self.flights.remove(at)?;
         self.aloft.remove(id.first, id.last);
-        if busy {
-            self.go_back(id.first);
-            return Some((id, false));
+        let verdict = self.doubts.refused(id, now, blame);
+        match verdict {
+            Verdict::InOrder => self.go_back(id.first),
+            Verdict::Later => {}
+            Verdict::Aside => drop(self.aside.insert(id.first, id.last)),
         }
-        let attempts = attempts + 1;
-        if attempts >= attempts_max {
-            self.aside.insert(id.first, id.last);
-            return Some((id, true));
-        }
-        let due = now + Duration::from_secs(1 << attempts.min(6));
-        self.retries.push(Retry { id, due, attempts });
-        Some((id, false))
+        Some((id, verdict))
     }
 
     /// Takes note of an acknowledgement and says what may be released, if anything is new. `through`
@@ -275,8 +275,8 @@ impl LaneUp {
     /// The next time that matters; what is due before `now` waits for something else.
     pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
         let overdue = self.flights.iter().filter_map(|f| f.on_broker).min().map(|at| at + self.ack_wait);
-        let retries = self.retries.iter().map(|r| r.due);
-        overdue.into_iter().chain(retries).filter(|at| *at > now).min()
+        let others = self.doubts.deadlines().chain(self.unreadable_until);
+        overdue.into_iter().chain(others).filter(|at| *at > now).min()
     }
 
     /// Whether blocks that are not acknowledged wait for the next session.
@@ -304,23 +304,46 @@ impl LaneUp {
         self.flights[at].on_broker.is_none().then_some(at)
     }
 
-    /// What goes before the streams: a retry that is here or due. The streams wait while too much waits already.
+    /// What is next: a doubtful block that is here or due, else where a stream goes on, which wait while too much waits
+    /// already. Blocks that have to go alone are not among them.
     pub(super) fn next(&mut self, now: Mono, share_percent: u8) -> Option<(Purpose, u64)> {
-        let choked =
-            self.retries.len() >= UPLINK_REFUSED_MAX || self.aside.ranges().len() >= UPLINK_RANGES_MAX;
-        if self.special.is_some() {
+        if self.unreadable_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        if self.special.as_ref().is_some_and(|block| !self.doubts.goes_alone(block.id)) {
             return Some((Purpose::Retry, 0));
         }
-        match self.retries.iter().find(|r| r.due <= now) {
-            Some(retry) => Some((Purpose::Retry, retry.id.first)),
-            None if choked => None,
-            None => self.next_in_stream(share_percent),
+        let choked = self.doubts.waiting_count() >= UPLINK_REFUSED_MAX
+            || self.aside.ranges().len() >= UPLINK_RANGES_MAX;
+        let due = self.doubts.due(now, false).find(|id| self.is_at_hand(*id));
+        match due {
+            Some(id) if self.special.is_none() => Some((Purpose::Retry, id.first)),
+            _ if choked => None,
+            _ => self.next_in_stream(share_percent),
         }
+    }
+
+    /// A block that has to go alone and is due, or is on the wire already.
+    pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
+        let on_wire = self.flights.iter().filter(|f| f.on_broker.is_none()).map(|f| f.id);
+        let is_readable = self.unreadable_until.is_none_or(|until| until <= now);
+        let due = self.doubts.due(now, true).filter(|id| is_readable && self.is_at_hand(*id));
+        on_wire.filter(|id| self.doubts.goes_alone(*id)).chain(due).next()
+    }
+
+    /// Whether it is neither under way nor set aside.
+    fn is_at_hand(&self, id: BlockId) -> bool {
+        !self.aloft.covers(id.first, id.last) && !self.aside.covers(id.first, id.last)
+    }
+
+    /// Whether `id` does not go in its order.
+    pub(super) fn is_waiting(&self, id: BlockId) -> bool {
+        self.doubts.waiting(id.first).is_some()
     }
 
     /// Whether a block other than the one of `id` holds the slot of blocks out of their stream.
     pub(super) fn holds_other(&self, id: BlockId) -> bool {
-        self.special.as_ref().is_some_and(|(b, _)| b.id.last < id.first || id.first < b.id.first)
+        self.special.as_ref().is_some_and(|b| b.id.last < id.first || id.first < b.id.first)
     }
 
     /// Blocks without acknowledgement.
@@ -342,7 +365,7 @@ impl LaneUp {
             self.aloft.remove(flight.id.first, flight.id.last);
         }
         self.flights.retain(|f| !landed(f.id));
-        self.retries.retain(|r| !landed(r.id));
+        self.doubts.retain(|id| !landed(id));
     }
 
     /// Forgetting an acknowledged range costs at most a repetition: the spool has released it.
@@ -390,11 +413,10 @@ impl LaneUp {
     /// The lowest number from `cursor` on that is neither acknowledged, in flight, set aside nor waiting; at most `end`.
     fn skip(&self, mut cursor: u64, end: u64) -> u64 {
         while cursor < end {
-            let waiting = self.retries.iter().map(|r| (r.id.first, r.id.last));
             let taken =
                 [&self.acked, &self.aloft, &self.aside].into_iter().find_map(|set| set.containing(cursor));
-            match taken.or_else(|| waiting.into_iter().find(|r| r.0 <= cursor && cursor <= r.1)) {
-                Some((_, last)) => cursor = last + 1,
+            match taken.map(|range| range.1).or_else(|| self.doubts.waiting(cursor)) {
+                Some(last) => cursor = last + 1,
                 None => return cursor,
             }
         }
@@ -405,7 +427,7 @@ impl LaneUp {
         match purpose {
             Purpose::Backfill => self.backfill.ready.as_ref(),
             Purpose::Live => self.live.ready.as_ref(),
-            Purpose::First | Purpose::Retry => self.special.as_ref().map(|s| &s.0),
+            Purpose::First | Purpose::Retry => self.special.as_ref(),
         }
     }
 
@@ -417,9 +439,9 @@ impl LaneUp {
     }
 
     pub(super) fn publish(&mut self, purpose: Purpose, token: u64, departure: Departure) -> Option<Output> {
-        let (block, attempts) = match purpose {
-            Purpose::Backfill => (self.backfill.ready.take()?, 0),
-            Purpose::Live => (self.live.ready.take()?, 0),
+        let block = match purpose {
+            Purpose::Backfill => self.backfill.ready.take()?,
+            Purpose::Live => self.live.ready.take()?,
             Purpose::First | Purpose::Retry => self.special.take()?,
         };
         let (id, bytes) = (block.id, block.payload.len());
@@ -433,13 +455,8 @@ impl LaneUp {
             return None;
         }
         self.aloft.insert(id.first, id.last);
-        self.flights.push_back(Flight { token, id, bytes, attempts, on_broker: None, departure });
+        self.flights.push_back(Flight { token, id, bytes, on_broker: None, departure });
         let historical = id.first < self.boundary;
         Some(Output::Publish { token, id, payload: block.payload, historical })
-    }
-
-    fn take_retry(&mut self, first: u64) -> u32 {
-        let at = self.retries.iter().position(|r| r.id.first == first);
-        at.map_or(0, |at| self.retries.remove(at).attempts)
     }
 }

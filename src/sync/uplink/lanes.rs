@@ -88,17 +88,46 @@ impl Lanes {
         Some(id)
     }
 
+    /// The block that has to go alone and is due or under way.
+    pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
+        self.lanes.iter().find_map(|lane| lane.trial(now))
+    }
+
+    /// The turn of a block that has to go alone.
+    pub(super) fn turn_trial(&mut self, id: BlockId, room: Room<'_>, out: &mut Vec<Output>) -> Turn {
+        if self.wire_blocks() > 0 {
+            return Turn::Wait;
+        }
+        self.send(id.lane, Purpose::Retry, id.first, room, out)
+    }
+
+    /// Blocks without PUBACK in all lanes.
+    pub(super) fn wire_blocks(&self) -> usize {
+        self.iter().map(LaneUp::wire_blocks).sum()
+    }
+
     /// One lane's turn: a due retry, else the stream whose turn it is.
-    pub(super) fn turn(&mut self, lane: Lane, room: Room<'_>, out: &mut Vec<Output>) -> Turn {
+    fn turn(&mut self, lane: Lane, room: Room<'_>, out: &mut Vec<Output>) -> Turn {
         match self[lane].next(room.now, room.options.backfill_share_percent) {
             Some((purpose, from)) => self.send(lane, purpose, from, room, out),
             None => Turn::Idle,
         }
     }
 
+    /// Sends of one lane what may go now. False: it has more, and lower lanes must wait with it.
+    pub(super) fn drain(&mut self, lane: Lane, room: Room<'_>, out: &mut Vec<Output>) -> bool {
+        loop {
+            match self.turn(lane, room, out) {
+                Turn::Sent => {}
+                Turn::Idle => return true,
+                Turn::Wait => return false,
+            }
+        }
+    }
+
     /// The first block's turn.
     pub(super) fn turn_first(&mut self, id: BlockId, room: Room<'_>, out: &mut Vec<Output>) -> Turn {
-        if self[id.lane].is_acknowledged(id) {
+        if self[id.lane].is_acknowledged(id) || self[id.lane].is_waiting(id) {
             return Turn::Idle;
         }
         if self[id.lane].holds_other(id) {
@@ -137,7 +166,7 @@ impl Lanes {
         for left in &mut self.allowance {
             *left = left.saturating_sub(cost);
         }
-        let wire_is_empty = self.iter().all(|lane| lane.wire_blocks() == 0);
+        let wire_is_empty = self.wire_blocks() == 0;
         let departure = self.pace.depart(room.now, wire_is_empty);
         out.extend(self[lane].publish(purpose, token, departure));
         Turn::Sent
@@ -152,7 +181,7 @@ impl Lanes {
         let window_bytes = options.window_bytes.min(pace);
         let bound = |max: usize| if urgent { max } else { max - max / 8 };
         let sum = |of: fn(&LaneUp) -> usize| self.iter().map(of).sum::<usize>();
-        let (wire, wire_bytes) = (sum(LaneUp::wire_blocks), sum(LaneUp::wire_bytes));
+        let (wire, wire_bytes) = (self.wire_blocks(), sum(LaneUp::wire_bytes));
         let (unacked, unacked_bytes) = (sum(LaneUp::unacked_blocks), sum(LaneUp::unacked_bytes));
         wire < bound(window_blocks)
             && (wire == 0 || wire_bytes < bound(window_bytes))

@@ -6,7 +6,8 @@
 //! its acknowledgement; both are bounded, so memory does not grow with the backlog.
 //!
 //! The session is disposable: when the line drops everything in flight is forgotten, when it is up again sending starts
-//! at the oldest unacknowledged block. Nothing is released that was not acknowledged for this epoch.
+//! at the oldest unacknowledged block. What outlives it is which blocks the broker refused or hung up on, so that one which
+//! it will never take can't come first for ever. Nothing is released that was not acknowledged for this epoch.
 //!
 //! ```
 //! use outpost::sync::uplink::{Block, Input, Output, Uplink, UplinkOptions};
@@ -45,6 +46,7 @@
 //! assert_eq!(released, 3);
 //! ```
 
+mod doubt;
 mod lane;
 mod lanes;
 mod pace;
@@ -54,10 +56,11 @@ pub use words::{AckMode, Block, Input, Output, UplinkOptions};
 
 use std::time::Duration;
 
+use doubt::{Blame, Verdict};
 use lane::Expired;
 use lanes::{Lanes, Room, Turn};
 
-use crate::limits::{ACK_LANES_MAX, UPLINK_REFUSALS_MAX};
+use crate::limits::ACK_LANES_MAX;
 use crate::sync::ranges::SEQ_MAX;
 use crate::time::Mono;
 use crate::wire::ack::AckMessage;
@@ -121,11 +124,13 @@ impl Uplink {
             }
             Input::First(id) => self.name_first(id),
             Input::LineUp { receive_max, packet_bytes_max } => {
-                self.line_up(now, receive_max, packet_bytes_max)
+                self.line_down(now, None, &mut out);
+                self.line_up(now, receive_max, packet_bytes_max);
             }
-            Input::LineDown => self.line_down(),
+            Input::LineDown { by_broker } => self.line_down(now, by_broker, &mut out),
             Input::Tail { lane, oldest, next_seq } => self.lanes[lane].tail(oldest, next_seq),
             Input::Fetched { lane, block } => self.fetched(lane, block, &mut out),
+            Input::Unreadable { lane } => self.lanes[lane].unreadable(now + UNREADABLE_PAUSE),
             Input::PubAck { token, result } => self.pub_ack(now, token, result, &mut out),
             Input::Ack(message) => self.ack(message, &mut out),
             Input::Tick => {}
@@ -151,7 +156,7 @@ impl Uplink {
 
     /// Blocks without PUBACK now.
     pub fn on_wire(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.wire_blocks()).sum()
+        self.lanes.wire_blocks()
     }
 
     /// Bytes without acknowledgement now; at most [`UplinkOptions::unacked_bytes_max`] or one block.
@@ -174,7 +179,6 @@ impl Uplink {
     }
 
     fn line_up(&mut self, now: Mono, receive_max: u16, packet_bytes_max: u32) {
-        self.line_down();
         self.line = Some(Line {
             window_blocks: self.options.window_blocks.min(usize::from(receive_max)).max(1),
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
@@ -183,10 +187,20 @@ impl Uplink {
         self.lanes.line_up(now);
     }
 
-    fn line_down(&mut self) {
+    fn line_down(&mut self, now: Mono, by_broker: Option<u8>, out: &mut Vec<Output>) {
         self.line = None;
         self.paused_until = None;
-        self.lanes.iter_mut().for_each(|lane| lane.line_down());
+        let alone = self.lanes.wire_blocks() == 1;
+        for lane in self.lanes.iter_mut() {
+            let guilty = lane.line_down(now, by_broker.is_some(), alone);
+            let code = by_broker.unwrap_or(reason::UNSPECIFIED);
+            out.extend(guilty.into_iter().map(|id| Output::Refused {
+                id,
+                code,
+                set_aside: true,
+                poison: true,
+            }));
+        }
         if let Some(first) = &mut self.first {
             first.sent = false;
         }
@@ -229,15 +243,16 @@ impl Uplink {
             }
             return;
         };
-        let busy = is_busy(code);
+        let blame = blame(code);
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.has_on_wire(token)) else { return };
-        let Some((id, set_aside)) = lane.refused(now, token, busy, UPLINK_REFUSALS_MAX) else { return };
-        if busy {
+        let Some((id, verdict)) = lane.refused(now, token, blame) else { return };
+        if blame != Blame::Block {
             let wait = Duration::from_secs(1u64 << self.pauses.min(6)).min(BUSY_PAUSE_MAX);
             self.pauses += 1;
             self.paused_until = Some(now + wait);
         }
-        let poison = set_aside && code == reason::PAYLOAD_FORMAT_INVALID;
+        let set_aside = verdict == Verdict::Aside;
+        let poison = set_aside && (code == reason::PAYLOAD_FORMAT_INVALID || blame == Blame::Unclear);
         out.push(Output::Refused { id, code, set_aside, poison });
     }
 
@@ -297,12 +312,15 @@ impl Uplink {
             return;
         }
         for &lane in Lane::ALL {
-            loop {
-                match self.lanes.turn(lane, room, out) {
-                    Turn::Sent => {}
-                    Turn::Idle => break,
-                    Turn::Wait => return,
-                }
+            // The wire is to be empty for a block that goes alone; alarms wait for nobody.
+            if lane != Lane::Alarm
+                && let Some(id) = self.lanes.trial(now)
+                && self.lanes.turn_trial(id, room, out) != Turn::Idle
+            {
+                return;
+            }
+            if !self.lanes.drain(lane, room, out) {
+                return;
             }
         }
     }
@@ -319,16 +337,12 @@ mod reason {
     pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 }
 
-/// Whether a refusal speaks of the broker's state rather than of the block.
-const fn is_busy(code: u8) -> bool {
-    matches!(
-        code,
-        reason::UNSPECIFIED
-            | reason::IMPLEMENTATION_SPECIFIC
-            | reason::SERVER_BUSY
-            | reason::PACKET_ID_IN_USE
-            | reason::QUOTA_EXCEEDED
-    )
+const fn blame(code: u8) -> Blame {
+    match code {
+        reason::SERVER_BUSY | reason::PACKET_ID_IN_USE | reason::QUOTA_EXCEEDED => Blame::Broker,
+        reason::UNSPECIFIED | reason::IMPLEMENTATION_SPECIFIC => Blame::Unclear,
+        _ => Blame::Block,
+    }
 }
 
 /// Whether a spool can have made these numbers.
@@ -338,6 +352,8 @@ const fn possible(id: BlockId) -> bool {
 
 /// Fixed header, topic, packet id and properties of a publish, generously.
 const PACKET_OVERHEAD_BYTES: usize = 512;
+/// Between two attempts to read what can't be read.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause for a busy broker.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,7 @@
 //! The uplink step by step: order, windows, resending, refusals.
 
 use super::*;
+use crate::limits::{UPLINK_CUTS_MAX, UPLINK_REFUSALS_MAX};
 use crate::wire::ack::LaneAck;
 use std::collections::BTreeMap;
 
@@ -193,12 +194,12 @@ fn the_announced_block_goes_before_even_an_alarm_and_again_after_every_cut() {
     let first = BlockId { lane: Lane::Digest, first: 2, last: 2 };
     rig.step(Input::First(first));
     assert_eq!(rig.sent_firsts(), [(Lane::Digest, 2), (Lane::Alarm, 1), (Lane::Digest, 1)]);
-    rig.step(Input::LineDown);
+    rig.step(Input::LineDown { by_broker: None });
     rig.sent.clear();
     rig.up();
     assert_eq!(rig.sent_firsts(), [(Lane::Digest, 2), (Lane::Alarm, 1), (Lane::Digest, 1)]);
     rig.ack(Lane::Digest, 0, &[(2, 2)]);
-    rig.step(Input::LineDown);
+    rig.step(Input::LineDown { by_broker: None });
     rig.sent.clear();
     rig.shelf.blocks.remove(&(Lane::Digest, 2));
     rig.up();
@@ -227,7 +228,7 @@ fn a_cut_forgets_what_was_in_flight_and_resumes_at_the_oldest_unacknowledged() {
     rig.up();
     let stale = rig.sent[0].0;
     rig.ack(Lane::Alarm, 1, &[(3, 3)]);
-    rig.step(Input::LineDown);
+    rig.step(Input::LineDown { by_broker: None });
     assert_eq!((rig.uplink.on_wire(), rig.uplink.unacked_bytes(), rig.uplink.deadline()), (0, 0, None));
     rig.sent.clear();
     rig.up();
@@ -314,7 +315,7 @@ fn a_block_refused_for_what_it_is_never_gets_released_and_holds_up_nobody() {
     assert!(rig.uplink.has_set_aside());
     rig.add(Lane::Metric, 2, 2, 10);
     assert_eq!(rig.sent_firsts()[tries..], [(Lane::Metric, 2)]);
-    rig.step(Input::LineDown);
+    rig.step(Input::LineDown { by_broker: None });
     assert!(!rig.uplink.has_set_aside(), "the next session may take it");
     rig.up();
     assert_eq!(
@@ -322,6 +323,154 @@ fn a_block_refused_for_what_it_is_never_gets_released_and_holds_up_nobody() {
         [(Lane::Metric, 1), (Lane::Metric, 2)],
         "a new session tries again"
     );
+}
+
+/// A broker that hangs up on one block and takes all others: what it takes is answered, block by block.
+fn hang_up_on(rig: &mut Rig, poison: (Lane, u64), sessions: u32) -> Vec<(Lane, u64)> {
+    let mut order = Vec::new();
+    for _ in 0..sessions {
+        rig.sent.clear();
+        rig.up();
+        for _ in 0..100 {
+            let Some(at) = (0..rig.sent.len()).find(|at| !order.contains(&rig.sent_firsts()[*at])) else {
+                rig.wait(10_000);
+                continue;
+            };
+            if rig.sent_firsts()[at] == poison {
+                break;
+            }
+            order.push(rig.sent_firsts()[at]);
+            rig.answer(at, Ok(()));
+        }
+        rig.step(Input::LineDown { by_broker: Some(0x95) });
+    }
+    order
+}
+
+fn buried(rig: &Rig) -> Vec<&Output> {
+    rig.rest.iter().filter(|o| matches!(o, Output::Refused { .. })).collect()
+}
+
+#[test]
+fn a_block_on_which_the_broker_hangs_up_comes_last_and_ends_as_a_dead_letter_if_others_are_taken() {
+    let mut rig = Rig::new(UplinkOptions { ack: AckMode::Broker, ..options() });
+    (0..9).for_each(|i| rig.add(Lane::Metric, 1 + i, 1 + i, 10));
+    rig.add(Lane::Raw, 1, 1, 10);
+    let order = hang_up_on(&mut rig, (Lane::Metric, 3), UPLINK_CUTS_MAX);
+    assert_eq!(order, [(Lane::Metric, 1), (Lane::Metric, 2)], "it may be chance at first");
+    let mut order = hang_up_on(&mut rig, (Lane::Metric, 3), UPLINK_REFUSALS_MAX - 1);
+    // Those that were on the wire with it go alone as well.
+    assert!(order.iter().take(3).all(|(lane, n)| *lane == Lane::Metric && *n > 6), "{order:?}");
+    order.sort();
+    let others = [4, 5, 6, 7, 8, 9].map(|n| (Lane::Metric, n));
+    assert_eq!(order, [&others[..], &[(Lane::Raw, 1)]].concat());
+    assert_eq!(buried(&rig), [] as [&Output; 0]);
+    hang_up_on(&mut rig, (Lane::Metric, 3), 1);
+    let id = BlockId { lane: Lane::Metric, first: 3, last: 3 };
+    assert_eq!(buried(&rig), [&Output::Refused { id, code: 0x95, set_aside: true, poison: true }]);
+}
+
+/// A broker that may not be published to on one topic can only hang up in MQTT 3.1.1.
+#[test]
+fn where_the_broker_takes_nothing_of_a_lane_nothing_is_given_up_and_other_lanes_go_on() {
+    let mut rig = Rig::new(options());
+    (0..3).for_each(|i| rig.add(Lane::Digest, 1 + i, 1 + i, 10));
+    let mut taken = 0;
+    for session in 0..60 {
+        rig.add(Lane::Raw, 1 + session, 1 + session, 10);
+        rig.sent.clear();
+        rig.up();
+        for _ in 0..40 {
+            if rig.sent_firsts().iter().any(|(lane, _)| *lane == Lane::Digest) {
+                break;
+            }
+            if let Some(last) = rig.sent.last().map(|s| s.1.last).filter(|last| *last > taken) {
+                taken = last;
+                rig.answer(rig.sent.len() - 1, Ok(()));
+                rig.ack(Lane::Raw, last, &[]);
+            }
+            rig.wait(10_000);
+        }
+        rig.step(Input::LineDown { by_broker: Some(0x80) });
+    }
+    assert!(taken > 40, "{taken}");
+    assert_eq!(buried(&rig), [] as [&Output; 0]);
+}
+
+#[test]
+fn a_line_that_comes_and_goes_by_itself_casts_no_doubt_on_anything() {
+    let mut rig = Rig::new(options());
+    (0..3).for_each(|i| rig.add(Lane::Metric, 1 + i, 1 + i, 10));
+    for _ in 0..50 {
+        rig.sent.clear();
+        rig.up();
+        assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Metric, 2), (Lane::Metric, 3)]);
+        rig.step(Input::LineDown { by_broker: None });
+    }
+    assert_eq!(buried(&rig), [] as [&Output; 0]);
+}
+
+/// While a doubtful block is on the wire alone, an alarm goes all the same.
+#[test]
+fn an_alarm_waits_for_no_trial() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Metric, 1, 1, 10);
+    hang_up_on(&mut rig, (Lane::Metric, 1), UPLINK_CUTS_MAX);
+    rig.sent.clear();
+    rig.up();
+    rig.wait(60_000);
+    rig.add(Lane::Metric, 2, 2, 10);
+    rig.add(Lane::Alarm, 1, 1, 10);
+    assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Alarm, 1)], "the wire is the first one's");
+    rig.answer(0, Ok(()));
+    assert_eq!(rig.sent_firsts()[2..], [(Lane::Metric, 2)]);
+}
+
+#[test]
+fn a_block_refused_without_a_reason_holds_up_nobody_and_is_given_up_only_if_others_are_taken() {
+    for others in [false, true] {
+        let mut rig = Rig::new(UplinkOptions { ack: AckMode::Broker, ..options() });
+        rig.add(Lane::Metric, 1, 1, 10);
+        rig.up();
+        let (mut answered, mut next) = (0, 2);
+        for second in 0..2000 {
+            while answered < rig.sent.len() {
+                let is_poison = rig.sent_firsts()[answered] == (Lane::Metric, 1);
+                let taken = others && !is_poison;
+                answered += 1;
+                rig.answer(answered - 1, if taken { Ok(()) } else { Err(0x80) });
+            }
+            if second % 100 == 0 {
+                rig.add(Lane::Metric, next, next, 10);
+                next += 1;
+            }
+            rig.wait(1000);
+        }
+        let given_up =
+            buried(&rig).iter().filter(|o| matches!(o, Output::Refused { poison: true, .. })).count();
+        assert_eq!(given_up, usize::from(others));
+        if others {
+            let released = rig.rest.iter().filter(|o| matches!(o, Output::Release { .. })).count();
+            assert_eq!(released as u64, next - 2, "all others");
+        }
+    }
+}
+
+/// The disk does not give back what one lane wants: the others go on, and that lane as soon as it does.
+#[test]
+fn a_lane_that_cannot_be_read_holds_up_nobody() {
+    let mut uplink = Uplink::new(UplinkOptions::default(), 7);
+    for lane in [Lane::Digest, Lane::Raw] {
+        uplink.step(Mono(1), Input::Tail { lane, oldest: 1, next_seq: 2 });
+    }
+    let asked = uplink.step(Mono(1), Input::LineUp { receive_max: 9, packet_bytes_max: u32::MAX });
+    assert_eq!(asked, [Output::Fetch { lane: Lane::Digest, from: 1 }]);
+    let asked = uplink.step(Mono(1), Input::Unreadable { lane: Lane::Digest });
+    assert_eq!(asked, [Output::Fetch { lane: Lane::Raw, from: 1 }]);
+    let later = uplink.deadline().unwrap();
+    assert_eq!(later, Mono(1) + Duration::from_secs(1));
+    uplink.step(Mono(2), Input::Fetched { lane: Lane::Raw, block: None });
+    assert_eq!(uplink.step(later, Input::Tick)[0], Output::Fetch { lane: Lane::Digest, from: 1 });
 }
 
 #[test]

@@ -76,7 +76,11 @@ pub enum Input {
         packet_bytes_max: u32,
     },
     /// The line is down; whatever was in flight is unknown.
-    LineDown,
+    LineDown {
+        /// The MQTT 5 reason code if it was the broker that hung up, maybe on a block; unspecified error (0x80) where it
+        /// said nothing.
+        by_broker: Option<u8>,
+    },
     /// The spool committed or was opened.
     Tail {
         /// The lane.
@@ -92,6 +96,11 @@ pub enum Input {
         lane: Lane,
         /// `None` when there is no such block.
         block: Option<Block>,
+    },
+    /// The other answer to [`Output::Fetch`]: the disk can't be read now. It is asked for again in a second.
+    Unreadable {
+        /// The lane.
+        lane: Lane,
     },
     /// The broker's answer to [`Output::Publish`].
     PubAck {
@@ -137,7 +146,7 @@ pub enum Output {
         /// Ranges beyond it, newly acknowledged.
         also: Vec<(u64, u64)>,
     },
-    /// The broker refused a block. It stays in the spool, unless it is `poison`.
+    /// The broker refused a block, or hung up on it. It stays in the spool, unless it is `poison`.
     Refused {
         /// The block.
         id: BlockId,
@@ -145,8 +154,8 @@ pub enum Output {
         code: u8,
         /// Whether it is set aside until the line comes up again; otherwise it is tried again soon.
         set_aside: bool,
-        /// Whether it was refused often enough for what it is, which no later session changes. Other refusals speak of the
-        /// broker's limits or of our rights, and end when an operator changes those.
+        /// Whether that happened often enough for what the block is, which no later session changes. Other refusals speak of
+        /// the broker's limits or of our rights, and end when an operator changes those.
         poison: bool,
     },
     /// An acknowledgement beyond anything ever stored under this epoch: the spool's disk was rolled back, or the sender

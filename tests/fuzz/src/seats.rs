@@ -140,7 +140,7 @@ fn input(step: &Step, next: &mut [u64; 4]) -> Option<Input> {
         0 => Input::ExpectFirst,
         1 => Input::First(id),
         2 => Input::LineUp { receive_max: u16::from(a) + 1, packet_bytes_max: u32::from(b) * 256 },
-        3 => Input::LineDown,
+        3 => Input::LineDown { by_broker: (b > 0).then_some(b) },
         4 => {
             // A spool never takes a number back.
             let next = &mut next[lane.index()];
@@ -167,6 +167,7 @@ fn input(step: &Step, next: &mut [u64; 4]) -> Option<Input> {
             })
         }
         8 => Input::Tick,
+        9 => Input::Unreadable { lane },
         _ => return None,
     })
 }

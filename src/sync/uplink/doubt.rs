@@ -1,0 +1,174 @@
+//! Blocks that the broker may never take, and what speaks for and against that.
+//!
+//! A refusal names its block. A broker that hangs up names none, and it may only have been restarted. So a block that was
+//! on the wire several times when the broker hung up goes alone from then on, when nothing else is on the wire, ever more
+//! rarely: then the next time tells. It is the block's own fault only if others of its lane, which has a topic of its own,
+//! were taken meanwhile; a broker that takes none of them is to be mended, and nothing is given up for it.
+//!
+//! What is known outlives the session, or a line that comes and goes would let one block come first for ever.
+
+use std::time::Duration;
+
+use crate::limits::{UPLINK_CUTS_MAX, UPLINK_DOUBTS_MAX, UPLINK_REFUSALS_MAX};
+use crate::time::Mono;
+use crate::wire::BlockId;
+
+/// The doubtful blocks of one lane.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Doubts {
+    all: Vec<Doubt>,
+}
+
+#[derive(Debug, Clone)]
+struct Doubt {
+    id: BlockId,
+    refused: u32,
+    /// Times that the broker hung up while the block was on the wire with others.
+    cuts: u32,
+    /// Times that it hung up while nothing else was on the wire.
+    trials: u32,
+    /// Others of the lane were taken since.
+    others_taken: bool,
+    /// When it is sent again, out of its order; none: in its order.
+    due: Option<Mono>,
+}
+
+/// Of what a refusal speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The broker's state: it will take the block later.
+    Broker,
+    /// It does not say.
+    Unclear,
+    /// The block, or our rights.
+    Block,
+}
+
+/// What becomes of a block that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Sent again in its order.
+    InOrder,
+    /// Sent again by itself.
+    Later,
+    /// Not sent again in this session.
+    Aside,
+}
+
+impl Doubt {
+    fn goes_alone(&self) -> bool {
+        self.cuts >= UPLINK_CUTS_MAX
+    }
+}
+
+impl Doubts {
+    /// The broker refused `id`.
+    pub(super) fn refused(&mut self, id: BlockId, now: Mono, blame: Blame) -> Verdict {
+        if blame == Blame::Broker {
+            return Verdict::InOrder;
+        }
+        let doubt = self.of(id);
+        doubt.refused += 1;
+        let (refused, others_taken) = (doubt.refused, doubt.others_taken);
+        if blame == Blame::Unclear && refused < UNCLEAR_MIN {
+            return Verdict::InOrder;
+        }
+        if refused >= UPLINK_REFUSALS_MAX && (blame == Blame::Block || others_taken) {
+            return Verdict::Aside;
+        }
+        doubt.due = Some(now + Duration::from_secs(1 << refused.min(6)));
+        Verdict::Later
+    }
+
+    /// The broker hung up on `id`. Whether that was once too often, while others of the lane were taken.
+    pub(super) fn cut(&mut self, id: BlockId, now: Mono, alone: bool) -> bool {
+        let doubt = self.of(id);
+        if doubt.goes_alone() && alone {
+            doubt.trials += 1;
+        } else {
+            doubt.cuts += 1;
+        }
+        if doubt.goes_alone() {
+            doubt.due = Some(now + TRIAL_WAIT * (1 << doubt.trials.min(5)));
+        }
+        let guilty = doubt.trials >= UPLINK_REFUSALS_MAX && doubt.others_taken;
+        if guilty {
+            self.all.retain(|d| d.id != id);
+        }
+        guilty
+    }
+
+    /// The broker took `id`.
+    pub(super) fn taken(&mut self, id: BlockId) {
+        self.all.retain(|d| d.id != id);
+        for doubt in &mut self.all {
+            doubt.others_taken = true;
+        }
+    }
+
+    /// Forgets what is acknowledged.
+    pub(super) fn retain(&mut self, keep: impl Fn(BlockId) -> bool) {
+        self.all.retain(|d| keep(d.id));
+    }
+
+    /// The next session sends what was refused in its order, and once more only if it was refused as often as may be.
+    pub(super) fn session_over(&mut self) {
+        for doubt in &mut self.all {
+            doubt.refused = doubt.refused.min(UPLINK_REFUSALS_MAX - 1);
+            if !doubt.goes_alone() {
+                doubt.due = None;
+            }
+        }
+    }
+
+    /// The last number of the block that holds `number` and does not go in its order.
+    pub(super) fn waiting(&self, number: u64) -> Option<u64> {
+        let waits = |d: &&Doubt| d.due.is_some() && d.id.first <= number && number <= d.id.last;
+        self.all.iter().find(waits).map(|d| d.id.last)
+    }
+
+    /// How many do not go in their order.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.all.iter().filter(|d| d.due.is_some()).count()
+    }
+
+    /// One to be sent again by itself now; with `alone`, one that needs the wire for itself.
+    pub(super) fn due(&self, now: Mono, alone: bool) -> impl Iterator<Item = BlockId> {
+        let due = move |d: &&Doubt| d.due.is_some_and(|at| at <= now) && d.goes_alone() == alone;
+        self.all.iter().filter(due).map(|d| d.id)
+    }
+
+    /// Whether `id` needs the wire for itself.
+    pub(super) fn goes_alone(&self, id: BlockId) -> bool {
+        self.all.iter().any(|d| d.id == id && d.goes_alone())
+    }
+
+    /// When the next one is due.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Mono> {
+        self.all.iter().filter_map(|d| d.due)
+    }
+
+    fn of(&mut self, id: BlockId) -> &mut Doubt {
+        let at = self.all.iter().position(|d| d.id == id).unwrap_or_else(|| {
+            self.make_room();
+            self.all.push(Doubt { id, refused: 0, cuts: 0, trials: 0, others_taken: false, due: None });
+            self.all.len() - 1
+        });
+        &mut self.all[at]
+    }
+
+    /// Forgets the block that least speaks against.
+    fn make_room(&mut self) {
+        if self.all.len() >= UPLINK_DOUBTS_MAX {
+            let against = |i: &usize| (self.all[*i].trials, self.all[*i].refused, self.all[*i].cuts);
+            if let Some(least) = (0..self.all.len()).min_by_key(against) {
+                self.all.remove(least);
+            }
+        }
+    }
+}
+
+/// So often a refusal without a reason is taken for the broker's own trouble.
+const UNCLEAR_MIN: u32 = 3;
+/// Between two hang-ups on the same block; doubles up to 32-fold.
+const TRIAL_WAIT: Duration = Duration::from_secs(10);
