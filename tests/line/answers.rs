@@ -48,6 +48,38 @@ fn every_answer_to_a_publish_reaches_its_sender_and_the_line_stays_up() {
     });
 }
 
+/// rumqttc takes a PUBACK with a code that is not in its list for the end of the session.
+#[test]
+fn an_answer_to_a_publish_that_ends_the_session_is_told_with_its_code() {
+    for (answer, code, words) in [
+        (Some(0x95), 0x95, "larger than the broker's maximum packet size"),
+        (Some(0x8F), 0x8F, "topic filter"),
+        (None, 0x80, "connection"),
+    ] {
+        let script = Script::of(move |peer| {
+            peer.admit(0, Some(&[]));
+            let Some((_, body)) = peer.read() else { return };
+            let [high, low] = packet_id(&body);
+            if let Some(code) = answer {
+                peer.write(PUBACK, &[high, low, code]);
+            }
+        });
+        smol::block_on(async {
+            let link = link::spawn(script.options(Protocol::V5)).unwrap();
+            assert!(matches!(next(&link).await, LinkEvent::Up { .. }));
+            link.commands.send(publish(1, "t", "x")).await.unwrap();
+            match next(&link).await {
+                LinkEvent::Down { reason, by_broker, .. } => {
+                    assert_eq!(by_broker, Some(code), "{reason}");
+                    assert!(reason.contains(words), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+            stop(link).await;
+        });
+    }
+}
+
 #[test]
 fn a_refused_connection_is_explained_and_left_alone_for_half_the_longest_wait_at_least() {
     let new = [
