@@ -506,6 +506,12 @@ pub const SPOOL_DISK_FREE_BYTES_MIN_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Largest stored block. sled keeps up to 18 values in a page and writes pages over a quarter of a segment into
 /// files that it never syncs: no page may become so large.
 pub const SPOOL_BLOCK_BYTES_MAX: usize = 48 * 1024;
+/// Reads of a database that its medium fails before what does not read of it is given up. A medium that is away for a moment
+/// fails as often as one that is worn.
+pub const SPOOL_MEDIUM_TRIES: u32 = 5;
+/// Pages that a medium does not give back before the search of a damaged database gives up the rest of a file: each may cost
+/// seconds.
+pub const SPOOL_BAD_PAGES_MAX: u32 = 1000;
 /// How often a database is tried whose lock seems to be held; pauses between them come to less than half a second.
 pub const SPOOL_LOCK_TRIES: u32 = 20;
 /// Segment of sled's file.

@@ -130,8 +130,20 @@ pub struct MemDisk {
     pub full: bool,
     /// It does not open, and no open one can be read or written.
     pub unopenable: bool,
+    /// The medium is out of reach; all is well when it is back.
+    pub away: bool,
     /// Applies that succeeded.
     pub applies: u64,
+}
+
+impl MemDisk {
+    pub(super) fn reachable(&self) -> Result<(), JournalError> {
+        match (self.away, self.unopenable) {
+            (true, _) => Err(JournalError::Medium("injected".into())),
+            (_, true) => Err(JournalError::Damaged("injected".into())),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl MemJournal {
@@ -147,9 +159,7 @@ impl Journal for MemJournal {
         if disk.full {
             return Err(JournalError::Full);
         }
-        if disk.unopenable {
-            return Err(JournalError::Damaged("injected".into()));
-        }
+        disk.reachable()?;
         if disk.applies_failing > 0 {
             disk.applies_failing -= 1;
             return Err(JournalError::Io("injected".into()));
@@ -169,7 +179,9 @@ impl Journal for MemJournal {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError> {
-        Ok(self.disk().map.get(key).cloned())
+        let disk = self.disk();
+        disk.reachable()?;
+        Ok(disk.map.get(key).cloned())
     }
 
     fn scan(
@@ -183,9 +195,7 @@ impl Journal for MemJournal {
             return Ok(());
         }
         let disk = self.disk();
-        if disk.unopenable {
-            return Err(JournalError::Damaged("injected".into()));
-        }
+        disk.reachable()?;
         let mut range = disk.map.range(from.to_vec()..to.to_vec());
         while let Some((key, value)) = if order == Order::Up { range.next() } else { range.next_back() } {
             if !visit(key, value) {

@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::limits;
 use crate::observe::{self, spool as events};
@@ -89,12 +90,20 @@ pub fn open_dir(dir: &Path, options: Options, stamp: Stamp) -> Result<(DiskSpool
         }
         return take_over(dir, &interrupted, "salvage was interrupted".into(), options, stamp);
     }
-    match open_live(dir, options.clone()) {
+    let mut opened = open_live(dir, options.clone());
+    for _ in 1..limits::SPOOL_MEDIUM_TRIES {
+        if matches!(opened, Err(JournalError::Medium(_))) {
+            std::thread::sleep(MEDIUM_PAUSE);
+            opened = open_live(dir, options.clone());
+        }
+    }
+    match opened {
         Ok(spool) => {
             let report = report(&spool, None);
             Ok((spool, report))
         }
-        Err(JournalError::Damaged(cause)) => {
+        // A medium that can't be written to either says so at the renaming, and nothing is given up.
+        Err(JournalError::Damaged(cause) | JournalError::Medium(cause)) => {
             let aside = dir.join(format!("{SALVAGING}{}", stamp.wall.0));
             fs::rename(&live, &aside).map_err(at)?;
             take_over(dir, &aside, cause, options, stamp)
@@ -207,6 +216,8 @@ fn siblings(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Between two attempts to open what the medium does not read.
+const MEDIUM_PAUSE: Duration = Duration::from_millis(300);
 /// Name of the directory with the databases.
 pub(super) const LIVE: &str = "journal";
 const SALVAGING: &str = "journal.salvaging-";

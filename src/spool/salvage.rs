@@ -1,11 +1,12 @@
 //! Finding blocks in the files of a database that does not open any more.
 //!
 //! sled writes values unbroken into its file, and a block says how long it is and carries its checksum. So the files
-//! are searched for block magics, whatever the rest looks like. Copies that sled had not overwritten yet turn up as
+//! are searched for block magics, whatever the rest looks like; what the medium does not give back is passed over. Copies that sled had not overwritten yet turn up as
 //! well; the newest books say what was acknowledged and is not wanted any more. JSON payloads carry no frame and
 //! are not found: with them a damaged database loses its backlog (and says how many records that was).
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -63,9 +64,9 @@ impl Finds {
 
     fn search_file(&mut self, file: &File) {
         let mut window = vec![0; WINDOW_BYTES + limits::BLOCK_BYTES_MAX];
-        let mut base = 0;
+        let (mut base, mut bad_pages) = (0, limits::SPOOL_BAD_PAGES_MAX);
         loop {
-            let n = read_up_to(file, &mut window, base);
+            let n = read_up_to(file, &mut window, base, &mut bad_pages);
             let bytes = &window[..n];
             for at in (0..n.min(WINDOW_BYTES)).filter(|&at| bytes[at] == b'O') {
                 self.look_at(&bytes[at..], base + at as u64);
@@ -117,16 +118,30 @@ impl Finds {
     }
 }
 
-fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> usize {
+/// Reads what there is from `offset` on; pages that the medium does not give back are zeros, at most `bad_pages` of them.
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64, bad_pages: &mut u32) -> usize {
+    let end = file.metadata().map_or(u64::MAX, |meta| meta.len());
     let mut n = 0;
     while n < buffer.len() {
-        match file.read_at(&mut buffer[n..], offset + n as u64) {
-            Ok(0) | Err(_) => break,
+        let at = offset + n as u64;
+        match file.read_at(&mut buffer[n..], at) {
+            Ok(0) => break,
             Ok(more) => n += more,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) if *bad_pages == 0 || at >= end => break,
+            Err(_) => {
+                *bad_pages -= 1;
+                let page = (PAGE_BYTES - at % PAGE_BYTES) as usize;
+                let next = (n + page).min(buffer.len());
+                buffer[n..next].fill(0);
+                n = next;
+            }
         }
     }
     n
 }
 
+/// What a medium reads at a time.
+const PAGE_BYTES: u64 = 4096;
 /// Bytes searched at a time.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;

@@ -68,6 +68,8 @@ struct Active<D> {
     books: Vec<u8>,
     /// It does not read any more, or has lost what it should hold.
     damaged: Cell<bool>,
+    /// Reads that the medium failed.
+    failed: Cell<u32>,
     /// Commits failed since the last that did not. Opened anew it may be well, or they may have met what has rotted.
     doubt: Option<Doubt>,
 }
@@ -79,9 +81,11 @@ struct Doubt {
     looked: Cell<bool>,
 }
 
-/// Sealed databases that are open, the latest used last, and those that turned out damaged.
+/// Sealed databases that are open, the latest used last, those of which the medium failed reads, and those that turned out
+/// damaged.
 struct Reading<D> {
     open: VecDeque<(u64, D)>,
+    failed: BTreeMap<u64, u32>,
     damaged: BTreeSet<u64>,
 }
 
@@ -121,7 +125,7 @@ impl<S: Shelf> Segments<S> {
             }
         }
         sealed.retain(|_, held| !held.is_empty());
-        let reading = RefCell::new(Reading { open: VecDeque::new(), damaged });
+        let reading = RefCell::new(Reading { open: VecDeque::new(), failed: BTreeMap::new(), damaged });
         Ok(Self { shelf, sizes, active, sealed, dropped, reading })
     }
 
@@ -193,6 +197,7 @@ impl<S: Shelf> Segments<S> {
                 self.shelf.remove(id)?;
             }
             reading.damaged.remove(&id);
+            reading.failed.remove(&id);
             self.sealed.remove(&id);
             self.dropped.insert(id);
         }
@@ -275,10 +280,18 @@ impl<S: Shelf> Segments<S> {
         self.apply(&ops)
     }
 
-    /// Puts what is found in the files of the damaged database `id` into the active one.
+    /// Puts what is found of the damaged database `id` into the active one: what still reads by its keys, then what is found in
+    /// its files.
     fn salvage(&mut self, id: u64) -> Result<(), JournalError> {
         self.reading.get_mut().open.retain(|(open, _)| *open != id);
+        self.prove_medium(id)?;
+        for &lane in Lane::ALL {
+            self.move_readable(id, lane)?;
+        }
         let held = self.sealed.get(&id).cloned().unwrap_or_default();
+        if held.is_empty() {
+            return Ok(());
+        }
         let (mut seen, mut ops) = (BTreeSet::new(), Vec::new());
         self.shelf.salvage(id, &mut |entry, value| {
             if held.holds(&entry) && seen.insert(entry.key()) {
@@ -286,6 +299,42 @@ impl<S: Shelf> Segments<S> {
             }
         });
         ops.chunks(limits::SPOOL_SALVAGE_BATCH_BLOCKS).try_for_each(|batch| self.apply(batch))
+    }
+
+    /// A medium that takes no commit gives nothing back either, and what it holds would be declared lost once it is back.
+    fn prove_medium(&mut self, id: u64) -> Result<(), JournalError> {
+        let held = self.sealed.get(&id).map(Holding::encode);
+        let ops: Vec<Op> = held.map(|value| Op::Put { key: list_key(id), value }).into_iter().collect();
+        self.apply(&ops)
+    }
+
+    /// Puts what reads of one lane in the damaged database `id` into the active one, up to the first place that does not.
+    fn move_readable(&mut self, id: u64, lane: Lane) -> Result<(), JournalError> {
+        // Opening one that is not there would make it.
+        if !self.shelf.ids()?.contains(&id) {
+            return Ok(());
+        }
+        let Ok(db) = self.shelf.open(id) else { return Ok(()) };
+        let mut from = 0;
+        loop {
+            let held = self.sealed.get(&id).cloned().unwrap_or_default();
+            let (mut ops, mut bytes) = (Vec::new(), 0);
+            let (start, end) = (lane_key(lane, from), lane_key(lane, u64::MAX));
+            let read = db.scan(&start, &end, Order::Up, &mut |key, value| {
+                let Some(entry) = Entry::from_key(key) else { return true };
+                from = entry.id.first + 1;
+                if held.holds(&entry) && entry.crc == crc32fast::hash(value) {
+                    bytes += value.len();
+                    ops.push(Op::Put { key: key.to_vec(), value: value.to_vec() });
+                }
+                bytes < self.sizes.move_bytes
+            });
+            let more = read.is_ok() && bytes >= self.sizes.move_bytes;
+            self.apply(&ops)?;
+            if !more {
+                return Ok(());
+            }
+        }
     }
 
     /// Runs `look` on a sealed database, opening it if need be.
@@ -308,9 +357,12 @@ impl<S: Shelf> Segments<S> {
             reading.keep(id, db);
             outcome
         });
-        if matches!(outcome, Err(JournalError::Damaged(_) | JournalError::Medium(_))) {
+        if let Err(error) = &outcome {
             reading.open.retain(|(open, _)| *open != id);
-            reading.damaged.insert(id);
+            let failed = reading.failed.entry(id).or_default();
+            if is_lasting(error, failed) {
+                reading.damaged.insert(id);
+            }
         }
         outcome
     }
@@ -329,7 +381,7 @@ impl<S: Shelf> Segments<S> {
 
 impl<D> Active<D> {
     fn new(id: u64, holding: Holding, books: Vec<u8>, db: D) -> Self {
-        Self { id, db, holding, books, damaged: Cell::new(false), doubt: None }
+        Self { id, db, holding, books, damaged: Cell::new(false), failed: Cell::new(0), doubt: None }
     }
 
     /// Remembers a commit that failed.
@@ -350,13 +402,27 @@ impl<D> Active<D> {
         deleted.filter(|id| id.lane == lane).any(|id| numbers.contains(&id.first))
     }
 
-    /// What came of reading it, remembered where it is damaged. A medium that fails may be back at the next attempt; giving
-    /// up what lies here for that would lose what is only out of reach.
+    /// What came of reading it, remembered where it is damaged.
     fn read<T>(&self, outcome: Result<T, JournalError>) -> Result<T, JournalError> {
-        if matches!(outcome, Err(JournalError::Damaged(_))) {
-            self.damaged.set(true);
+        if let Err(error) = &outcome {
+            let mut failed = self.failed.get();
+            self.damaged.set(self.damaged.get() || is_lasting(error, &mut failed));
+            self.failed.set(failed);
         }
         outcome
+    }
+}
+
+/// Whether what does not read is to be given up, with `failed` reads that the medium failed before. It may be back at the
+/// next attempt, and giving up at once would lose what is only out of reach; never giving up would hold up all that follows.
+fn is_lasting(error: &JournalError, failed: &mut u32) -> bool {
+    match error {
+        JournalError::Damaged(_) => true,
+        JournalError::Medium(_) => {
+            *failed += 1;
+            *failed >= limits::SPOOL_MEDIUM_TRIES
+        }
+        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where databases stand: one directory each, by number. sled's in life, maps in tests.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
@@ -52,6 +53,7 @@ pub struct Promised {
 #[derive(Debug, Clone, Default)]
 pub struct MemShelf {
     databases: Arc<Mutex<BTreeMap<u64, MemJournal>>>,
+    away: Arc<AtomicBool>,
 }
 
 impl MemShelf {
@@ -59,20 +61,31 @@ impl MemShelf {
     pub fn databases(&self) -> MutexGuard<'_, BTreeMap<u64, MemJournal>> {
         self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes the medium out of reach, or brings it back as it was.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+        self.databases().values().for_each(|db| db.disk().away = away);
+    }
+
+    fn reachable(&self) -> Result<(), JournalError> {
+        let away = self.away.load(Ordering::Relaxed);
+        if away { Err(JournalError::Medium("injected".into())) } else { Ok(()) }
+    }
 }
 
 impl Shelf for MemShelf {
     type Db = MemJournal;
 
     fn ids(&self) -> Result<Vec<u64>, JournalError> {
+        // A directory that was just read is read from memory.
         Ok(self.databases().keys().copied().collect())
     }
 
     fn open(&self, id: u64) -> Result<MemJournal, JournalError> {
+        self.reachable()?;
         let db = self.databases().entry(id).or_default().clone();
-        if db.disk().unopenable {
-            return Err(JournalError::Damaged("injected".into()));
-        }
+        db.disk().reachable()?;
         Ok(db)
     }
 
@@ -88,7 +101,7 @@ impl Shelf for MemShelf {
     }
 
     fn salvage(&self, id: u64, take: &mut dyn FnMut(Entry, Vec<u8>)) {
-        let Some(db) = self.databases().get(&id).cloned() else { return };
+        let Some(db) = self.databases().get(&id).cloned().filter(|db| !db.disk().away) else { return };
         for (key, value) in &db.disk().map {
             if let Some(entry) =
                 Entry::from_key(key).filter(|e| e.gap.is_none() && e.crc == crc32fast::hash(value))

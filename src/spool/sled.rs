@@ -69,6 +69,7 @@ impl SledJournal {
         if !self.copied.get() {
             self.copied.set(keep_spare(&self.dir));
         }
+        read_through(&self.dir)?;
         let opened = open(&self.dir)?;
         let books = guarded(|| opened.drawers.get(META_KEY))?.and_then(|bytes| Meta::decode(&bytes));
         let reaches = |promised: &Meta| {
@@ -202,8 +203,11 @@ impl Shelf for SledShelf {
     /// Where sled finds its log broken off it clears what follows, readable or not. So there is a copy until the database
     /// has proved whole; after damage it stays for the salvage.
     fn open(&self, id: u64) -> Result<SledJournal, JournalError> {
-        keep_spare(&self.at(id));
-        SledJournal::open(&self.at(id))
+        let dir = self.at(id);
+        if !keep_spare(&dir) {
+            read_through(&dir)?;
+        }
+        SledJournal::open(&dir)
     }
 
     fn proved(&self, id: u64) {
@@ -258,6 +262,15 @@ fn keep_spare(dir: &Path) -> bool {
         let _ = std::fs::remove_file(part);
     }
     copied
+}
+
+/// Reads the database from end to end before sled does: what the medium does not give back sled takes for the end of its log,
+/// and clears what follows.
+fn read_through(dir: &Path) -> Result<(), JournalError> {
+    match File::open(dir.join("db")).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink())) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(io_error(e)),
+        _ => Ok(()),
+    }
 }
 
 fn drop_spare(dir: &Path) {

@@ -1,7 +1,7 @@
 //! File systems of a test's own: an ext4 whose power can be cut, a tmpfs that is small. Both need root.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -55,6 +55,29 @@ impl Disk {
     pub fn power_on(&self) {
         run("umount", &[self.path().to_str().unwrap()]).unwrap();
         self.mount().unwrap();
+    }
+
+    /// Takes the second half of `file` from the medium for good: whoever reads there is told of an error. All that is written
+    /// from now on finds a place before it, as there is room.
+    pub fn spoil(&self, file: &Path) {
+        run("sync", &[]).unwrap();
+        let out = Command::new("filefrag").args(["-b512", "-v"]).arg(file).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        // "   0:        0..    8191:     98304..    106495:   8192:  ..."
+        let field =
+            |line: &str, at: usize| line.split(':').nth(at)?.split("..").next()?.trim().parse::<u64>().ok();
+        let extents: Vec<(u64, u64)> =
+            text.lines().filter_map(|line| Some((field(line, 2)?, field(line, 3)?))).collect();
+        let half = extents.iter().map(|extent| extent.1).sum::<u64>() / 2;
+        let mut before = 0;
+        let middle = extents.iter().find_map(|&(at, sectors)| {
+            before += sectors;
+            (before > half).then(|| at + sectors - (before - half))
+        });
+        let image = std::fs::File::options().write(true).open(self.dir.path().join("image")).unwrap();
+        image.set_len(middle.unwrap() * 512).unwrap();
+        // What is in memory would be read from there.
+        std::fs::write("/proc/sys/vm/drop_caches", b"3").unwrap();
     }
 
     /// Mounts it anew with another option, such as `ro`; false where that is refused.

@@ -4,6 +4,7 @@ mod damage;
 mod disk;
 mod flips;
 mod full;
+mod medium;
 mod mend;
 mod model;
 mod power;
