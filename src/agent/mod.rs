@@ -162,7 +162,7 @@ async fn seat(
 ) -> Result<(), AgentError> {
     let begun = clock::mono();
     let supervisor = Rc::new(Supervisor::from_env());
-    let (store, tails, opened) = spool::start(&options.spool_dir, options.spool.clone())?;
+    let Some((store, tails, opened)) = open_spool(&options, &supervisor, &stop).await? else { return Ok(()) };
     let http = HttpOptions { posts: page::POSTS, slow: page::POSTS, ..options.http.clone() };
     let server = Server::bind(http).await?;
     let http = server.addr();
@@ -230,6 +230,46 @@ async fn seat(
     observe::emit(&events::AgentStopped { pending });
     result.and(judged).and(drained)
 }
+
+/// Opens the spool. A disk that is full, read-only or out of reach is waited for: a new start would mend none of that.
+/// `None`: asked to stop meanwhile.
+async fn open_spool(
+    options: &AgentOptions,
+    supervisor: &Supervisor,
+    stop: &Receiver<()>,
+) -> Result<Option<spool::Started>, AgentError> {
+    let mut wait = SPOOL_WAIT_MIN;
+    let mut told = String::new();
+    loop {
+        let (dir, spool) = (options.spool_dir.clone(), options.spool.clone());
+        let error = match smol::unblock(move || spool::start(&dir, spool)).await {
+            Ok(started) => return Ok(Some(started)),
+            Err(error) if error.may_pass() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        supervisor.waiting(&error, 3 * SPOOL_WAIT_MAX);
+        if told != error {
+            observe::emit(&observe::spool::SpoolAwaited { error: &error });
+            told = error;
+        }
+        let asked_to_stop = async {
+            let _ = stop.recv().await;
+            true
+        };
+        let waited = async {
+            smol::Timer::after(wait).await;
+            false
+        };
+        if asked_to_stop.or(waited).await {
+            return Ok(None);
+        }
+        wait = (2 * wait).min(SPOOL_WAIT_MAX);
+    }
+}
+
+/// Between two attempts to open the spool; doubles.
+const SPOOL_WAIT_MIN: Duration = Duration::from_secs(1);
+const SPOOL_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What the small models look at; a model whose bundle can't be read is told of by their thread.
 fn watches(options: &InferOptions) -> Vec<WatchOptions> {

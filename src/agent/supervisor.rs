@@ -36,7 +36,13 @@ impl Supervisor {
 
     /// The agent takes readings.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.tell("READY=1\nSTATUS=");
+    }
+
+    /// The agent can't begin yet, for that reason; the manager is to have patience for so much longer.
+    pub fn waiting(&self, reason: &str, longer: Duration) {
+        let reason = reason.replace('\n', " ");
+        self.tell(&format!("STATUS=Waiting: {reason}\nEXTEND_TIMEOUT_USEC={}", longer.as_micros()));
     }
 
     /// The agent is ending in good order.

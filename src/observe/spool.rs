@@ -1,5 +1,6 @@
 //! Events of the `spool` room.
 
+use std::fmt;
 use std::path::Path;
 
 use super::{Event, Fields, Level, metrics};
@@ -77,6 +78,20 @@ impl Event for DiskLow {
     const LEVEL: Level = Level::Warn;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("low", self.low).put("free_bytes", self.free_bytes);
+    }
+}
+
+/// The agent can't begin because its spool can't be opened now; it is tried again.
+pub struct SpoolAwaited<'a> {
+    /// Why, and what to do.
+    pub error: &'a dyn fmt::Display,
+}
+
+impl Event for SpoolAwaited<'_> {
+    const NAME: &'static str = "spool_awaited";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("error", self.error);
     }
 }
 

@@ -98,6 +98,11 @@ pub enum JournalError {
     /// No space left.
     #[error("no space left for the spool: free some, or lower `spool.bytes_max`")]
     Full,
+    /// Mounted so, or the file system has found itself damaged.
+    #[error(
+        "the spool's disk is read-only (Read-only file system): look at dmesg, and mount it writable again"
+    )]
+    ReadOnly,
     /// The operating system refused.
     #[error("the spool's disk failed: {0}; check the medium (dmesg) and the directory's permissions")]
     Io(String),

@@ -61,7 +61,7 @@ pub use self::replay::{ReplayError, replay};
 pub use self::segments::{Segments, Sizes};
 pub use self::shelf::{MemShelf, Promised, Shelf};
 pub use self::sled::{SledJournal, SledShelf};
-pub use self::store::{SpoolStatus, StoreError, StoreHandle, Tail, start};
+pub use self::store::{SpoolStatus, Started, StoreError, StoreHandle, Tail, start};
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@
 //! [`Spool::heal`](super::Spool::heal). A start fails only where the directory itself can't be used.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -75,6 +75,22 @@ pub enum OpenError {
     /// The database is there and can't be used now, although it is not damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+impl OpenError {
+    /// Whether the disk can be as it should again without anybody changing the configuration: then it is worth waiting for.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Directory { error, .. } => {
+                let failed = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+                let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::ReadOnlyFilesystem];
+                failed || kinds.contains(&error.kind())
+            }
+            Self::Journal(error) => {
+                matches!(error, JournalError::Full | JournalError::ReadOnly | JournalError::Medium(_))
+            }
+        }
+    }
 }
 
 /// Opens the spool in `dir`, creating what is missing. Blocks: reads the database, or salvages it if need be.

@@ -348,6 +348,7 @@ fn sorted(error: ::sled::Error) -> JournalError {
         ::sled::Error::Io(e) if is_locked(&e) => JournalError::Locked { path: lock_path(&e.to_string()) },
         ::sled::Error::Io(e) => match e.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => JournalError::Full,
+            ErrorKind::ReadOnlyFilesystem => JournalError::ReadOnly,
             ErrorKind::UnexpectedEof | ErrorKind::InvalidData => JournalError::Damaged(e.to_string()),
             _ if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                 JournalError::Medium(e.to_string())

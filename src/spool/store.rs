@@ -72,8 +72,11 @@ pub enum StoreError {
     Journal(#[from] JournalError),
 }
 
+/// A running store: the way to it, where each lane ends after every commit, and how opening went.
+pub type Started = (StoreHandle, Receiver<Tail>, OpenReport);
+
 /// Opens the spool in `dir` (blocks, see [`open_dir`]) and starts its thread.
-pub fn start(dir: &Path, options: Options) -> Result<(StoreHandle, Receiver<Tail>, OpenReport), OpenError> {
+pub fn start(dir: &Path, options: Options) -> Result<Started, OpenError> {
     let (spool, report) = open_dir(dir, options.clone(), clock::stamp())?;
     let (requests, inbox) = bounded(limits::SPOOL_REQUESTS_MAX);
     let (tail, tails) = bounded(1);

@@ -9,6 +9,7 @@ mod ask;
 mod chat;
 mod clock;
 mod delivery;
+mod full;
 mod hostile;
 mod kills;
 mod ledger;
@@ -16,6 +17,10 @@ mod reload;
 mod seat;
 mod site;
 mod weather;
+
+#[path = "../spool/disk.rs"]
+#[expect(dead_code, reason = "shared by the tests of the spool; each uses its part")]
+mod disk;
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared by the tests of the line; each uses its part")]

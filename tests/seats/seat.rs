@@ -66,10 +66,15 @@ impl Seat {
 
     /// Starts it again after it has ended, with the same configuration.
     pub fn restart(&mut self) {
+        self.restart_without_page();
+        self.await_page();
+    }
+
+    /// The same, for one that can't come up.
+    pub fn restart_without_page(&mut self) {
         let log = self.config.with_file_name(format!("{}-{}.log", self.command, self.logs.len()));
         self.child = spawn(self.command, &self.config, &log);
         self.logs.push(log);
-        self.await_page();
     }
 
     /// One of its JSON pages; `None` for one that is not there (yet).
