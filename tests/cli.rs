@@ -241,7 +241,10 @@ fn the_program_proves_its_parts_and_leaves_nothing_behind() {
     let said = shop.run("selftest --dir . --json");
     let report = said.json();
     let names: Vec<_> = report["checks"].as_array().expect("checks").iter().map(|c| &c["name"]).collect();
-    assert_eq!(names, ["unwinding", "dates", "kernels", "student", "sensor", "spool", "tls", "mqtt"]);
+    assert_eq!(
+        names,
+        ["unwinding", "dates", "kernels", "student", "model", "sensor", "spool", "tls", "mqtt"]
+    );
     assert_eq!((said.code, &report["ok"]), (0, &Value::Bool(true)), "{report}");
     assert_eq!(std::fs::read_dir(shop.dir.path()).expect("folder").count(), 0);
     let people = shop.run("selftest --dir .").out;
