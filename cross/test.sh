@@ -13,6 +13,7 @@ export CROSS_WAY=debian OUTPOST_CROSS=$WORK/cross CROSS_LOCK=$WORK/lock
 main() {
     unknown_target
     missing_tool
+    wrong_program
     rustup_that_cannot
     no_network
     full_disk
@@ -24,6 +25,20 @@ unknown_target() {
     says $USAGE "no target 'riscv'.*one of: .*aarch64-unknown-linux-musl" cross/build.sh riscv
     says $USAGE "no target 'riscv'" cross/toolchain.sh riscv
     says $USAGE "name a target, one or more of: .*aarch64-unknown-linux-musl" cross/build.sh
+}
+
+# What is to be packed says of itself what it is. These only say it.
+wrong_program() {
+    local program=$WORK/program commit
+    says $USAGE "/bin/true is no program of Outpost, .*: cross/build.sh" cross/package.sh $TARGET /bin/true
+    echo "outpost 0.1.0 (unknown, aarch64-unknown-linux-musl; features: gateway; rustc 1.0.0)" >"$program"
+    says $USAGE "is not for $TARGET, but says: outpost .*cross/build.sh $TARGET" cross/package.sh $TARGET "$program"
+    says $MISSING "no cargo: install rustup" without cargo cross/package.sh aarch64-unknown-linux-musl "$program"
+    says $USAGE "'arm_cortex-a9', where .* runs on: arm_cortex-a7_neon-vfpv4" \
+        cross/package.sh armv7-unknown-linux-musleabihf "$program" --openwrt-arch arm_cortex-a9
+    commit=$(git rev-parse --short=12 HEAD 2>/dev/null) || { echo "There is no commit here: a program of another one is not checked."; return; }
+    echo "outpost 0.1.0 (0123456789ab, $TARGET; features: gateway; rustc 1.0.0)" >"$program"
+    says $USAGE "is of commit 0123456789ab, and .* of $commit: cross/build.sh anew" cross/package.sh $TARGET "$program"
 }
 
 # Before anything is downloaded, and all at once.
