@@ -157,8 +157,8 @@ ipk() {
     common "$data" "$1" /srv/outpost
     install -D -m 755 cross/package/outpost.procd "$data/etc/init.d/outpost"
     install -d "$data/lib/upgrade/keep.d" "$control"
-    # What an upgrade of the whole system keeps.
-    printf '%s\n' /etc/outpost /srv/outpost >"$data/lib/upgrade/keep.d/outpost"
+    # What an upgrade of the whole system keeps, packed in memory meanwhile: the spool is too large for that.
+    echo /etc/outpost >"$data/lib/upgrade/keep.d/outpost"
     install -m 755 cross/package/ipk/postinst cross/package/ipk/prerm "$control"
     echo /etc/outpost/outpost.toml >"$control/conffiles"
     cat >"$control/control" <<CONTROL
