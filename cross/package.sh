@@ -98,12 +98,13 @@ common() {
     install -d "$1/etc/outpost"
     # The example, with the one key that a package decides.
     sed "s|^#data_dir = .*|data_dir = \"$3\"|" examples/outpost.toml >"$1/etc/outpost/outpost.toml"
-    grep -q "^data_dir = \"$3\"" "$1/etc/outpost/outpost.toml" || { say "examples/outpost.toml has no #data_dir"; exit 1; }
+    grep -q "^data_dir = \"$3\"" "$1/etc/outpost/outpost.toml" || { say "examples/outpost.toml has no line '#data_dir = ...' for a package to set: outpost check --example agent > examples/outpost.toml"; exit 1; }
 }
 
 deb() {
     local root=$STAGE/deb doc=$STAGE/deb/usr/share/doc/outpost script
     common "$root" "$1" /var/lib/outpost
+    sed -i '/^data_dir = /i # Another folder is to be opened to the service: ReadWritePaths=FOLDER, with `systemctl edit outpost`.' "$root/etc/outpost/outpost.toml"
     install -D -m 644 cross/package/outpost.service "$root/usr/lib/systemd/system/outpost.service"
     install -D -m 644 cross/package/copyright "$doc/copyright"
     install -m 644 "$STAGE/sbom" "$doc/sbom.cdx.json"
@@ -183,7 +184,7 @@ archive() {
     local name=outpost-$VERSION-$1 file
     local root=$STAGE/archive/$name
     install -D -m 755 "$2" "$root/outpost"
-    for file in README.md LICENSE CHANGELOG.md examples/outpost.toml cross/package/outpost.service \
+    for file in README.md LICENSE CHANGELOG.md cross/package/INSTALL.md examples/outpost.toml cross/package/outpost.service \
         cross/package/outpost.openrc cross/package/outpost.procd; do
         install -m 644 "$file" "$root/"
     done
