@@ -1,7 +1,7 @@
 //! Facts about the build, and the proof that the model files are those that their manifest names.
 //!
-//! What is not known (no git, no repository) is `unknown` and never fails the build. A model file that differs from
-//! its manifest does: the binary would carry a model that nobody has measured.
+//! What is not known (no git, no repository) is `unknown`, with a warning, and never fails the build. A model file that
+//! differs from its manifest does: the binary would carry a model that nobody has measured.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ fn main() {
     commit();
     let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown".into());
     println!("cargo::rustc-env=OUTPOST_TARGET={target}");
-    println!("cargo::rustc-env=OUTPOST_FEATURES={}", features().join(","));
+    println!("cargo::rustc-env=OUTPOST_FEATURES={}", features().join(" "));
+    println!("cargo::rustc-env=OUTPOST_RUSTC={}", rustc().unwrap_or_else(|| "unknown".into()));
     for dir in model_dirs(Path::new("models")) {
         if let Err(problem) = models(&dir) {
             println!("cargo::error={problem}");
@@ -32,23 +33,68 @@ fn model_dirs(root: &Path) -> Vec<PathBuf> {
 }
 
 fn commit() {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
-        String::from_utf8(output.stdout).ok().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty())
-    };
-    // HEAD moves with a checkout, the log with every commit. A path that does not exist would rebuild for ever.
+    let commit = own_commit().unwrap_or_else(|why| {
+        println!(
+            "cargo::warning=the program will name no commit, as there is none to be found ({why}); to have it named, install \
+             git and build in a clone of Outpost's repository"
+        );
+        "unknown".into()
+    });
+    println!("cargo::rustc-env=OUTPOST_COMMIT={commit}");
+}
+
+/// The commit of these sources, with `-dirty` if what goes into the program differs from it; or why there is none.
+fn own_commit() -> Result<String, String> {
+    // An unpacked archive may lie in somebody's repository, whose commits say nothing of it.
+    if !git(&["rev-parse", "--show-prefix"])?.is_empty() {
+        return Err("the folder belongs to another repository".into());
+    }
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    // HEAD moves with a checkout, the log with every commit.
     for name in ["HEAD", "logs/HEAD"] {
-        if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|p| Path::new(p).exists()) {
-            println!("cargo::rerun-if-changed={path}");
+        if let Ok(path) = git(&["rev-parse", "--git-path", name]) {
+            rerun_if_changed(&path);
         }
     }
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
-    println!("cargo::rustc-env=OUTPOST_COMMIT={commit}");
+    // Whatever changes there has the program compiled anew, so asking anew costs nothing more.
+    INTO_THE_PROGRAM.iter().for_each(|path| rerun_if_changed(path));
+    let changes =
+        git(&[&["status", "--porcelain", "--untracked-files=no", "--"], INTO_THE_PROGRAM].concat())?;
+    Ok(if changes.is_empty() { commit } else { commit + "-dirty" })
+}
+
+const INTO_THE_PROGRAM: &[&str] = &["build.rs", "Cargo.toml", "Cargo.lock", "src", "models"];
+
+/// What git prints, or what it says is wrong.
+fn git(args: &[&str]) -> Result<String, String> {
+    let output = Command::new("git")
+        .arg("--no-optional-locks")
+        .args(args)
+        .output()
+        .map_err(|e| format!("git: {e}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!("git: {}", text(&output.stderr).lines().next().unwrap_or_default()))
+}
+
+/// A path that does not exist would have everything built anew for ever.
+fn rerun_if_changed(path: &str) {
+    if Path::new(path).exists() {
+        println!("cargo::rerun-if-changed={path}");
+    }
 }
 
 fn features() -> Vec<&'static str> {
     let on = |name: &&str| std::env::var_os(format!("CARGO_FEATURE_{}", name.to_uppercase())).is_some();
-    ["gateway", "aggregator", "demo", "tflite"].into_iter().filter(on).collect()
+    ["gateway", "aggregator", "demo", "websocket", "tflite"].into_iter().filter(on).collect()
+}
+
+/// The compiler's version, which is that of the standard library inside the program.
+fn rustc() -> Option<String> {
+    let output = Command::new(std::env::var_os("RUSTC")?).arg("--version").output().ok()?;
+    String::from_utf8(output.stdout).ok()?.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// Holds every file that `manifest.json` names against its SHA-256.

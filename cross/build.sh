@@ -7,11 +7,13 @@
 # The program lies in target/cross/TARGET/gateway/outpost, or under another profile of cargo, if CROSS_PROFILE
 # names one. Two builds of one commit give the same bytes: paths of this machine are cut from them, and nothing depends on
 # when they are made. What it needs and what it does about it: env.sh.
-# Exit codes: 2 unknown target, 3 no toolchain within reach, 4 something to install, 5 toolchain.lock is out of date.
+# Exit codes: 2 unknown target, 3 toolchain or crates out of reach, 4 something to install, 5 toolchain.lock is out of date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . cross/env.sh
 
+# What a build takes of the disk beside what is there, with something to spare.
+MIB_MIN=2000
 targets=() arguments=(--features gateway)
 while (($#)); do
     case $1 in
@@ -26,17 +28,26 @@ if ((${#targets[@]} == 0)); then
 fi
 
 use_targets "${targets[@]}"
+has_room "$CARGO_TARGET_DIR" "$MIB_MIN" "make room, or name another folder: CARGO_TARGET_DIR=/some/where" || exit $MISSING
 root=$PWD
 # They would take the place of those that each target has.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 for target in "${targets[@]}"; do
     describe_target "$target"
-    export "CARGO_TARGET_$(env_name "$target")_RUSTFLAGS=--remap-path-prefix=$root=/outpost --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$CROSS_HOME=/cross ${CODEGEN[*]}"
+    # The last that fits counts, and the folder of builds may lie elsewhere.
+    export "CARGO_TARGET_$(env_name "$target")_RUSTFLAGS=--remap-path-prefix=$root=/outpost --remap-path-prefix=$CARGO_TARGET_DIR=/outpost/target/cross --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$CROSS_HOME=/cross ${CODEGEN[*]}"
 done
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+SOURCE_DATE_EPOCH=$(commit_time)
 export SOURCE_DATE_EPOCH
 say "building for ${targets[*]} with $("${CARGO[0]}" --version) ($CROSS_WAY)"
-"${CARGO[@]}" --locked --profile "$PROFILE" --bin outpost --no-default-features "${arguments[@]}" "${targets[@]/#/--target=}"
+"${CARGO[@]}" --locked --profile "$PROFILE" --bin outpost --no-default-features "${arguments[@]}" "${targets[@]/#/--target=}" || {
+    code=$?
+    # Cargo ends with the same code whatever is wrong.
+    if "${CARGO[0]}" fetch --quiet --locked "${targets[@]/#/--target=}"; then exit $code; fi
+    say "the crates of Cargo.lock are not all here, and cargo cannot fetch them, see above. When the network is back, run it again;
+    what has come is kept. To build without network, first: cargo fetch --locked"
+    exit $OUT_OF_REACH
+}
 for target in "${targets[@]}"; do
     program=$(program_of "$target")
     say "$program: $(stat -c %s "$program") bytes"

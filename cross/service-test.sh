@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# cross/service-test.sh PROGRAM: the services for OpenRC and procd start, reload and stop PROGRAM, which must run on this machine.
+# cross/service-test.sh PROGRAM: the services for OpenRC and procd start, reload and stop PROGRAM, which must run on this machine,
+# and the scripts of OpenWrt's package do what they are for.
 #
 # OpenRC is Debian's, in a copy of this machine's root that lies in memory and is gone afterwards; that takes root and
 # overlay mounts. OpenWrt's procd can't be had apart from OpenWrt: what the script asks of it is recorded and looked at.
@@ -12,10 +13,13 @@ PROGRAM=$(realpath "${1:?usage: cross/service-test.sh PROGRAM}")
 main() {
     if [[ -z ${ROOT:-} ]]; then
         procd
+        SCRATCH=$(mktemp -d)
+        trap 'rm -rf "$SCRATCH"' EXIT
+        ipk "$SCRATCH"
         (($(id -u) == 0)) || { echo "Mounting takes root: OpenRC is not checked."; return; }
         ROOT=$(mktemp -d)
         export ROOT
-        trap 'rmdir "$ROOT"' EXIT
+        trap 'rm -rf "$SCRATCH"; rmdir "$ROOT"' EXIT
         # Mounts and processes of its own, which end with it.
         unshare --mount --fork --pid --kill-child --mount-proc "$0" "$PROGRAM"
     else
@@ -25,25 +29,58 @@ main() {
 
 # The script runs with words of procd that write down what they are told.
 procd() {
-    local said
-    said=$(
-        mkdir() { echo "mkdir $*"; }
-        chown() { echo "chown $*"; }
-        chmod() { echo "chmod $*"; }
-        procd_open_instance() { echo open; }
-        procd_set_param() { echo "$*"; }
-        procd_close_instance() { echo close; }
-        # shellcheck source=/dev/null
-        . cross/package/outpost.procd
-        start_service
-    )
-    local wanted
+    local said wanted
+    said=$(asked_of_procd examples/outpost.toml)
     for wanted in "mkdir -p /srv/outpost" "chown outpost:outpost /srv/outpost" "command /usr/bin/outpost run -c /etc/outpost/outpost.toml" \
         "user outpost" "reload_signal HUP"; do
         grep -qx -e "$wanted" <<<"$said" || fail "the script for procd does not say '$wanted', but: $said"
     done
     "$PROGRAM" run --help >/dev/null || fail "the program has no 'run'"
+    said=$(asked_of_procd <(echo "mistake = 1")) && fail "a configuration that cannot be used is started: $said"
+    [[ $said == "logger "*"outpost check -c"* ]] || fail "of a configuration that cannot be used the script for procd says: $said"
     echo "procd: asked for as it should be"
+}
+
+# What it is asked with that configuration.
+asked_of_procd() (
+    config=$1
+    # As OpenWrt's shell runs it.
+    set +eu +o pipefail
+    /usr/bin/outpost() { "$PROGRAM" "${@/#\/etc\/outpost\/outpost.toml/$config}"; }
+    mkdir() { echo "mkdir $*"; }
+    chown() { echo "chown $*"; }
+    chmod() { echo "chmod $*"; }
+    logger() { echo "logger $*"; }
+    procd_open_instance() { echo open; }
+    procd_set_param() { echo "$*"; }
+    procd_close_instance() { echo close; }
+    # shellcheck source=/dev/null
+    . cross/package/outpost.procd
+    start_service
+)
+
+# The scripts of OpenWrt's package, in an image below a folder and on a device, where the words of OpenWrt write down what they
+# are told. The service is enabled, and started by an upgrade alone.
+ipk() {
+    local image=$1
+    mkdir -p "$image/lib" "$image/etc/init.d"
+    printf 'add_group_and_user() { echo "user $*"; }\ndefault_prerm() { echo stopped; }\n' >"$image/lib/functions.sh"
+    echo 'echo "${1##*/} $2"' >"$image/etc/rc.common"
+    told "user outpost outpost enable outpost: edit" IPKG_INSTROOT="$image"
+    told "user outpost outpost enabled outpost start" IPKG_INSTROOT="$image" PKG_UPGRADE=1
+    echo 'echo "${1##*/} $2"; [ "$2" != enabled ]' >"$image/etc/rc.common"
+    told "user outpost outpost enabled" IPKG_INSTROOT="$image" PKG_UPGRADE=1
+    told "" IPKG_INSTROOT="$image/not-openwrt"
+    [[ $(IPKG_INSTROOT="$image" sh cross/package/ipk/prerm) == stopped ]] || fail "the package for OpenWrt does not stop the agent before it goes"
+    echo "OpenWrt's package: enables, and starts after an upgrade only"
+}
+
+# What postinst begins to say, in the environment that follows.
+told() {
+    local wanted=$1 said
+    shift
+    said=$(env "$@" sh cross/package/ipk/postinst | tr '\n' ' ') || fail "postinst of the package for OpenWrt fails"
+    [[ $said == "$wanted"* && (-n $wanted || -z $said) ]] || fail "postinst of the package for OpenWrt says '$said', where '$wanted' was due"
 }
 
 openrc() {

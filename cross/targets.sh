@@ -57,6 +57,17 @@ program_of() { echo "${CARGO_TARGET_DIR:-target/cross}/$1/$PROFILE/outpost"; }
 # The part of cargo's and cc's environment names that stands for a target.
 env_name() { tr '[:lower:]-' '[:upper:]_' <<<"$1"; }
 
+# What stands for the present in all that is made of a commit.
+commit_time() { echo "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}"; }
+
+# Whether FOLDER, or where it will be, has so many MiB left. Else says so, with ADVICE.
+has_room() {
+    local folder=$1 needed=$2 advice=$3 free
+    while [[ ! -d $folder ]]; do folder=$(dirname "$folder"); done
+    free=$(df --output=avail -m "$folder" | tail -n 1)
+    ((free >= needed)) || { say "$1 has $((free)) MiB left and $needed are needed: $advice"; return 1; }
+}
+
 say() { printf 'cross: %s\n' "$*" >&2; }
 
 # Exit codes: what stands in the way of a build.

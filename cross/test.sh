@@ -13,6 +13,8 @@ export CROSS_WAY=debian OUTPOST_CROSS=$WORK/cross CROSS_LOCK=$WORK/lock
 main() {
     unknown_target
     missing_tool
+    wrong_program
+    rustup_that_cannot
     no_network
     full_disk
     packages
@@ -25,6 +27,20 @@ unknown_target() {
     says $USAGE "name a target, one or more of: .*aarch64-unknown-linux-musl" cross/build.sh
 }
 
+# What is to be packed says of itself what it is. These only say it.
+wrong_program() {
+    local program=$WORK/program commit
+    says $USAGE "/bin/true is no program of Outpost, .*: cross/build.sh" cross/package.sh $TARGET /bin/true
+    echo "outpost 0.1.0 (unknown, aarch64-unknown-linux-musl; features: gateway; rustc 1.0.0)" >"$program"
+    says $USAGE "is not for $TARGET, but says: outpost .*cross/build.sh $TARGET" cross/package.sh $TARGET "$program"
+    says $MISSING "no cargo: install rustup" without cargo cross/package.sh aarch64-unknown-linux-musl "$program"
+    says $USAGE "'arm_cortex-a9', where .* runs on: arm_cortex-a7_neon-vfpv4" \
+        cross/package.sh armv7-unknown-linux-musleabihf "$program" --openwrt-arch arm_cortex-a9
+    commit=$(git rev-parse --short=12 HEAD 2>/dev/null) || { echo "There is no commit here: a program of another one is not checked."; return; }
+    echo "outpost 0.1.0 (0123456789ab, $TARGET; features: gateway; rustc 1.0.0)" >"$program"
+    says $USAGE "is of commit 0123456789ab, and .* of $commit: cross/build.sh anew" cross/package.sh $TARGET "$program"
+}
+
 # Before anything is downloaded, and all at once.
 missing_tool() {
     says $MISSING "no dpkg-deb: .*install rustup" without dpkg-deb cross/toolchain.sh $TARGET
@@ -34,6 +50,26 @@ missing_tool() {
     says $MISSING "there is no .*cross/build.sh $TARGET" env CARGO_TARGET_DIR="$WORK" cross/package.sh $TARGET
     says $MISSING "no qemu-arm: apt-get install qemu-user" without "qemu-arm*" cross/run.sh armv7-unknown-linux-musleabihf /bin/true
 }
+
+# Why it is not rustup's way is said, and what it said is believed for a while, of that target alone.
+rustup_that_cannot() {
+    local other=x86_64-unknown-linux-gnu
+    mkdir "$WORK/rustup"
+    printf '#!/bin/sh\necho "error: no way" >&2\nexit 1\n' | install -m 755 /dev/stdin "$WORK/rustup/rustup"
+    export CROSS_WAY=
+    says $MISSING "rustup target add $TARGET .*not by rustup: it could not fetch std for $TARGET at .*: error: no way" by_rustup $TARGET
+    says $MISSING "^cross: not by rustup: it could not fetch std for $TARGET at" by_rustup $TARGET
+    says $MISSING "rustup target add $other .*not by rustup" by_rustup $other
+    says $MISSING "not by rustup: it is not installed" without dpkg-deb cross/build.sh $TARGET
+    CROSS_WAY=rustup says $OUT_OF_REACH "rustup target add $TARGET .*error: no way" by_rustup $TARGET
+    # cargo-zigbuild without zig.
+    cp "$WORK/rustup/rustup" "$WORK/rustup/cargo-zigbuild"
+    CROSS_WAY=rustup says $MISSING "nothing here links aarch64-.*: cargo install cargo-zigbuild" by_rustup aarch64-unknown-linux-musl
+    export CROSS_WAY=debian
+}
+
+# The other way ends with the tool that it misses.
+by_rustup() { without dpkg-deb env PATH="$WORK/rustup:$WORK/tools" cross/build.sh "$@"; }
 
 no_network() {
     local package version arch
@@ -45,6 +81,9 @@ no_network() {
     head -c 1000 /bin/true >"$OUTPOST_CROSS/debs/${package}_${version}_$arch.deb"
     says $OUT_OF_REACH "index is out of reach: .*Look at the network" unshare -n cross/toolchain.sh $TARGET
     nothing_made
+    rustup_builds || { echo "There is no rustup or no compiler here: crates out of reach are not checked."; return; }
+    says $OUT_OF_REACH "crates of Cargo.lock are not all here, .*first: cargo fetch --locked" \
+        unshare -n env CROSS_WAY=rustup RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" CARGO_HOME="$WORK/none" cross/build.sh x86_64-unknown-linux-gnu
 }
 
 full_disk() {
@@ -53,6 +92,10 @@ full_disk() {
     mount -t tmpfs -o size=1m,nr_inodes=3 outpost-test "$small" 2>/dev/null || { echo "Mounting is not permitted here: a full disk is not checked."; return; }
     says $MISSING "1 MiB left and [0-9]* are needed: make room, or name another folder: OUTPOST_CROSS=" \
         env OUTPOST_CROSS="$small" cross/toolchain.sh $TARGET
+    if rustup_builds; then
+        says $MISSING "1 MiB left and [0-9]* are needed: make room, or name another folder: CARGO_TARGET_DIR=" \
+            env CROSS_WAY=rustup CARGO_TARGET_DIR="$small" cross/build.sh x86_64-unknown-linux-gnu
+    fi
     touch "$small/filler"
     says 1 "stopped while making .*if the disk is full (df -h" env OUTPOST_CROSS="$small/more" cross/toolchain.sh $TARGET
 }
@@ -71,6 +114,8 @@ packages() {
     says $STALE "another checksum than toolchain.lock names, and was removed" cross/toolchain.sh $TARGET
     nothing_made
 }
+
+rustup_builds() { command -v rustup && command -v x86_64-linux-gnu-gcc; } >/dev/null
 
 # Exit code, what the message must match, command.
 says() {
@@ -103,7 +148,7 @@ locked() { grep " $1 " cross/toolchain.lock | sed "${2:-}" >"$CROSS_LOCK"; }
 
 nothing_made() {
     local left
-    left=$(find "$OUTPOST_CROSS" -mindepth 1 -maxdepth 1 ! -name apt ! -name debs ! -name lock ! -name log; find "$OUTPOST_CROSS/debs" -name '*.deb' 2>/dev/null)
+    left=$(find "$OUTPOST_CROSS" -mindepth 1 -maxdepth 1 ! -name apt ! -name debs ! -name lock ! -name log ! -name rustup-said; find "$OUTPOST_CROSS/debs" -name '*.deb' 2>/dev/null)
     [[ -z $left ]] || { say "a failed run left $left"; exit 1; }
 }
 

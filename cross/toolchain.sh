@@ -69,6 +69,7 @@ able() {
         describe_target "$target" || exit $USAGE
         compiles || missing+=("$GCC_PACKAGE" "$LIBC_PACKAGE")
     done
+    [[ -e $KEYRING ]] || fail $MISSING "no $KEYRING, by which Debian's packages are known: apt-get install debian-archive-keyring"
     ((${#missing[@]} == 0)) || fail $MISSING "no C compiler for $*: apt-get install$(printf '%s\n' "${missing[@]}" | sort -u | xargs printf ' %s')"
 }
 
@@ -99,6 +100,8 @@ rust() {
 # Emulators that show a program the processor that is emulated; those before version 8.2 show it this machine's.
 emulators() {
     [[ ! -d $HOME_DIR/emulators ]] || return 0
+    STEP="fetching the emulators"
+    fetch
     STEP="unpacking the emulators"
     local new=$HOME_DIR/emulators.new
     rm -rf "$new"
@@ -119,10 +122,14 @@ std_for() {
     rm -rf "$new"
     mkdir -p "$new/lib"
     if [[ -n $MUSL ]]; then
+        STEP="fetching musl for $target"
+        fetch
         STEP="preparing musl for $target"
         musl_for "$new/lib/self-contained"
     fi
     STEP="building std for $target"
+    # An interrupted run's may be of another recipe, whose libraries would be taken along with these.
+    rm -rf "$HOME_DIR/std-build"
     build_std "$target" "$HOME_DIR/std-build"
     cp "$HOME_DIR/std-build/$target"/release/deps/lib*.rlib "$new/lib/"
     rm -f "$new"/lib/libstd_for_target-*
@@ -145,8 +152,14 @@ build_std() {
         export CARGO_TARGET_DIR=$out CARGO_INCREMENTAL=0 RUSTC=$rust/bin/rustc RUSTC_BOOTSTRAP=1 RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
         unset CARGO_BUILD_TARGET RUSTC_WRAPPER CARGO_ENCODED_RUSTFLAGS
         export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=yes --remap-path-prefix=$HOME_DIR=/cross --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo ${CODEGEN[*]}"
-        "$rust/bin/cargo" build --release --quiet -Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test \
-            -Zbuild-std-features=panic-unwind,optimize_for_size --target "$target"
+        parts=("-Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test" "-Zbuild-std-features=panic-unwind,optimize_for_size" --target "$target")
+        "$rust/bin/cargo" build --release --quiet "${parts[@]}" || {
+            code=$?
+            # Cargo ends with the same code whatever is wrong.
+            "$rust/bin/cargo" fetch --quiet "${parts[@]}" || fail $OUT_OF_REACH \
+                "the crates that std is made of are out of reach, see above. Run it again when the network is back; what has come is kept"
+            exit $code
+        }
     )
 }
 
@@ -286,11 +299,7 @@ apt() {
     APT_CONFIG=$HOME_DIR/apt/conf "$program" -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin "$@"
 }
 
-room() {
-    local free
-    free=$(df --output=avail -m "$HOME_DIR" | tail -n 1)
-    ((free >= FREE_MIB_MIN)) || fail $MISSING "$HOME_DIR has $((free)) MiB left and $FREE_MIB_MIN are needed: make room, or name another folder: OUTPOST_CROSS=/some/where"
-}
+room() { has_room "$HOME_DIR" $FREE_MIB_MIN "make room, or name another folder: OUTPOST_CROSS=/some/where" || { STEP=; exit $MISSING; }; }
 
 fail() {
     local code=$1

@@ -241,7 +241,10 @@ fn the_program_proves_its_parts_and_leaves_nothing_behind() {
     let said = shop.run("selftest --dir . --json");
     let report = said.json();
     let names: Vec<_> = report["checks"].as_array().expect("checks").iter().map(|c| &c["name"]).collect();
-    assert_eq!(names, ["unwinding", "dates", "kernels", "student", "sensor", "spool", "tls", "mqtt"]);
+    assert_eq!(
+        names,
+        ["unwinding", "dates", "kernels", "student", "model", "sensor", "spool", "tls", "mqtt"]
+    );
     assert_eq!((said.code, &report["ok"]), (0, &Value::Bool(true)), "{report}");
     assert_eq!(std::fs::read_dir(shop.dir.path()).expect("folder").count(), 0);
     let people = shop.run("selftest --dir .").out;
@@ -292,12 +295,68 @@ fn a_service_manager_hears_that_the_agent_is_ready_is_well_and_stops() {
 fn the_version_names_the_build() {
     let version = Shop::new().run("version --json").json();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert!(version["features"].as_array().is_some_and(|f| !f.is_empty()) && version["commit"].is_string());
-    assert!(Shop::new().run("--version").out.starts_with(concat!(
-        "outpost ",
-        env!("CARGO_PKG_VERSION"),
-        " ("
-    )));
+    assert!(["commit", "target", "rustc"].iter().all(|fact| version[fact].is_string()), "{version}");
+    let features = version["features"].as_array().expect("features");
+    for (name, is_on) in [("gateway", cfg!(feature = "gateway")), ("websocket", cfg!(feature = "websocket"))]
+    {
+        assert_eq!(features.iter().any(|f| f == name), is_on, "{name}: {version}");
+    }
+    let line = Shop::new().run("--version").out;
+    assert!(line.starts_with(concat!("outpost ", env!("CARGO_PKG_VERSION"), " (")), "{line}");
+    let program = std::fs::read(env!("CARGO_BIN_EXE_outpost")).expect("the binary");
+    let is_whole = program.windows(line.len()).any(|bytes| bytes == line.as_bytes());
+    assert!(is_whole, "packages find out by it what they hold: {line}");
+}
+
+/// What the script of the build, run in `dir`, says of the commit; and whether it warns.
+fn commit_built_in(dir: &Path, path: Option<&str>) -> (String, bool) {
+    let builds = Path::new(env!("OUT_DIR")).ancestors().nth(2).expect("the folder of build scripts");
+    let scripts = std::fs::read_dir(builds).expect("folder").flatten();
+    let scripts = scripts.filter(|entry| entry.file_name().to_string_lossy().starts_with("outpost-"));
+    let scripts = scripts.map(|entry| entry.path().join("build-script-build"));
+    // Of builds with other features some are older.
+    let newest = scripts
+        .filter(|script| script.is_file())
+        .max_by_key(|script| script.metadata().and_then(|m| m.modified()).expect("its time"))
+        .expect("the script was built");
+    let mut script = Command::new(newest);
+    script.current_dir(dir).env("TARGET", "here");
+    if let Some(path) = path {
+        script.env("PATH", path);
+    }
+    let output = script.output().expect("the script runs");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let commit = said.lines().find_map(|line| line.strip_prefix("cargo::rustc-env=OUTPOST_COMMIT="));
+    (commit.expect("a commit").into(), said.contains("cargo::warning="))
+}
+
+#[test]
+fn a_build_names_its_own_commit_or_warns_that_it_knows_none() {
+    let clone = tempfile::tempdir().expect("temp dir");
+    let git = |line: &str| {
+        let config = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.invalid"];
+        let output =
+            Command::new("git").args(config).args(line.split_whitespace()).current_dir(&clone).output();
+        assert!(output.as_ref().is_ok_and(|o| o.status.success()), "git {line}: {output:?}");
+    };
+    assert_eq!(commit_built_in(clone.path(), None), ("unknown".into(), true), "in no repository");
+    std::fs::create_dir(clone.path().join("src")).expect("folder");
+    std::fs::write(clone.path().join("src/main.rs"), "fn main() {}").expect("write");
+    git("init --quiet");
+    assert_eq!(commit_built_in(clone.path(), None), ("unknown".into(), true), "before the first commit");
+    git("add src");
+    git("commit --quiet --message=first");
+    let (commit, has_warned) = commit_built_in(clone.path(), None);
+    assert!(commit.len() == 12 && commit.bytes().all(|b| b.is_ascii_hexdigit()) && !has_warned, "{commit}");
+    // An unpacked archive in it.
+    assert_eq!(commit_built_in(&clone.path().join("src"), None), ("unknown".into(), true));
+    assert_eq!(commit_built_in(clone.path(), Some("/nowhere")), ("unknown".into(), true), "without git");
+    // What does not go into the program does not change it.
+    std::fs::write(clone.path().join("README"), "notes").expect("write");
+    assert_eq!(commit_built_in(clone.path(), None), (commit.clone(), false));
+    std::fs::write(clone.path().join("src/main.rs"), "fn main() { todo!() }").expect("write");
+    assert_eq!(commit_built_in(clone.path(), None), (format!("{commit}-dirty"), false));
 }
 
 #[test]

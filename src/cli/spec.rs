@@ -397,7 +397,7 @@ const SELFTEST: CommandSpec = CommandSpec {
     operands: "",
     summary: "check that this program works on this machine",
     purpose: "\
-Lets the program prove its parts here, on this processor and this disk: the language model and its kernels against
+Lets the program prove its parts here, on this processor and this disk: the models inside it and the kernels against
 known answers, a panic that unwinds, a spool whose process is killed while it writes, TLS in memory, MQTT over
 loopback, dates beyond 2038, and a sensor's driver on a scripted bus. Needs no configuration and no network, and
 leaves nothing behind. Exit code 1 if anything failed.",

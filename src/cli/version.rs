@@ -9,16 +9,26 @@ pub fn text(json: bool) -> String {
             "version": env!("CARGO_PKG_VERSION"),
             "commit": env!("OUTPOST_COMMIT"),
             "target": env!("OUTPOST_TARGET"),
-            "features": env!("OUTPOST_FEATURES").split_terminator(',').collect::<Vec<_>>(),
+            "features": env!("OUTPOST_FEATURES").split_whitespace().collect::<Vec<_>>(),
+            "rustc": env!("OUTPOST_RUSTC"),
         });
         format!("{facts}\n")
     } else {
-        format!(
-            "outpost {} ({}, {}; features: {})\n",
-            env!("CARGO_PKG_VERSION"),
-            env!("OUTPOST_COMMIT"),
-            env!("OUTPOST_TARGET"),
-            env!("OUTPOST_FEATURES").replace(',', " ")
-        )
+        LINE.into()
     }
 }
+
+/// In one piece, as `cross/package.sh` looks for it in programs for machines other than its own.
+const LINE: &str = concat!(
+    "outpost ",
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("OUTPOST_COMMIT"),
+    ", ",
+    env!("OUTPOST_TARGET"),
+    "; features: ",
+    env!("OUTPOST_FEATURES"),
+    "; rustc ",
+    env!("OUTPOST_RUSTC"),
+    ")\n"
+);

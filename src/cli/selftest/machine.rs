@@ -1,7 +1,8 @@
-//! What depends on processor, C library and file system: unwinding, dates, arithmetic, a driver.
+//! What depends on processor, C library and file system: unwinding, dates, arithmetic, models, a driver.
 
 use std::fs::{File, FileTimes};
 use std::panic;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,6 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use super::{Finding, Ground};
 use crate::glm::{kernels, student};
+use crate::infer::{Bundle, Model, Onnx};
 use crate::sensor::chips;
 use crate::time::Wall;
 
@@ -53,6 +55,13 @@ pub(super) fn kernels(_: &Ground) -> Finding {
 /// The language model inside the program.
 pub(super) fn student(_: &Ground) -> Finding {
     Ok(format!("{} tokens as the reference has them", student::selftest()?))
+}
+
+/// The small model inside the program, through tract as in service; one that is off its golden vectors is not loaded.
+pub(super) fn model(_: &Ground) -> Finding {
+    let model = Model::load("cold_room", Bundle::open(Path::new("cold_room"))?, &[Box::new(Onnx)], true)?;
+    let serving = model.serving().next().context("no backend serves it")?;
+    Ok(format!("{} is off by {} from its golden vectors", serving.file, serving.golden_error))
 }
 
 /// A driver on a scripted bus.

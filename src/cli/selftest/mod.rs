@@ -41,6 +41,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("dates", machine::dates),
     ("kernels", machine::kernels),
     ("student", machine::student),
+    ("model", machine::model),
     ("sensor", machine::sensor),
     ("spool", storage::killed),
     ("tls", line::tls),
