@@ -9,7 +9,7 @@ use std::time::Duration;
 use smol::channel::Sender;
 
 use super::serial::Serials;
-use super::shared::{alarms_refused, corrupt, evicted, oldest_age_s};
+use super::shared::{alarms_refused, corrupt, crowded_out, oldest_age_s};
 use super::{AgentError, Shared};
 use crate::clock;
 use crate::limits;
@@ -111,10 +111,7 @@ async fn heartbeat(shared: &Shared) -> Result<Heartbeat, AgentError> {
 
 fn health(shared: &Shared, spool: &SpoolStatus, clock: ClockState) -> Health {
     let trouble = [
-        (spool.last_error.is_some(), Health::SPOOL_FAILING),
-        (evicted(spool) > 0, Health::SPOOL_FULL),
-        (shared.salvaged || corrupt(spool) > 0, Health::SPOOL_SALVAGED),
-        (alarms_refused(spool) > 0, Health::ALARMS_REFUSED),
+        (shared.salvaged, Health::SPOOL_SALVAGED),
         (shared.blocks_refused.get(), Health::BLOCKS_REFUSED),
         (shared.model.get().out, Health::MODEL_OUT),
         (shared.sources.borrow().iter().any(|s| s.state.starts_with("failed")), Health::SENSOR_SILENT),
@@ -122,5 +119,57 @@ fn health(shared: &Shared, spool: &SpoolStatus, clock: ClockState) -> Health {
         (shared.meter.borrow().is_short(), Health::BUDGET_SHORT),
         (metrics::READINGS_DROPPED.value() > 0, Health::OVERLOAD),
     ];
-    trouble.into_iter().filter(|(is, _)| *is).fold(Health::default(), |all, (_, bit)| all.with(bit))
+    all_of(&[&trouble[..], &of_the_spool(spool)].concat())
+}
+
+fn of_the_spool(spool: &SpoolStatus) -> [(bool, Health); 5] {
+    [
+        (spool.last_error.is_some(), Health::SPOOL_FAILING),
+        (crowded_out(spool) > 0, Health::SPOOL_FULL),
+        (corrupt(spool) > 0, Health::SPOOL_SALVAGED),
+        (alarms_refused(spool) > 0, Health::ALARMS_REFUSED),
+        (spool.dead_letters > 0, Health::BLOCKS_REFUSED),
+    ]
+}
+
+fn all_of(trouble: &[(bool, Health)]) -> Health {
+    trouble.iter().filter(|(is, _)| *is).fold(Health::default(), |all, (_, bit)| all.with(*bit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::{LaneLedger, Tail};
+    use crate::wire::{GapReason, Lane};
+
+    /// Health after `change` of a spool that is well.
+    fn told(change: impl FnOnce(&mut SpoolStatus)) -> Health {
+        let mut spool = SpoolStatus {
+            epoch: 1,
+            ledger: std::array::from_fn(|_| LaneLedger { epoch: 1, ..LaneLedger::default() }),
+            tail: Tail { oldest: [1; 4], next: [1; 4] },
+            bytes: 0,
+            bytes_on_disk: 0,
+            oldest: None,
+            last_error: None,
+            dead_letters: 0,
+        };
+        change(&mut spool);
+        all_of(&of_the_spool(&spool))
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_spool_is_in_the_heartbeat_each_by_its_own_bit() {
+        let lost = |lane: Lane, reason: GapReason| {
+            told(|spool| spool.ledger[lane.index()].evicted[reason as usize] = 1)
+        };
+        assert_eq!(told(|_| ()), Health::default());
+        assert_eq!(told(|spool| spool.last_error = Some("full".into())), Health::SPOOL_FAILING);
+        assert_eq!(told(|spool| spool.dead_letters = 1), Health::BLOCKS_REFUSED);
+        assert_eq!(lost(Lane::Raw, GapReason::Quota), Health::SPOOL_FULL);
+        assert_eq!(lost(Lane::Raw, GapReason::Corrupt), Health::SPOOL_SALVAGED);
+        assert_eq!(lost(Lane::Raw, GapReason::Refused), Health::default());
+        let alarms = lost(Lane::Alarm, GapReason::Quota);
+        assert_eq!(alarms, Health::SPOOL_FULL.with(Health::ALARMS_REFUSED));
+    }
 }

@@ -157,6 +157,13 @@ fn ledger(out: &mut String, status: &Status) {
     if let Some(error) = &status.spool.error {
         let _ = write!(out, "<p class=bad>The disk refuses: {}", Esc(error));
     }
+    if let n @ 1.. = status.spool.dead_letters {
+        let _ = write!(
+            out,
+            "<p class=bad>{n} blocks that the far side will not take lie in the spool's folder <code>dead</code>; \
+             <code>outpost spool replay</code> takes them in again once it does"
+        );
+    }
 }
 
 /// The page's only style sheet, at `/style.css`.

@@ -251,6 +251,7 @@ impl Shared {
                 pending_bytes: spool.bytes,
                 oldest_age_s: oldest_age_s(&spool, now.wall),
                 error: spool.last_error.clone(),
+                dead_letters: spool.dead_letters,
             },
             ledger: ledger(&spool),
             sources: self.sources.borrow().clone(),
@@ -277,6 +278,12 @@ pub(super) fn evicted(spool: &SpoolStatus) -> u64 {
 /// Records that the spool lost to damage of its medium.
 pub(super) fn corrupt(spool: &SpoolStatus) -> u64 {
     spool.ledger.iter().map(|books| books.evicted[GapReason::Corrupt as usize]).sum()
+}
+
+/// Records that the spool, or its disk, had no room for.
+pub(super) fn crowded_out(spool: &SpoolStatus) -> u64 {
+    let room = [GapReason::Quota, GapReason::DiskFull, GapReason::Thinned];
+    spool.ledger.iter().flat_map(|books| room.map(|reason| books.evicted[reason as usize])).sum()
 }
 
 /// Alarms that the spool had no room for.

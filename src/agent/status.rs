@@ -100,6 +100,9 @@ pub struct SpoolBrief {
     pub oldest_age_s: Option<u64>,
     /// What the disk last refused, if the latest commit failed.
     pub error: Option<String>,
+    /// Blocks that the far side will not take, in files of their own.
+    #[serde(default)]
+    pub dead_letters: usize,
 }
 
 /// One lane of the ledger: `admitted = acknowledged + pending + evicted`.

@@ -108,6 +108,7 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
                 Ack::Broker => AckMode::Broker,
             },
             window_blocks: usize::from(config.mqtt.window),
+            backfill_share_percent: config.backfill_share_percent,
             ..UplinkOptions::default()
         },
         link,

@@ -43,6 +43,8 @@ pub struct AgentConfig {
     pub spool: SpoolConfig,
     /// What the line may carry.
     pub budget: BudgetOptions,
+    /// What backfill keeps of a lane while live blocks flow, in percent.
+    pub backfill_share_percent: u8,
     /// Whether single readings are kept and sent.
     pub raw_keep: bool,
     /// Readings on either side of the begin of an episode that are kept all the same.
@@ -215,6 +217,7 @@ impl AgentConfig {
         let line = raw.take_one("mqtt");
         let mqtt = common::mqtt(raw, &line, base, format!("outpost-{device}"));
         let (ack, payload) = delivery(raw, &line);
+        let (budget, backfill_share_percent) = uplink(raw, &line, mqtt.keep_alive);
         let accelerators = model::accelerators(raw, base);
         let (digest, http) = (digest(raw, base, &accelerators), common::http(raw));
         let glm = glm::glm(raw, &digest, &http);
@@ -228,7 +231,8 @@ impl AgentConfig {
             ack,
             payload,
             spool: spool(raw),
-            budget: budget(raw),
+            budget,
+            backfill_share_percent,
             raw_keep: single.flag("keep"),
             raw_clip: usize::try_from(single.integer("clip")).unwrap_or(0),
             windows: windows(raw),
@@ -309,8 +313,19 @@ fn spool(raw: &mut Raw) -> SpoolConfig {
     }
 }
 
-fn budget(raw: &mut Raw) -> BudgetOptions {
+/// The budget, and the share of backfill.
+fn uplink(raw: &mut Raw, line: &Entry, keep_alive: Duration) -> (BudgetOptions, u8) {
     let entry = raw.take_one("uplink");
+    let options = budget(raw, &entry);
+    let upkeep = budget::upkeep_per_day(line.time("heartbeat_every"), keep_alive);
+    if options.bytes_per_day.is_some_and(|bytes| bytes < 2 * upkeep) {
+        let what = format!("heartbeats and pings alone take some {} KiB of it", upkeep >> 10);
+        raw.warn(&entry, "bytes_per_day", what, "raise mqtt.heartbeat_every and mqtt.keep_alive");
+    }
+    (options, u8::try_from(entry.integer("backfill_share")).unwrap_or(0))
+}
+
+fn budget(raw: &mut Raw, entry: &Entry) -> BudgetOptions {
     let mut options =
         BudgetOptions { bytes_per_day: entry.opt_size("bytes_per_day"), ..BudgetOptions::default() };
     for (lane, key) in
@@ -322,7 +337,7 @@ fn budget(raw: &mut Raw) -> BudgetOptions {
         match budget::parse_windows(&text) {
             Some(windows) => options.raw_windows = windows,
             None => raw.error(
-                &entry,
+                entry,
                 "raw_windows",
                 "no times of the day",
                 "write spans of UTC such as \"22:00-06:00\" or \"22:00-06:00, 12:00-13:00\"",

@@ -374,6 +374,12 @@ const UPLINK: &[Key] = &[
         "\"22:00-06:00, 12:00-13:00\"",
         "Times of the day in UTC when single readings may be sent; when absent, always.",
     ),
+    Key::new(
+        "backfill_share",
+        PERCENT,
+        "20",
+        "What the backlog keeps of a kind of record while new ones of it flow, in percent of the bytes: 0, new ones always go first; 100, the backlog does.",
+    ),
 ];
 
 const RAW: &[Key] = &[

@@ -171,6 +171,8 @@ metrics! {
     Counter SPOOL_EVICTED = "outpost_spool_evicted_records_total";
     /// Blocks that the far side refused for what they are, each kept in a file.
     Counter SPOOL_DEAD_LETTERS = "outpost_spool_dead_letters_total";
+    /// Of those files, deleted to make room for newer ones.
+    Counter SPOOL_DEAD_LETTERS_DROPPED = "outpost_spool_dead_letters_dropped_total";
     /// 1 while the line is up.
     Gauge LINK_UP = "outpost_link_up";
     /// Times the line went down.

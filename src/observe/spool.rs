@@ -185,3 +185,20 @@ impl Event for DeadLetter<'_> {
         metrics::SPOOL_DEAD_LETTERS.inc();
     }
 }
+
+/// The oldest dead letter had to make room for a new one.
+pub struct DeadLetterDropped<'a> {
+    /// The file that was deleted.
+    pub path: &'a Path,
+}
+
+impl Event for DeadLetterDropped<'_> {
+    const NAME: &'static str = "spool_dead_letter_dropped";
+    const LEVEL: Level = Level::Error;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("path", self.path.display());
+    }
+    fn count(&self) {
+        metrics::SPOOL_DEAD_LETTERS_DROPPED.inc();
+    }
+}

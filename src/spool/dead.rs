@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::limits;
+use crate::observe::{self, spool as events};
 use crate::wire::epoch_text;
 
 use super::queue::StoredBlock;
@@ -64,7 +65,9 @@ fn make_room(dir: &Path, bytes: u64) {
             return;
         }
         // What can't be deleted stays; it only takes space.
-        let _ = fs::remove_file(&letter.path);
+        if fs::remove_file(&letter.path).is_ok() {
+            observe::emit(&events::DeadLetterDropped { path: &letter.path });
+        }
         total -= letter.bytes;
         count -= 1;
     }

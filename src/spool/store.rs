@@ -59,6 +59,8 @@ pub struct SpoolStatus {
     pub oldest: Option<Wall>,
     /// Why the last commit failed, while none has succeeded since.
     pub last_error: Option<String>,
+    /// Blocks that the far side will not take, in files of their own.
+    pub dead_letters: usize,
 }
 
 /// A request could not be served.
@@ -86,6 +88,7 @@ pub fn start(dir: &Path, options: Options) -> Result<Started, OpenError> {
         tail,
         reserve: Reserve::new(dir),
         full: None,
+        dead_letters: dead::dead_letters(dir).len(),
         dir: dir.to_owned(),
         options,
         waiting: Vec::new(),
@@ -235,6 +238,7 @@ struct Store {
     /// Those who wait for their numbers to be durable.
     waiting: Vec<(Vec<Citation>, Sender<Vec<Citation>>)>,
     last_error: Option<String>,
+    dead_letters: usize,
     /// When the next commit is due; `None` while there is nothing to commit.
     deadline: Option<Mono>,
     disk_checked: Option<Mono>,
@@ -346,6 +350,7 @@ impl Store {
         let path = dead::bury(&self.dir, self.spool.epoch(), &block, code)
             .map_err(|e| JournalError::Io(format!("keeping a refused block: {e}")))?;
         self.spool.refuse(lane, first, clock::stamp())?;
+        self.dead_letters = dead::dead_letters(&self.dir).len();
         observe::emit(&events::DeadLetter { id: block.id, code, path: &path });
         Ok(())
     }
@@ -437,6 +442,7 @@ impl Store {
             bytes: self.spool.bytes(),
             bytes_on_disk: self.spool.bytes_on_disk(),
             oldest: oldest.min(),
+            dead_letters: self.dead_letters,
             last_error: self.last_error.clone().or(self.full.map(|_| JournalError::Full.to_string())),
         }
     }

@@ -1,7 +1,8 @@
 //! The byte budget of a metered line: what may be sent today, and how finely. No clock, no socket, no disk inside.
 //!
 //! A day is a day of UTC. Everything that goes over the line is counted, whoever asked for it; only lanes below `alarm`
-//! ask for leave. A lane has leave as long as its own share lasts and what is left of the day's budget also covers what the
+//! ask for leave. What keeps the line itself alive ([`upkeep_per_day`]) asks for none either and is taken from the same
+//! budget. A lane has leave as long as its own share lasts and what is left of the day's budget also covers what the
 //! lanes before it are likely to need until midnight, at today's pace. So the first to wait is `raw`, then `metric`, and
 //! at last `digest`. Each step back up needs some slack, lest it be taken back at once.
 //!
@@ -18,6 +19,8 @@
 //! assert_eq!(budget.look(noon), Fidelity::Metrics);
 //! assert_eq!(budget.allowance(noon)[Lane::Alarm.index()], u64::MAX);
 //! ```
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -94,12 +97,14 @@ pub struct Budget {
     options: BudgetOptions,
     used: Used,
     fidelity: Fidelity,
+    /// The latest day of a clock that nobody has set.
+    unset_day: Option<u64>,
 }
 
 impl Budget {
     /// Nothing was sent yet.
     pub fn new(options: BudgetOptions) -> Self {
-        Self { options, used: Used::default(), fidelity: Fidelity::Raw }
+        Self { options, used: Used::default(), fidelity: Fidelity::Raw, unset_day: None }
     }
 
     /// Goes on where an earlier run ended.
@@ -176,11 +181,18 @@ impl Budget {
         u64::try_from(ahead).unwrap_or(u64::MAX)
     }
 
-    /// A new day begins with nothing used. A clock that nobody has set says nothing; one that was set back keeps what
-    /// was used, so that it buys nothing and the next midnight counts again.
+    /// A new day begins with nothing used. Of a clock that nobody has set only a midnight that it passes counts, not what it
+    /// begins with; one that was set back keeps what was used, so that it buys nothing and the next midnight counts again.
     fn turn_page(&mut self, now: Wall) {
         let today = u64::try_from(now.0).unwrap_or(0) / (DAY_S * 1_000_000);
-        if now < WALL_PLAUSIBLE_MIN || today == self.used.day {
+        if now < WALL_PLAUSIBLE_MIN {
+            if self.unset_day.replace(today).is_some_and(|before| before < today) {
+                self.used = Used { day: self.used.day, ..Used::default() };
+            }
+            return;
+        }
+        self.unset_day = None;
+        if today == self.used.day {
             return;
         }
         if today > self.used.day && self.used.day > 0 {
@@ -196,6 +208,13 @@ impl Budget {
         let spans = &self.options.raw_windows;
         spans.is_empty() || spans.iter().any(|span| in_day_span(now, *span))
     }
+}
+
+/// What heartbeats and pings take of a day, in bytes: they go whatever the budget says, or the far side would think the
+/// gateway lost.
+pub fn upkeep_per_day(heartbeat_every: Duration, keep_alive: Duration) -> u64 {
+    let times = |every: Duration| u64::from(DAY_S as u32) * 1000 / (every.as_millis() as u64).max(1);
+    times(heartbeat_every) * HEARTBEAT_BYTES + times(keep_alive) * PING_BYTES
 }
 
 fn second_of_day(now: Wall) -> u64 {
@@ -218,6 +237,9 @@ pub fn parse_windows(text: &str) -> Option<Vec<(u16, u16)>> {
 }
 
 const DAY_S: u64 = 24 * 3600;
+/// A signed heartbeat in its packet and TLS record, and a ping with its answer, as measured.
+const HEARTBEAT_BYTES: u64 = 345;
+const PING_BYTES: u64 = 52;
 /// A pace measured over less says too little.
 const PACE_S_MIN: u64 = 3600;
 /// Part of the budget that must be free before fidelity rises.
@@ -281,11 +303,24 @@ mod tests {
     fn a_clock_that_is_set_back_or_not_set_buys_nothing() {
         let mut b = budget(1_000_000);
         b.sent(at(0), Some(Lane::Raw), 1_000_000);
-        for now in [Wall(0), Wall::from_secs(86_400), at(-5 * 86_400)] {
+        for now in [Wall(0), Wall::from_secs(86_000), at(-5 * 86_400)] {
             assert_eq!(b.look(now), Fidelity::Digests, "{now:?}");
             assert_eq!(b.used().total(), 1_000_000);
         }
         assert_eq!(b.look(at(-4 * 86_400)), Fidelity::Raw, "the next midnight of the new clock counts");
+    }
+
+    /// Else what is used up once would be so until somebody sets the clock.
+    #[test]
+    fn a_gateway_that_never_learns_the_time_has_a_budget_a_day_all_the_same() {
+        let mut b = budget(1_000_000);
+        b.sent(Wall::from_secs(70_000), Some(Lane::Raw), 1_000_000);
+        assert_eq!(b.look(Wall::from_secs(86_399)), Fidelity::Digests);
+        assert_eq!(b.look(Wall::from_secs(86_400)), Fidelity::Raw);
+        b.sent(Wall::from_secs(86_400), Some(Lane::Raw), 1_000_000);
+        // It was switched off and on again and begins with the day on which it was made.
+        let mut b = budget(1_000_000).resumed(b.used());
+        assert_eq!(b.look(Wall::from_secs(3 * 86_400)), Fidelity::Digests);
     }
 
     proptest! {

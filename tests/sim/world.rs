@@ -232,7 +232,7 @@ impl World {
     /// No way through: mostly for seconds, sometimes for 5 minutes to 72 hours.
     fn part(&mut self, at: usize) -> Checked {
         let long = self.rng.u32(0..3) == 0;
-        let seconds = if long { 300 << self.rng.u32(0..10) } else { self.rng.u64(1..60) };
+        let seconds = if long { 300 << self.rng.u32(0..11) } else { self.rng.u64(1..60) };
         let outage = Duration::from_secs(seconds.min(72 * 3600));
         let device = &mut self.devices[at];
         device.line.parted_until = self.now + outage;

@@ -279,12 +279,12 @@ impl LaneUp {
         overdue.into_iter().chain(others).filter(|at| *at > now).min()
     }
 
-    /// Whether blocks that are not acknowledged wait for the next session.
+    /// Whether blocks that are not acknowledged wait out of their order or for the next session.
     pub(super) fn has_aside(&self) -> bool {
-        self.aside
-            .ranges()
-            .iter()
-            .any(|&(first, last)| last > self.base && !self.acked.covers(first.max(self.base + 1), last))
+        let mut aside = self.aside.ranges().iter();
+        self.doubts.waiting_count() > 0
+            || aside
+                .any(|&(first, last)| last > self.base && !self.acked.covers(first.max(self.base + 1), last))
     }
 
     pub(super) fn wire_blocks(&self) -> usize {

@@ -164,7 +164,7 @@ impl Uplink {
         self.lanes.iter().map(|lane| lane.unacked_bytes()).sum()
     }
 
-    /// Whether blocks that the broker refused for good wait for the next session.
+    /// Whether blocks that the broker refused, or hung up on, wait for their next turn or the next session.
     pub fn has_set_aside(&self) -> bool {
         self.lanes.iter().any(|lane| lane.has_aside())
     }

@@ -164,21 +164,23 @@ fn with_the_broker_in_charge_its_puback_releases() {
 
 #[test]
 fn live_beats_backfill_and_backfill_keeps_its_share() {
-    let mut rig = Rig::new(UplinkOptions { window_blocks: 1, ack: AckMode::Broker, ..options() });
-    (0..100).for_each(|i| rig.add(Lane::Metric, 1 + i, 1 + i, 1000));
-    rig.up();
-    for i in 100..200 {
-        rig.add(Lane::Metric, 1 + i, 1 + i, 1000);
+    // A fifth of sixty; while nothing was sent yet nobody is behind its share, and live goes first.
+    for (share, expected) in [(20, 12), (0, 0), (100, 59)] {
+        let options = UplinkOptions { window_blocks: 1, ack: AckMode::Broker, ..options() };
+        let mut rig = Rig::new(UplinkOptions { backfill_share_percent: share, ..options });
+        (0..100).for_each(|i| rig.add(Lane::Metric, 1 + i, 1 + i, 1000));
+        rig.up();
+        for i in 100..200 {
+            rig.add(Lane::Metric, 1 + i, 1 + i, 1000);
+        }
+        for at in 0..61 {
+            rig.answer(at, Ok(()));
+        }
+        let historical = rig.sent[1..61].iter().filter(|s| s.2).count();
+        assert_eq!(historical, expected, "{share} %");
+        let live: Vec<u64> = rig.sent.iter().filter(|s| !s.2).map(|s| s.1.first).collect();
+        assert!(live.is_sorted() && !rig.sent[1].2, "{share} %: live goes first");
     }
-    for at in 0..61 {
-        rig.answer(at, Ok(()));
-    }
-    // The first block went before anything live was there.
-    let historical = rig.sent[1..61].iter().filter(|s| s.2).count();
-    assert_eq!(historical, 12, "a fifth of sixty");
-    assert!(!rig.sent[1].2, "live goes first");
-    let live: Vec<u64> = rig.sent.iter().filter(|s| !s.2).map(|s| s.1.first).collect();
-    assert!(live.is_sorted());
 }
 
 #[test]
