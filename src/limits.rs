@@ -315,9 +315,12 @@ pub const DBC_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How often a connection looks whether the certificates that it began with have been replaced.
 pub const CERTIFICATES_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Messages from a broker in the field that wait to be read; then its socket is left unread.
-pub const SUBSCRIBE_MESSAGES_MAX: usize = 256;
-/// Largest packet from a broker in the field.
-pub const SUBSCRIBE_PACKET_BYTES_MAX: usize = 256 * 1024;
+pub const SUBSCRIBE_MESSAGES_MAX: usize = 64;
+/// Largest message from a broker in the field that is read; others are counted and passed over.
+pub const SUBSCRIBE_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Largest packet from a broker in the field. At a larger one the connection ends, and one that the broker has retained would
+/// end it again and again.
+pub const SUBSCRIBE_PACKET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages of a broker in the field by which one that comes again is known.
 pub const SUBSCRIBE_RECENT_MAX: usize = 256;
 /// Output of one run of a program that is read.

@@ -99,6 +99,8 @@ pub enum DropKind {
     Duplicate,
     /// It was kept by the broker and tells no time.
     Retained,
+    /// It is longer than any reading.
+    Oversize,
 }
 
 impl Event for MessageDropped {
@@ -111,6 +113,7 @@ impl Event for MessageDropped {
         match self.kind {
             DropKind::Duplicate => metrics::FIELD_DUPLICATES.inc(),
             DropKind::Retained => metrics::FIELD_RETAINED.inc(),
+            DropKind::Oversize => metrics::FIELD_OVERSIZE.inc(),
         }
     }
 }

@@ -83,6 +83,8 @@ metrics! {
     Counter FIELD_DUPLICATES = "outpost_field_messages_dropped_total" {"kind=\"duplicate\""};
     /// Messages from brokers in the field that were passed over: sent twice, or retained without a time of their own.
     Counter FIELD_RETAINED = "outpost_field_messages_dropped_total" {"kind=\"retained\""};
+    /// Messages from brokers in the field that were passed over: longer than any reading.
+    Counter FIELD_OVERSIZE = "outpost_field_messages_dropped_total" {"kind=\"oversize\""};
     /// Times that lines of a log file were rotated away before they were read.
     Counter LOG_GAPS = "outpost_log_gaps_total";
     /// Windows closed and judged.

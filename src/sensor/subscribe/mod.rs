@@ -204,7 +204,9 @@ async fn session(
                 })
             }
             Some(Ok(Event::Incoming(Packet::Publish(publish)))) => {
-                if out.send(publish).await.is_err() {
+                if publish.payload.len() > limits::SUBSCRIBE_MESSAGE_BYTES_MAX {
+                    emit(&events::MessageDropped { kind: events::DropKind::Oversize });
+                } else if out.send(publish).await.is_err() {
                     return End::Unwanted;
                 }
             }

@@ -211,7 +211,7 @@ fn certificates_that_are_replaced_while_connected_are_connected_with() {
 }
 
 #[test]
-fn a_topic_that_is_not_granted_is_told_and_the_others_are_listened_to() {
+fn a_topic_that_is_not_granted_is_told_and_a_message_that_is_too_long_ends_nothing() {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -224,8 +224,9 @@ fn a_topic_that_is_not_granted_is_told_and_the_others_are_listened_to() {
             line.write_all(answer).unwrap();
         };
         packet(b"\x20\x02\0\0");
-        // SUBACK with a failure and a grant, then a PUBLISH at QoS 0.
-        packet(b"\x90\x04\0\x01\x80\x01\x30\x0a\0\x07meter/7{");
+        // SUBACK with a failure and a grant, then two messages at QoS 0 of which the first is 300,000 bytes long.
+        let long = [b"\x30\xe9\xa7\x12\0\x07meter/7", &vec![b'{'; 300_000][..]].concat();
+        packet(&[b"\x90\x04\0\x01\x80\x01", &long[..], b"\x30\x0a\0\x07meter/8{"].concat());
         let _ = line.read(&mut [0]);
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -238,7 +239,7 @@ fn a_topic_that_is_not_granted_is_told_and_the_others_are_listened_to() {
         None
     }));
     assert_eq!(told.into_inner(), ["not allowed to listen to plant/+/+; see the broker's access list"]);
-    assert_eq!(heard.unwrap().topic, "meter/7");
+    assert_eq!(heard.unwrap().topic, "meter/8", "what is too long is passed over");
 }
 
 fn intake() -> Intake {
