@@ -102,9 +102,12 @@ impl<S: Shelf> Segments<S> {
         let active = loop {
             let id = ids.pop().unwrap_or(1);
             let db = shelf.open(id)?;
-            let books = db.get(META_KEY)?;
+            let (books, holding) = (db.get(META_KEY)?, holding_of(&db)?);
+            if books.is_none() && !holding.is_empty() {
+                return Err(JournalError::Damaged("it holds blocks, and its books are missing".into()));
+            }
             if ids.is_empty() || books.is_some() {
-                break Active::new(id, holding_of(&db)?, books.unwrap_or_default(), db);
+                break Active::new(id, holding, books.unwrap_or_default(), db);
             }
             if shelf.promised(id).is_some() {
                 return Err(JournalError::Damaged("its log breaks off before the first commit".into()));

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use outpost::spool::{DiskSpool, OpenReport, Options, SledJournal, export, list, open_dir, stat};
+use outpost::spool::{
+    DiskSpool, Journal, Op, OpenReport, Options, SledJournal, export, list, open_dir, stat,
+};
 use outpost::wire::Lane;
 use tempfile::TempDir;
 
@@ -33,6 +35,25 @@ fn a_spool_that_was_dropped_without_a_word_comes_back_whole() {
     assert_eq!(report, OpenReport { epoch, pending: 300, damage: None });
     assert_eq!(records(&walk(&mut spool, Lane::Raw)), (100..400).map(reading).collect::<Vec<_>>());
     assert_eq!(spool.admit(readings(1))[0].first, 401);
+}
+
+/// Taken for a new spool, its old blocks would stand under numbers that are given again.
+#[test]
+fn books_that_are_missing_are_damage_and_what_they_told_of_is_salvaged() {
+    let dir = TempDir::new().unwrap();
+    let epoch = filled(dir.path());
+    let database = dir.path().join("journal/00000001");
+    let mut journal = SledJournal::open(&database).unwrap();
+    journal.apply(&[Op::Delete { key: b"Meta".to_vec() }]).unwrap();
+    drop(journal);
+    fs::remove_file(database.join("books")).unwrap();
+    let (mut spool, report) = open(dir.path());
+    let damage = report.damage.unwrap();
+    assert!(damage.cause.contains("its books are missing"), "{damage:?}");
+    assert_ne!(report.epoch, epoch);
+    let found = records(&walk(&mut spool, Lane::Raw));
+    assert!((100..400).map(reading).all(|record| found.contains(&record)));
+    assert_eq!(spool.admit(readings(1))[0].first, found.len() as u64 + 1, "numbers begin anew");
 }
 
 /// A copy of the files while they are in use is what a power cut leaves behind, bar the cache.
