@@ -284,7 +284,7 @@ fn a_service_manager_hears_that_the_agent_is_ready_is_well_and_stops() {
         let length = manager.recv(&mut bytes).expect("a message");
         String::from_utf8(bytes[..length].to_vec()).expect("UTF-8")
     };
-    assert_eq!([heard(), heard(), heard()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    assert_eq!([heard(), heard(), heard()], ["READY=1\nSTATUS=", "WATCHDOG=1", "WATCHDOG=1"]);
     let agent_id = rustix::process::Pid::from_child(&agent);
     rustix::process::kill_process(agent_id, rustix::process::Signal::TERM).expect("signal");
     while heard() != "STOPPING=1" {}
