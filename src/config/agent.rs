@@ -10,6 +10,7 @@ use super::document::{Entry, Raw};
 use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
+use super::modbus;
 use super::model::{self, AcceleratorConfig, ModelConfig, TfliteConfig};
 use super::together;
 use crate::detect::{GroupOptions, RuleOptions};
@@ -398,6 +399,9 @@ fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
             && std::mem::replace(&mut stdin, true)
         {
             raw.error(entry, "stdin", "two sources read standard input", "keep one of them");
+        }
+        if let SourceKind::Field(FieldConfig::Modbus(device)) = &source.kind {
+            modbus::alike_on_one_line(raw, entry, device, &sources);
         }
         sources.push(source);
     }

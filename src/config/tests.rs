@@ -314,6 +314,23 @@ fn a_register_map_that_no_device_can_have_is_refused_entry_by_entry() {
 }
 
 #[test]
+fn devices_of_one_serial_line_talk_alike() {
+    let device = |name: &str, rest: &str| {
+        format!(
+            "[[source]]\nname = \"{name}\"\nkind = \"modbus\"\nserial = \"/dev/ttyS0\"\n{rest}\n\
+             [[register]]\nsource = \"{name}\"\nchannel = \"{name}\"\ntable = \"input\"\naddress = 1\n"
+        )
+    };
+    let with = |rest: &str| format!("{}{}", device("a", "unit_id = 1"), device("b", rest));
+    assert_eq!(agent(&with("unit_id = 2")).config.sources.len(), 2);
+    for other in ["unit_id = 2\nparity = \"none\"", "unit_id = 2\nbaud = \"9600\""] {
+        let mistake = mistakes(&with(other)).remove(0);
+        assert_eq!(mistake.key, "source[2].serial");
+        assert!(mistake.problem.contains("source a drives /dev/ttyS0 otherwise"), "{mistake}");
+    }
+}
+
+#[test]
 fn what_a_source_from_the_field_lacks_is_told() {
     let source = |kind: &str, rest: &str| format!("[[source]]\nname = \"s\"\nkind = \"{kind}\"\n{rest}\n");
     let keys = |text: String| mistakes(&text).into_iter().map(|p| p.key).collect::<Vec<_>>();
