@@ -327,6 +327,8 @@ pub const LOG_ENTRIES_MAX: usize = 4096;
 pub const LOG_ROTATED_MAX: usize = 64;
 /// Bytes of one log file that are read before it is the turn of the next.
 pub const LOG_TURN_BYTES: u64 = 1024 * 1024;
+/// Counts of one log that wait to be durable.
+pub const LOG_PROMISES_MAX: usize = 64;
 /// Shortest time between two notices about what is new in a log, in seconds.
 pub const LOG_NEWS_S_MIN: u64 = 60;
 /// Characters of a template that a label or a notice shows.
@@ -597,8 +599,8 @@ pub const SOURCE_CLOCKS_MAX: usize = 64;
 pub const ENDED_EPISODES_MAX: usize = 256;
 /// Blocks of a lane that are read ahead while a backlog drains; at most 48 KiB each.
 pub const READ_AHEAD_BLOCKS: usize = 8;
-/// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
-pub const BATCHES_MAX: usize = 16;
+/// Batches of one source that wait for the assembler; then it waits or drops by its own policy.
+pub const BATCHES_MAX: usize = 8;
 /// Channels in doubt that the status page names.
 pub const STATUS_DOUBTS_MAX: usize = 64;
 /// Time in which episodes that begin or end together are gathered into one digest.

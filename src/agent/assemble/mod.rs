@@ -301,6 +301,18 @@ impl Assembler {
         }
     }
 
+    /// Whether anything that a source gave up to `at` is in a window that is still open, and kept nowhere else.
+    pub fn holds(&self, source: Source, at: Wall) -> bool {
+        self.channels.iter().any(|c| c.source == source && !c.raw && c.windows.holds(at))
+    }
+
+    /// Tells the open windows of a source as they are.
+    pub fn settle(&mut self, source: Source, out: &mut Vec<Record>) {
+        for channel in self.channels.iter_mut().filter(|c| c.source == source) {
+            channel.tell_windows(out);
+        }
+    }
+
     /// A channel is no more: tells its open window, ends its episodes and forgets it, so that another may take its place.
     pub fn retire(&mut self, channel: &ChannelId, out: &mut Vec<Record>) {
         let Some(i) = self.index.remove(channel) else { return };
@@ -564,9 +576,13 @@ impl Channel {
         self.episodes.open().any(|e| e.pattern == Pattern::Missing)
     }
 
-    fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {
+    fn tell_windows(&mut self, out: &mut Vec<Record>) {
         let Self { windows, info, .. } = self;
-        windows.flush(&mut |w| tell_window(info, w, ears.out));
+        windows.flush(&mut |w| tell_window(info, w, out));
+    }
+
+    fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {
+        self.tell_windows(ears.out);
         self.clip.end(ears.out);
         self.close(None, ears, tally);
         self.arrived = None;

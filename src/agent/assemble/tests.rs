@@ -486,3 +486,21 @@ fn what_a_reading_is_worth_goes_along_with_it_kept_or_clipped() {
         assert_eq!(kept, [Quality::Good, Quality::Uncertain, Quality::Bad, Quality::Uncertain]);
     }
 }
+
+#[test]
+fn what_a_source_gave_is_held_until_its_window_is_told() {
+    let at = Wall::from_secs;
+    let mut bench = Bench::new(AssembleOptions { raw: false, ..AssembleOptions::default() });
+    (0..50).for_each(|s| bench.push("a.x", s, Ok(1.0)));
+    assert!(bench.assembler.holds(PLANT, at(49)) && !bench.assembler.holds(HOST, at(49)));
+    (50..70).for_each(|s| bench.push("a.x", s, Ok(1.0)));
+    assert_eq!(bench.windows(), [(0, 60)]);
+    assert!(!bench.assembler.holds(PLANT, at(59)) && bench.assembler.holds(PLANT, at(60)));
+    bench.assembler.settle(PLANT, &mut bench.out);
+    assert_eq!(bench.windows(), [(0, 60), (60, 10)]);
+    assert!(!bench.assembler.holds(PLANT, at(70)));
+
+    let mut kept = Bench::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
+    kept.push("a.x", 0, Ok(1.0));
+    assert!(!kept.assembler.holds(PLANT, at(0)), "it is a record of its own");
+}
