@@ -28,6 +28,10 @@ pub const WINDOWS_OPEN_MAX: usize = 64;
 pub const READING_BYTES: u64 = 16;
 /// So many late readings of one channel in a row mean that its clock was set back.
 pub const LATE_RUN_MAX: u32 = 20;
+/// A stamp that is farther ahead of what its channel should show by now than this, in seconds, is doubted.
+pub const STAMP_AHEAD_S_MAX: u64 = 24 * 3600;
+/// So many such readings of one channel in a row mean that its clock was set forward.
+pub const AHEAD_RUN_MAX: u32 = 3;
 /// Longest lateness that is waited for, in seconds.
 pub const LATENESS_S_MAX: u32 = 3600;
 /// Readings of one channel that wait for late ones where order matters; 24 bytes each.
@@ -64,6 +68,8 @@ pub const CLIP_READINGS_MAX: usize = 1000;
 pub const STREAM_BYTES_MAX: usize = 8 * 1024;
 
 const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
+
+const _: () = assert!(AHEAD_RUN_MAX < LATE_RUN_MAX && STAMP_AHEAD_S_MAX > LATENESS_S_MAX as u64);
 
 // Small models.
 

@@ -286,10 +286,14 @@ impl Intake {
         let own = self.clocks.iter().position(|clock| clock.name == source.name);
         let free = own.or_else(|| self.clocks.iter().position(|clock| clock.ended));
         let clock = SourceClock::new(&source.name, &source.options);
-        match free {
-            Some(index) => self.clocks[index] = clock,
-            None if self.clocks.len() < limits::SOURCE_CLOCKS_MAX => self.clocks.push(clock),
-            None => return false,
+        let index = free.unwrap_or(self.clocks.len());
+        if index == limits::SOURCE_CLOCKS_MAX {
+            return false;
+        }
+        self.shared.assembler.borrow_mut().set_live(source_id(index), !clock.recorded);
+        match self.clocks.get_mut(index) {
+            Some(place) => *place = clock,
+            None => self.clocks.push(clock),
         }
         true
     }

@@ -49,6 +49,8 @@ pub struct Assembler {
     channels: Vec<Channel>,
     /// Time of each source's clock, as last told.
     clocks: Vec<Option<Wall>>,
+    /// Sources whose readings are of now: their clocks tell by how much a channel can have moved on.
+    live: Vec<bool>,
     next_episode_id: u64,
     tally: Tally,
     calibrator: Calibrator,
@@ -82,6 +84,8 @@ struct Channel {
     last: Option<f64>,
     /// The clock was set since: the interval to the next value teaches nothing.
     interval_off: bool,
+    /// Readings in a row that are far ahead of the channel.
+    ahead_run: u32,
     heard: Heard,
     /// Numbers of the watches that look at it, each with its row.
     watched: Vec<(usize, usize)>,
@@ -101,6 +105,7 @@ impl Assembler {
             index: HashMap::new(),
             channels: Vec::new(),
             clocks: vec![None; limits::SOURCE_CLOCKS_MAX],
+            live: vec![false; limits::SOURCE_CLOCKS_MAX],
             tally: Tally::new(),
             calibrator: Calibrator::default(),
             refused: 0,
@@ -110,6 +115,11 @@ impl Assembler {
             rules: options.rules.iter().take(limits::RULES_MAX).cloned().map(Rule::new).collect(),
             options,
         }
+    }
+
+    /// Says whether the readings of a source are of now, not of a recording with its gaps.
+    pub fn set_live(&mut self, source: Source, live: bool) {
+        self.live[slot(source)] = live;
     }
 
     /// Makes a channel known before its first reading, or corrects what was guessed of it. The configuration has the
@@ -167,6 +177,11 @@ impl Assembler {
             out.push(Record::Reading(reading.clone()));
         } else {
             channel.clip.take(reading, out);
+        }
+        // One stray stamp would make everything late that comes after it.
+        if self.live[slot(source)] && channel.doubts(reading.at, clock) {
+            metrics::AHEAD.inc();
+            return;
         }
         let before = channel.windows.newest();
         let taken = {
@@ -480,6 +495,7 @@ impl Assembler {
             arrived: None,
             last: None,
             interval_off: false,
+            ahead_run: 0,
             heard: Heard::default(),
             described,
             quality: Quality::Good,
@@ -570,6 +586,23 @@ impl Channel {
             self.flag(Verdict { since, ..verdict }, virtual_now, ears);
         }
         self.close_quiet(virtual_now, ears, tally);
+    }
+
+    /// Whether a stamp is far ahead of where the channel should be by now; several in a row are believed.
+    fn doubts(&mut self, at: Wall, clock: Option<Wall>) -> bool {
+        let (Some(newest), Some(arrived), Some(now)) = (self.windows.newest(), self.arrived, clock) else {
+            return false;
+        };
+        let ahead_us = at.micros_since(newest).saturating_sub(now.micros_since(arrived).max(0));
+        if u64::try_from(ahead_us).unwrap_or(0) <= limits::STAMP_AHEAD_S_MAX * 1_000_000 {
+            self.ahead_run = 0;
+            return false;
+        }
+        self.ahead_run = self.ahead_run.saturating_add(1);
+        if self.ahead_run == 1 {
+            observe::emit(&events::StampAhead { channel: &self.info.id, by_s: ahead_us / 1_000_000 });
+        }
+        self.ahead_run < limits::AHEAD_RUN_MAX
     }
 
     fn is_missing(&self) -> bool {
