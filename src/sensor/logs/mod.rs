@@ -106,6 +106,7 @@ pub(super) async fn follow(
         }
         files.poll(&mut looked, &mut |piece| book.piece(piece));
         looked.gaps.iter().for_each(|path| book.gap(path));
+        book.left_out(looked.left_out);
         looked.failed.iter().for_each(|(path, error)| book.unreadable(path, error));
         keeper.look();
         if clock::mono() >= close_at {
