@@ -163,14 +163,17 @@ fn an_ina219_gives_the_figures_of_its_data_sheet() {
         ],
     );
     close(&values.unwrap(), &[11.98, 10.0, 119.8], 0.001);
-    let full = read(
-        options,
-        &[
-            I2c::write_read(0x40, vec![0x01], vec![0x7f, 0xff]),
-            I2c::write_read(0x40, vec![0x02], vec![0x5d, 0x98]),
-        ],
-    );
-    assert_eq!(full.unwrap()[1], Err(NoData::OutOfRange), "the end of the range is no current");
+    // 320 mV either way (table 7), and one digit less.
+    for (shunt, is_end) in [(0x7d00_u16, true), (0x8300, true), (0x7cff, false), (0x8301, false)] {
+        let full = read(
+            options,
+            &[
+                I2c::write_read(0x40, vec![0x01], shunt.to_be_bytes().to_vec()),
+                I2c::write_read(0x40, vec![0x02], vec![0x5d, 0x98]),
+            ],
+        );
+        assert_eq!(full.unwrap()[1] == Err(NoData::OutOfRange), is_end, "{shunt:#06x}");
+    }
 }
 
 #[test]
@@ -235,6 +238,23 @@ fn a_lis3dh_condenses_its_fifo_to_what_moves() {
     let digit = 0.002 * 9.806_65;
     let z_rms = 30_000_f64.sqrt() * digit;
     close(&values.unwrap(), &[100.0 * digit, 0.0, z_rms, 100.0 * digit, 0.0, 300.0 * digit], 1e-9);
+}
+
+#[test]
+fn an_axis_of_a_lis3dh_at_the_end_of_its_range_has_no_value() {
+    let digits: [[i16; 3]; 2] = [[2047, -2048, 2046], [0, 0, -2047]];
+    let bytes: Vec<u8> = digits.concat().iter().flat_map(|d| (d << 4).to_le_bytes()).collect();
+    let values = read(
+        PartOptions::usual(Part::Lis3dh),
+        &[
+            I2c::write_read(0x18, vec![0x20], vec![0x77]),
+            I2c::write_read(0x18, vec![0x2f], vec![2]),
+            I2c::write_read(0x18, vec![0xa8], bytes),
+        ],
+    );
+    let values = values.unwrap();
+    assert_eq!([values[0], values[1], values[3], values[4]], [Err(NoData::OutOfRange); 4]);
+    assert!(values[2].is_ok() && values[5].is_ok(), "{values:?}");
 }
 
 #[test]
