@@ -93,6 +93,8 @@ pub enum Reason {
     OddCourse {
         /// Standard deviations beyond the usual distance to the past.
         sigmas: f32,
+        /// Stretches of the past that it was held against.
+        past: u32,
     },
     /// Unlike what is usual at this hour.
     OddHour {
@@ -201,8 +203,10 @@ impl Reason {
                     value(edge)
                 )
             }
-            Reason::OddCourse { sigmas } => {
-                format!("a course not seen before ({sigmas:.0} standard deviations from the usual)")
+            Reason::OddCourse { sigmas, past } => {
+                format!(
+                    "a course unlike any of the last {past} ({sigmas:.0} standard deviations from the usual)"
+                )
             }
             Reason::OddHour { usual, days } => {
                 format!("unlike this hour on the last {days} days (usually {})", value(usual))

@@ -106,6 +106,10 @@ fn a_course_never_seen_is_told_although_no_value_is_out_of_range() {
         flags.iter().any(|(s, v)| in_time(*s) && matches!(v.reason, Reason::OddCourse { .. })),
         "{flags:?}"
     );
+    let odd = flags.iter().find(|(_, v)| matches!(v.reason, Reason::OddCourse { .. }));
+    let words = odd.unwrap().1.reason.words(&Unit::default());
+    let past: u32 = words.split("any of the last ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((100..=limits::COURSE_STEPS as u32).contains(&past), "{words}");
 }
 
 #[test]
