@@ -16,6 +16,8 @@ use super::AgentError;
 use super::assemble::ChannelBook;
 use super::status::SourceBrief;
 use crate::clock;
+use crate::files::read_file;
+use crate::hash::Sha256;
 use crate::limits;
 use crate::sensor::{self, Batch, SourceHandle, SourceOptions, Stopper};
 use crate::sync::backoff::{Backoff, BackoffOptions, Cause};
@@ -67,6 +69,8 @@ pub(super) struct Sources {
 pub(super) struct Wanted {
     pub name: String,
     pub options: SourceOptions,
+    /// Hash of its file, where it has one.
+    content: Option<Sha256>,
     backoff: Backoff,
     due: Mono,
     /// Why it does not run, as it was told last.
@@ -201,7 +205,8 @@ impl Sources {
     }
 
     /// Opens a source and starts its thread; says how it stands.
-    pub fn open(&mut self, wanted: Wanted) -> Result<SourceBrief, Trouble> {
+    pub fn open(&mut self, mut wanted: Wanted) -> Result<SourceBrief, Trouble> {
+        wanted.content = content(&wanted.options);
         let (stopper, stop) = sensor::stopper();
         let (out, batches) = smol::channel::bounded(limits::BATCHES_MAX);
         match sensor::spawn(&wanted.name, wanted.options.clone(), out, stop) {
@@ -257,15 +262,23 @@ impl Sources {
 impl Wanted {
     fn new(name: String, options: SourceOptions) -> Self {
         let backoff = Backoff::new(BackoffOptions::default());
-        Self { name, options, backoff, due: Mono::default(), told: None }
+        Self { name, content: content(&options), options, backoff, due: Mono::default(), told: None }
     }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.name, &self.options, self.content) == (&other.name, &other.options, other.content)
+    }
+}
+
+/// None where there is no file, or it can't be read.
+fn content(options: &SourceOptions) -> Option<Sha256> {
+    read_file(options.file()?, limits::DBC_BYTES_MAX).ok().map(|bytes| Sha256::of(&bytes))
 }
 
 impl Running {
     /// Whether it is what is wanted, and need not be started again because it has failed.
     fn is(&self, wanted: &Wanted) -> bool {
-        let own = &self.wanted;
-        own.name == wanted.name && own.options == wanted.options && self.handle.failure().is_none()
+        self.wanted.is_like(wanted) && self.handle.failure().is_none()
     }
 
     /// Its thread has ended, and nothing that it sent waits.
@@ -280,7 +293,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions};
+    use crate::sensor::{
+        CsvOptions, FieldOptions, HostOptions, Input, LinesOptions, Precision, PushOptions, ReplayOptions,
+    };
 
     fn lines_on(address: SocketAddr) -> SourceOptions {
         let input = Input::Tcp(address);
@@ -371,6 +386,31 @@ mod tests {
         let vitals = sources.running.iter().find(|s| s.wanted.name == "vitals").unwrap();
         let stats = vitals.handle.stats();
         assert!(stats.dropped == 0 && stats.readings > 0, "{stats:?}");
+    }
+
+    /// Only the options were compared once: an edited file under the same path changed nothing, without a word.
+    #[test]
+    fn a_source_whose_file_has_changed_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, "old").unwrap();
+        let options = SourceOptions::Field(FieldOptions::Push(PushOptions {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            allow_remote: false,
+            token_file: Some(token.clone()),
+            precision: Precision::Nanos,
+        }));
+        let wanted = vec![("push".to_owned(), options)];
+        let mut sources = Sources::new(&wanted).unwrap();
+        assert!(open_due(&mut sources).is_empty());
+        assert_eq!(sources.change(wanted.clone()), Change { kept: 1, stopped: 0, started: 0 });
+        std::fs::write(&token, "new").unwrap();
+        assert_eq!(sources.change(wanted.clone()), Change { kept: 0, stopped: 1, started: 1 });
+        while sources.ended().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(open_due(&mut sources).is_empty());
+        assert_eq!(sources.change(wanted), Change { kept: 1, stopped: 0, started: 0 });
     }
 
     #[test]
