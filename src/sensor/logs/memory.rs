@@ -59,6 +59,11 @@ impl Keeper {
         (keeper, kept)
     }
 
+    /// Writes down where reading begins, at the first look ever: what is said from then on is not before it.
+    pub fn begin(&self, places: &Places) {
+        self.write(None, Some(places));
+    }
+
     /// To go along with the counts of a window: when the answer comes, this is written down. Of too many that wait the
     /// oldest goes: what stands in for it says as much and more.
     pub fn promise(&mut self, places: Option<Places>, tally: Option<Memory>) -> Receipt {
@@ -81,7 +86,7 @@ impl Keeper {
                 Err(TryRecvError::Closed) => self.pass_on(),
             }
         }
-        committed.iter().for_each(|pending| self.write(pending));
+        committed.iter().for_each(|pending| self.keep(pending));
     }
 
     /// The first will never be answered.
@@ -92,12 +97,16 @@ impl Keeper {
         }
     }
 
-    fn write(&self, pending: &Pending) {
+    fn keep(&self, pending: &Pending) {
+        self.write(pending.tally.as_ref(), pending.places.as_ref());
+    }
+
+    fn write(&self, tally: Option<&Memory>, places: Option<&Places>) {
         let Some(dir) = &self.dir else { return };
-        if let Some(tally) = &pending.tally {
+        if let Some(tally) = tally {
             self.put(&self.file(dir, TEMPLATES), tally);
         }
-        if let Some(places) = &pending.places {
+        if let Some(places) = places {
             self.put(&self.file(dir, PLACES), places);
         }
     }
@@ -146,7 +155,7 @@ impl Drop for Keeper {
         let committed = smol::block_on(smol::future::or(committed, late));
         self.look();
         if committed {
-            self.write(&last);
+            self.keep(&last);
         }
     }
 }

@@ -9,10 +9,10 @@
 //!
 //! Times are those of the count, not those that lines claim: a wrong clock in a log can disturb nothing.
 //!
-//! **What is counted how often.** Where each file is read on is written down when the counts of a window have been committed
-//! to the spool, so that no line is lost, and none is counted twice after an orderly stop. After a crash the lines of the last
-//! window may be counted once more. That holds where single readings are kept (`raw.keep`): summaries of the last minute live
-//! in memory, as those of every source do. What comes over a socket or from the journal while nobody listens is not heard.
+//! **What is counted how often.** Where each file is read on is written down when what came of the counts has been committed
+//! to the spool: the counts themselves where single readings are kept (`raw.keep`), else the summary that they went into. So
+//! no line is lost, and none is counted twice after an orderly stop; after a crash the lines of the last summary, or count, may
+//! be counted once more. What comes over a socket or from the journal while nobody listens is not heard.
 
 mod book;
 mod files;
@@ -96,12 +96,16 @@ pub(super) async fn follow(
 ) -> Result<(), SourceError> {
     let (mut keeper, memory) = Keeper::open(&options, outlet.source());
     let mut book = Book::new(&options, &memory.tally, &outlet);
+    let mut is_first_look = memory.places.is_none();
     let mut files = Files::new(patterns, memory.places);
     let (mut scan_at, mut close_at) = (clock::mono(), clock::mono() + options.every);
     loop {
         let mut looked = Looked::default();
         if clock::mono() >= scan_at {
             files.scan(&mut looked);
+            if std::mem::take(&mut is_first_look) {
+                keeper.begin(&files.places());
+            }
             scan_at = clock::mono() + SCAN;
         }
         files.poll(&mut looked, &mut |piece| book.piece(piece));
