@@ -297,6 +297,73 @@ fn an_mcp3008_reads_its_eight_inputs_and_knows_a_line_that_nobody_drives() {
     floating.done();
 }
 
+/// A bus on which every transfer fails alike.
+struct Broken(ErrorKind);
+
+impl embedded_hal::i2c::ErrorType for Broken {
+    type Error = ErrorKind;
+}
+
+impl embedded_hal::i2c::I2c for Broken {
+    fn transaction(&mut self, _: u8, _: &mut [embedded_hal::i2c::Operation<'_>]) -> Result<(), ErrorKind> {
+        Err(self.0)
+    }
+}
+
+impl embedded_hal::spi::ErrorType for Broken {
+    type Error = embedded_hal::spi::ErrorKind;
+}
+
+impl SpiDevice for Broken {
+    fn transaction(
+        &mut self,
+        _: &mut [embedded_hal::spi::Operation<'_, u8>],
+    ) -> Result<(), embedded_hal::spi::ErrorKind> {
+        Err(embedded_hal::spi::ErrorKind::Other)
+    }
+}
+
+#[test]
+fn every_part_tells_nobody_there_from_a_bus_that_is_stuck() {
+    for (fault, why) in [(NACK, NoData::NoAnswer), (ErrorKind::Bus, NoData::ReadFailed)] {
+        for part in Part::ALL.iter().filter(|part| !part.is_spi()) {
+            let mut chip = PartOptions::usual(*part).on_i2c(Broken(fault)).expect("on I2C");
+            let error = chip.read(&mut NoopDelay, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.reason(), why, "{part}: {error}");
+        }
+    }
+    let mut adc = PartOptions::usual(Part::Mcp3008).on_spi(Broken(ErrorKind::Other)).expect("on SPI");
+    let error = adc.read(&mut NoopDelay, &mut Vec::new()).unwrap_err();
+    assert_eq!(error, ChipError::Bus("the SPI transfer failed"));
+}
+
+#[test]
+fn another_part_in_the_place_of_a_lis3dh_is_found_out() {
+    let not_running = I2c::write_read(0x18, vec![0x20], vec![0x07]);
+    let read = read(
+        PartOptions::usual(Part::Lis3dh),
+        &[not_running, I2c::write_read(0x18, vec![0x0f], vec![0x32])],
+    );
+    assert_eq!(read.unwrap_err(), ChipError::WrongPart { register: 0x0f, expected: 0x33, found: 0x32 });
+}
+
+#[test]
+fn a_bme280_that_failed_is_asked_anew_who_it_is() {
+    let mut bus = I2cMock::new(&[
+        I2c::write_read(0x76, vec![0xd0], vec![0x60]),
+        I2c::write_read(0x76, vec![0x88], vec![1; 26]),
+        I2c::write_read(0x76, vec![0xe1], vec![1; 7]),
+        I2c::write(0x76, vec![0xf5, 0]),
+        I2c::write(0x76, vec![0xf2, 1]).with_error(NACK),
+        // Another chip was put into its place meanwhile.
+        I2c::write_read(0x76, vec![0xd0], vec![0x58]),
+    ]);
+    let mut chip = PartOptions::usual(Part::Bme280).on_i2c(bus.clone()).expect("on I2C");
+    let mut read = || chip.read(&mut NoopDelay, &mut Vec::new()).unwrap_err().reason();
+    assert_eq!([read(), read()], [NoData::NoAnswer, NoData::WrongDevice]);
+    bus.done();
+}
+
 /// A bus on which every answer is noise, or none.
 struct Noise(fastrand::Rng);
 

@@ -87,6 +87,10 @@ impl Device {
                     let sent = match *device.mood.lock().unwrap() {
                         Mood::HangUp => break,
                         Mood::Silent => continue,
+                        Mood::Late => {
+                            std::thread::sleep(2 * TIMEOUT);
+                            stream.write_all(&well)
+                        }
                         Mood::Garbage => stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
                         Mood::Twice => {
                             stream.write_all(&[frame(&[0xab, 0xcd], UNIT), well.clone(), well].concat())
@@ -244,6 +248,7 @@ fn whatever_a_device_does_there_is_a_reason_and_values_again_afterwards() {
     assert_eq!(look(&mut modbus), well());
     for (mood, why) in [
         (Mood::Silent, NoData::TimedOut),
+        (Mood::Late, NoData::TimedOut),
         (Mood::HangUp, NoData::NoAnswer),
         (Mood::Garbage, NoData::ReadFailed),
         (Mood::Refuse(2), NoData::ReadFailed),
