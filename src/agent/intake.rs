@@ -70,9 +70,8 @@ async fn run(
     loop {
         let mut out = Vec::new();
         let is_ending = intake.sources.is_ending();
-        let asked = async {
-            if is_ending { smol::future::pending().await } else { asked(&orders, &stop).await }
-        };
+        let asked =
+            async { if is_ending { smol::future::pending().await } else { asked(&orders, &stop).await } };
         let arrived = async { intake.sources.next().await.map_or(Heard::Over, Heard::Batch) };
         // A source that always has more must not keep time from passing.
         let heard = asked.or(judgement(&shared)).or(tick_at(next_tick)).or(arrived).await;

@@ -139,7 +139,8 @@ impl Sources {
 
     /// Takes leave of what `wanted` no longer has and remembers what it has besides.
     pub fn change(&mut self, wanted: Vec<(String, SourceOptions)>) -> Change {
-        let wanted: Vec<Wanted> = wanted.into_iter().map(|(name, options)| Wanted::new(name, options)).collect();
+        let wanted: Vec<Wanted> =
+            wanted.into_iter().map(|(name, options)| Wanted::new(name, options)).collect();
         let mut change = Change::default();
         for source in &mut self.running {
             let stays = wanted.iter().any(|wanted| source.is(wanted));
@@ -147,9 +148,8 @@ impl Sources {
                 change.stopped += 1;
             }
         }
-        let stays = |wanted: &Wanted| {
-            self.running.iter().any(|source| source.stopper.is_some() && source.is(wanted))
-        };
+        let stays =
+            |wanted: &Wanted| self.running.iter().any(|source| source.stopper.is_some() && source.is(wanted));
         let (kept, waiting): (Vec<_>, Vec<_>) = wanted.into_iter().partition(stays);
         (change.kept, change.started) = (kept.len(), waiting.len());
         self.waiting = waiting;
@@ -342,7 +342,8 @@ mod tests {
         let recording = |name: &str, repeat: bool| {
             let path = dir.path().join(name);
             std::fs::write(&path, "ts,x\n1,1\n").unwrap();
-            let options = ReplayOptions { path, csv: CsvOptions::default(), speed: 20.0, repeat, shift_to: None };
+            let options =
+                ReplayOptions { path, csv: CsvOptions::default(), speed: 20.0, repeat, shift_to: None };
             (name.to_owned(), SourceOptions::Replay(options))
         };
         let mut sources = Sources::new(&[recording("once", false), recording("again", true)]).unwrap();
@@ -368,7 +369,8 @@ mod tests {
         let path = dir.path().join("x.csv");
         let rows: String = (1..20_000).map(|n| format!("{n},{n}\n")).collect();
         std::fs::write(&path, format!("ts,x\n{rows}")).unwrap();
-        let flood = ReplayOptions { path, csv: CsvOptions::default(), speed: 1e9, repeat: true, shift_to: None };
+        let flood =
+            ReplayOptions { path, csv: CsvOptions::default(), speed: 1e9, repeat: true, shift_to: None };
         let vitals = HostOptions { interval: Duration::from_millis(100), ..HostOptions::default() };
         let wanted = [
             ("flood".to_owned(), SourceOptions::Replay(flood)),

@@ -101,7 +101,8 @@ impl Book {
     /// Files match that are not followed, or folders are too large; told again only when it is more.
     pub fn left_out(&mut self, now: LeftOut) {
         let before = self.left_out;
-        self.left_out = LeftOut { files: now.files.max(before.files), folders: now.folders.max(before.folders) };
+        self.left_out =
+            LeftOut { files: now.files.max(before.files), folders: now.folders.max(before.folders) };
         if self.left_out == before {
             return;
         }

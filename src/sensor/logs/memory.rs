@@ -47,7 +47,8 @@ struct Pending {
 impl Keeper {
     /// Reads what an earlier run has kept; what can't be read counts as nothing, with an event.
     pub fn open(options: &LogsOptions, source: &Arc<str>) -> (Self, Kept) {
-        let keeper = Self { source: Arc::clone(source), dir: options.state_dir.clone(), pending: VecDeque::new() };
+        let keeper =
+            Self { source: Arc::clone(source), dir: options.state_dir.clone(), pending: VecDeque::new() };
         let Some(dir) = &keeper.dir else { return (keeper, Kept::default()) };
         if let Err(error) = fs::create_dir_all(dir) {
             emit(&events::LogMemoryFailed { source, path: dir, error: &error });

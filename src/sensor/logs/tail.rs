@@ -371,7 +371,8 @@ fn names(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(names)
 }
 
-const NO_FILE: &str = "it is no regular file; name one, or have a program read it (kind = \"exec\" or \"lines\")";
+const NO_FILE: &str =
+    "it is no regular file; name one, or have a program read it (kind = \"exec\" or \"lines\")";
 
 /// How old a rotated file is by its name; the oldest come first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
