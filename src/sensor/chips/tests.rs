@@ -340,10 +340,8 @@ fn every_part_tells_nobody_there_from_a_bus_that_is_stuck() {
 #[test]
 fn another_part_in_the_place_of_a_lis3dh_is_found_out() {
     let not_running = I2c::write_read(0x18, vec![0x20], vec![0x07]);
-    let read = read(
-        PartOptions::usual(Part::Lis3dh),
-        &[not_running, I2c::write_read(0x18, vec![0x0f], vec![0x32])],
-    );
+    let read =
+        read(PartOptions::usual(Part::Lis3dh), &[not_running, I2c::write_read(0x18, vec![0x0f], vec![0x32])]);
     assert_eq!(read.unwrap_err(), ChipError::WrongPart { register: 0x0f, expected: 0x33, found: 0x32 });
 }
 

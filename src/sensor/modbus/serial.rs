@@ -113,8 +113,7 @@ impl Serial {
     }
 }
 
-const TAKEN: &str =
-    "another program has the line, or a source that names it otherwise; stop it, or name the line alike everywhere";
+const TAKEN: &str = "another program has the line, or a source that names it otherwise; stop it, or name the line alike everywhere";
 
 /// Of eleven bits each; above 19200 a fixed 1.75 ms (V1.02, section 2.5.1.1).
 fn silence(baud: u32) -> Duration {

@@ -318,7 +318,8 @@ fn a_late_answer_on_a_serial_line_is_never_taken_for_another() {
 #[test]
 fn two_devices_on_one_line_are_read_side_by_side() {
     let devices = [Device::new(), Device::new()];
-    let path = serial_line(devices.iter().cloned().zip([1, 2]).map(|(device, unit)| (unit, device)).collect());
+    let path =
+        serial_line(devices.iter().cloned().zip([1, 2]).map(|(device, unit)| (unit, device)).collect());
     let options = SerialOptions { device: path, baud: 115_200, parity: Parity::Even };
     let sources = [1, 2].map(|unit| {
         let mut modbus = driver_of(ModbusLink::Rtu(options.clone()), unit);
