@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::document::READS;
 use super::*;
+use crate::detect::Duty;
 use crate::link::Protocol;
 use crate::reading::Quantity;
 
@@ -387,8 +388,13 @@ fn a_rule_over_channels_needs_conditions_that_can_be_read() {
     let text = "[[rule]]\nname = \"r\"\nall = [\"a.x > 1\"]\nany = [\"b.y rate < -2\"]\nseverity = \"critical\"\n\
                 dwell = \"5 s\"\ntimes = \"06:00-22:00\"\n";
     let rule = &agent(text).config.rules[0];
-    assert_eq!((rule.all.len(), rule.any.len(), rule.dwell_s, rule.times), (1, 1, 5, Some((360, 1320))));
+    assert_eq!(
+        (rule.all.len(), rule.any.len(), rule.dwell_s, rule.times),
+        (1, 1, 5, Duty::parse("06:00-22:00"))
+    );
     assert!(rule.severity == crate::reading::Severity::Critical && rule.any[0].rate && !rule.any[0].above);
+    let shifts = agent(&text.replace("06:00-22:00", "Mon-Fri 06:00-12:00, 13:00-22:00 +01:00"));
+    assert!(shifts.config.rules[0].times.is_some());
     let problems = mistakes(
         "[[rule]]\nname = \"r\"\nall = [\"a.x >= 1\"]\ntimes = \"six to ten \"\n[[rule]]\nname = \"s\"\n",
     );

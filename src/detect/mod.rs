@@ -22,6 +22,7 @@
 mod combine;
 mod course;
 mod cusum;
+mod duty;
 mod flapping;
 mod group;
 mod limit;
@@ -35,6 +36,7 @@ mod together;
 
 pub use combine::{Condition, Rule, RuleOptions};
 pub use cusum::Cusum;
+pub use duty::Duty;
 pub use flapping::Flapping;
 pub use group::{Group, GroupOptions};
 pub use limit::{LimitOptions, Limits};
@@ -52,7 +54,7 @@ use std::time::Duration;
 use crate::frame::ModelName;
 use crate::limits;
 use crate::reading::{Pattern, Quantity, Severity, Unit, Value, value_from_f64};
-use crate::time::{Wall, humane, in_day_span};
+use crate::time::{Wall, humane};
 
 /// What a detector says of one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -339,7 +341,7 @@ pub struct Judge {
     /// The last occurrence of what is learnt.
     found_at: Option<Wall>,
     /// Times of the day, in minutes of UTC, at which rules hold.
-    times: Option<(u16, u16)>,
+    times: Option<Duty>,
 }
 
 impl Judge {
@@ -388,7 +390,7 @@ impl Judge {
         let Ok(x) = value.and_then(value_from_f64) else { return };
         let two_state = self.states.step(x);
         self.readings += 1;
-        let on_duty = self.times.is_none_or(|span| in_day_span(at, span));
+        let on_duty = self.times.is_none_or(|duty| duty.holds(at));
         for detector in &mut self.detectors {
             let applies = match detector {
                 Detector::Limits(_) | Detector::Rate(_) => on_duty,
