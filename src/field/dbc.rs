@@ -109,7 +109,8 @@ impl Dbc {
             if names.insert(message.name.clone()) {
                 message.leave_out(&mut self.left_out);
             } else {
-                let what = format!("the message {} has the name of another; give it one of its own", message.name);
+                let what =
+                    format!("the message {} has the name of another; give it one of its own", message.name);
                 self.left_out.push(DbcError { line, what });
                 self.messages.remove(&id);
             }
@@ -223,9 +224,10 @@ impl Message {
             _ if !reaches(signal.start, signal.len, signal.little_endian, self.bytes) => {
                 Some(format!("lies beyond the {} bytes of its message", self.bytes))
             }
-            Mux::When(_) | Mux::Both if is_extended => {
-                Some("is chosen by more than one switch and value (extended multiplexing), which is not read".into())
-            }
+            Mux::When(_) | Mux::Both if is_extended => Some(
+                "is chosen by more than one switch and value (extended multiplexing), which is not read"
+                    .into(),
+            ),
             Mux::When(_) if switches == 0 => {
                 Some("is multiplexed, and its message has no signal that is the switch (M)".into())
             }

@@ -25,7 +25,7 @@ use super::witness::Witnesses;
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
 use crate::detect::{Finding, Group, Judge, Rule, Silence, Verdict};
-use crate::episode::{EpisodeUpdate, Episodes, Phase};
+use crate::episode::{EpisodeUpdate, Episodes};
 use crate::facts::{Citation, Facts};
 use crate::infer::{Job, Judgement};
 use crate::limits;

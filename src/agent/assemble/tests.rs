@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::detect::{GroupOptions, LimitOptions, RuleOptions};
+use crate::episode::Phase;
 use crate::reading::{NoData, Pattern, Quantity, Severity, Value};
 
 const PLANT: Source = Source(0);
