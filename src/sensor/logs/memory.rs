@@ -1,4 +1,4 @@
-//! What a log source keeps on disk: its templates, and where it reads each file on.
+//! What a log source keeps on disk: its templates, and where it reads each file, or the journal, on.
 //!
 //! Both are written when the spool has committed what came of them, see [`Keeper::promise`]. Templates change rarely and
 //! take up to a megabyte, so they have a file of their own.
@@ -28,6 +28,8 @@ pub(super) struct Kept {
     pub tally: Memory,
     /// None if nothing was ever read.
     pub places: Option<Places>,
+    /// The journal's name for the entry that was read last.
+    pub cursor: Option<String>,
 }
 
 /// Writes down what was promised.
@@ -40,8 +42,14 @@ pub(super) struct Keeper {
 
 struct Pending {
     committed: Receiver<Vec<Citation>>,
-    places: Option<Places>,
+    reached: Option<Reached>,
     tally: Option<Memory>,
+}
+
+/// How far a source has read.
+pub(super) enum Reached {
+    Files(Places),
+    Journal(String),
 }
 
 impl Keeper {
@@ -56,21 +64,22 @@ impl Keeper {
         let kept = Kept {
             tally: keeper.read(&keeper.file(dir, TEMPLATES)).unwrap_or_default(),
             places: keeper.read(&keeper.file(dir, PLACES)),
+            cursor: keeper.read(&keeper.file(dir, CURSOR)),
         };
         (keeper, kept)
     }
 
     /// Writes down where reading begins, at the first look ever: what is said from then on is not before it.
-    pub fn begin(&self, places: &Places) {
-        self.write(None, Some(places));
+    pub fn begin(&self, places: Places) {
+        self.write(None, Some(&Reached::Files(places)));
     }
 
     /// To go along with the counts of a window: when the answer comes, this is written down. Of too many that wait the
     /// oldest goes: what stands in for it says as much and more.
-    pub fn promise(&mut self, places: Option<Places>, tally: Option<Memory>) -> Receipt {
+    pub fn promise(&mut self, reached: Option<Reached>, tally: Option<Memory>) -> Receipt {
         self.look();
         let (receipt, committed) = smol::channel::bounded(1);
-        self.pending.push_back(Pending { committed, places, tally });
+        self.pending.push_back(Pending { committed, reached, tally });
         if self.pending.len() > limits::LOG_PROMISES_MAX {
             self.pass_on();
         }
@@ -99,16 +108,18 @@ impl Keeper {
     }
 
     fn keep(&self, pending: &Pending) {
-        self.write(pending.tally.as_ref(), pending.places.as_ref());
+        self.write(pending.tally.as_ref(), pending.reached.as_ref());
     }
 
-    fn write(&self, tally: Option<&Memory>, places: Option<&Places>) {
+    fn write(&self, tally: Option<&Memory>, reached: Option<&Reached>) {
         let Some(dir) = &self.dir else { return };
         if let Some(tally) = tally {
             self.put(&self.file(dir, TEMPLATES), tally);
         }
-        if let Some(places) = places {
-            self.put(&self.file(dir, PLACES), places);
+        match reached {
+            Some(Reached::Files(places)) => self.put(&self.file(dir, PLACES), places),
+            Some(Reached::Journal(cursor)) => self.put(&self.file(dir, CURSOR), cursor),
+            None => {}
         }
     }
 
@@ -165,6 +176,7 @@ impl Drop for Keeper {
 const PATIENCE: Duration = Duration::from_secs(2);
 const TEMPLATES: &str = "templates.json";
 const PLACES: &str = "places.json";
+const CURSOR: &str = "cursor.json";
 
 #[cfg(test)]
 mod tests {
@@ -184,9 +196,10 @@ mod tests {
         };
         let source: Arc<str> = "app".into();
         let places = |n: usize| Some(Places::from([(PathBuf::from(n.to_string()), None)]));
+        let reached = |n: usize| places(n).map(Reached::Files);
         let kept = || Keeper::open(&options, &source).1.places;
         let (mut keeper, _) = Keeper::open(&options, &source);
-        let receipts: Vec<Receipt> = (0..4).map(|n| keeper.promise(places(n), None)).collect();
+        let receipts: Vec<Receipt> = (0..4).map(|n| keeper.promise(reached(n), None)).collect();
         keeper.look();
         assert_eq!(kept(), None, "nothing is durable yet");
         receipts[..2].iter().for_each(|receipt| receipt.try_send(Vec::new()).unwrap());
@@ -199,7 +212,7 @@ mod tests {
 
         let (mut keeper, _) = Keeper::open(&options, &source);
         let receipts: Vec<Receipt> =
-            (0..limits::LOG_PROMISES_MAX + 9).map(|n| keeper.promise(places(n), None)).collect();
+            (0..limits::LOG_PROMISES_MAX + 9).map(|n| keeper.promise(reached(n), None)).collect();
         assert_eq!(keeper.pending.len(), limits::LOG_PROMISES_MAX);
         assert!(receipts[8].is_closed() && !receipts[9].is_closed());
     }

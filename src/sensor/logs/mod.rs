@@ -12,7 +12,8 @@
 //! **What is counted how often.** Where each file is read on is written down when what came of the counts has been committed
 //! to the spool: the counts themselves where single readings are kept (`raw.keep`), else the summary that they went into. So
 //! no line is lost, and none is counted twice after an orderly stop; after a crash the lines of the last summary, or count, may
-//! be counted once more. What comes over a socket or from the journal while nobody listens is not heard.
+//! be counted once more. The journal is read on behind the entry that was noted likewise, from the second start on. What comes
+//! over a socket while nobody listens is not heard.
 
 mod book;
 mod files;
@@ -39,7 +40,7 @@ use crate::clock;
 use crate::time::Mono;
 use book::Book;
 use files::{Files, Looked};
-use memory::Keeper;
+use memory::{Keeper, Reached};
 
 /// Which log, and how it is counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +69,7 @@ pub enum LogInput {
         /// Whether others than this machine may send. Syslog is neither authenticated nor encrypted.
         allow_remote: bool,
     },
-    /// What this program, started with its arguments, writes: `journalctl -f -o json`.
+    /// What this program, started with its arguments, writes: `journalctl -f -o json`. It is told from where on.
     Journal(Vec<String>),
 }
 
@@ -104,7 +105,7 @@ pub(super) async fn follow(
         if clock::mono() >= scan_at {
             files.scan(&mut looked);
             if std::mem::take(&mut is_first_look) {
-                keeper.begin(&files.places());
+                keeper.begin(files.places());
             }
             scan_at = clock::mono() + SCAN;
         }
@@ -115,7 +116,7 @@ pub(super) async fn follow(
         keeper.look();
         if clock::mono() >= close_at {
             close_at = next(close_at, options.every);
-            let receipt = keeper.promise(Some(files.places()), book.memory_if_changed());
+            let receipt = keeper.promise(Some(Reached::Files(files.places())), book.memory_if_changed());
             let handover = book.close(&outlet, receipt);
             if outlet.hand_over(handover).await.is_err() {
                 return Ok(());

@@ -419,6 +419,23 @@ fn syslog_from_elsewhere_must_be_allowed() {
     }
 }
 
+/// What was written between an end and the next start was not heard once.
+#[test]
+fn the_journal_is_read_on_behind_the_entry_that_was_counted_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (told, state) = (dir.path().join("told"), dir.path().join("state"));
+    let entry = r#"{"MESSAGE":"door opened","__CURSOR":"s=1;i=7"}"#;
+    let script = format!("echo \"$@\" >> {}; echo '{entry}'; exec sleep 60", told.display());
+    let journal = || LogInput::Journal(["sh", "-c", &script, "journal"].map(str::to_owned).to_vec());
+    for _ in 0..2 {
+        let running = Running::start(journal(), Some(&state));
+        running.lines(1, true);
+        running.stop();
+    }
+    let told = std::fs::read_to_string(told).unwrap();
+    assert_eq!(told.lines().collect::<Vec<_>>(), ["--lines=0", "--no-tail --after-cursor=s=1;i=7"]);
+}
+
 #[test]
 fn the_journal_is_read_from_a_program_that_is_started_again_when_it_ends() {
     let entry = r#"{"MESSAGE":"door opened","SYSLOG_IDENTIFIER":"plc"}"#;
