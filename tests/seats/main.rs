@@ -12,6 +12,7 @@ mod delivery;
 mod hostile;
 mod kills;
 mod ledger;
+mod logs;
 mod reload;
 mod seat;
 mod site;
