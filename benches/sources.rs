@@ -2,14 +2,17 @@
 //!
 //! | case | what |
 //! |---|---|
-//! | slow | 1,002 channels, each read once a second: 334 chips on a bus of I2C that answers at once |
+//! | slow | 1,002 channels, each read once a second: 334 chips on a bus of I2C that answers at once. What comes before is made up, so that the detectors have learnt |
 //! | fast | three channels at 6.6 kHz each, from the buffer of an IIO device whose character device is a pipe |
+//! | push | lines of ten fields by HTTP POST on loopback, a thousand at a time, one post after the other |
+//! | modbus | 100 registers of a device on loopback over TCP, as fast as it answers |
 //!
 //! The rooms are those of the agent: a source on its thread, the assembler with calibration, windows and every detector,
 //! the store with a real fsync; lane `raw` is kept. Told are the share of one core and the memory that this program holds,
 //! the model and the line left out. `OUTPOST_BENCH_S` sets how long each case takes, 20 s unless it does.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,12 +20,16 @@ use std::time::{Duration, Instant};
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
 use outpost::agent::assemble::{AssembleOptions, Assembler, Source};
 use outpost::clock;
+use outpost::field::modbus::{Map, Order, Register, Shape, Table};
 use outpost::limits;
-use outpost::reading::{ChannelId, ChannelInfo, Reading};
+use outpost::reading::{ChannelId, ChannelInfo, Reading, Unit};
 use outpost::sensor::chips::{Chip, Column, Ina};
-use outpost::sensor::{self, Batch, BufferOptions, Sensor, SourceHandle, SourceOptions, Stop};
+use outpost::sensor::{
+    self, Batch, BufferOptions, FieldOptions, ModbusLink, ModbusOptions, Precision, PushOptions, Sensor,
+    SourceHandle, SourceOptions, Stop,
+};
 use outpost::spool::{self, StoreHandle};
-use outpost::time::Stamp;
+use outpost::time::{Stamp, Wall};
 use outpost::wire::Lane;
 use smol::channel::{Receiver, Sender};
 
@@ -31,7 +38,7 @@ fn main() {
         "{:<6}{:>14}{:>12}{:>12}{:>12}{:>10}",
         "case", "readings", "per second", "% of core", "own MiB", "dropped"
     );
-    measure("slow", |out, stop| {
+    measure("slow", history, |out, stop| {
         sensor::spawn_polled("bus", Cabinet::new(), Duration::from_secs(1), out, stop).expect("a thread")
     });
     let dir = tempfile::tempdir().expect("a folder");
@@ -41,12 +48,111 @@ fn main() {
         thread::spawn(move || feed(&pipe))
     };
     let root = dir.path().to_owned();
-    measure("fast", move |out, stop| {
-        let (prefix, device) = ("motor".into(), "iio:device0".into());
-        let options = BufferOptions { prefix, device, rate_hz: Some(RATE_HZ), root };
-        sensor::spawn("vib", SourceOptions::IioBuffer(options), out, stop).expect("a device")
-    });
+    measure(
+        "fast",
+        |_| (),
+        move |out, stop| {
+            let (prefix, device) = ("motor".into(), "iio:device0".into());
+            let options = BufferOptions { prefix, device, rate_hz: Some(RATE_HZ), root };
+            sensor::spawn("vib", SourceOptions::IioBuffer(options), out, stop).expect("a device")
+        },
+    );
     feeder.join().expect("the feeder ends with its reader");
+    measure(
+        "push",
+        |_| (),
+        |out, stop| {
+            let options = PushOptions {
+                listen: ([127, 0, 0, 1], 0).into(),
+                allow_remote: false,
+                token_file: None,
+                precision: Precision::Nanos,
+            };
+            let source = SourceOptions::Field(FieldOptions::Push(options));
+            let source = sensor::spawn("push", source, out, stop).expect("a free port");
+            let address = source.address().expect("it listens");
+            thread::spawn(move || post(address));
+            source
+        },
+    );
+    measure(
+        "modbus",
+        |_| (),
+        |out, stop| {
+            let options = ModbusOptions {
+                name: "plc".into(),
+                link: ModbusLink::Tcp(device()),
+                unit: 1,
+                map: Map::new((0..REGISTERS).map(register).collect(), 0).expect("a map"),
+                interval: Duration::from_millis(1),
+                timeout: Duration::from_secs(1),
+            };
+            sensor::spawn("plc", SourceOptions::Field(FieldOptions::Modbus(options)), out, stop)
+                .expect("a thread")
+        },
+    );
+}
+
+/// Ten minutes of the slow case before it begins: every detector is past its learning.
+fn history(assembler: &mut Assembler) {
+    let mut cabinet = Cabinet::new();
+    let now = clock::stamp();
+    for ago_s in (1..=600).rev() {
+        let mut readings = Vec::new();
+        let then = Stamp { wall: Wall(now.wall.0 - ago_s * 1_000_000), ..now };
+        for info in cabinet.poll(then, &mut readings) {
+            assembler.describe(Source(0), info);
+        }
+        readings.iter().for_each(|reading| assembler.push(Source(0), reading, &mut Vec::new()));
+    }
+}
+
+/// Posts until nobody takes it any more.
+fn post(address: SocketAddr) {
+    let fields: Vec<String> = (0..10).map(|n| format!("f{n}={n}.5")).collect();
+    let body = format!("m {}\n", fields.join(",")).repeat(1000);
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let Ok(mut stream) = TcpStream::connect(address) else { return };
+    let mut answer = [0; 4096];
+    while stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).is_ok() {
+        let Ok(1..) = stream.read(&mut answer) else { return };
+    }
+}
+
+const REGISTERS: u16 = 100;
+
+fn register(address: u16) -> Register {
+    Register {
+        channel: ChannelId::new(&format!("plc.r{address}")).expect("a channel's name"),
+        table: Table::Holding,
+        address,
+        shape: Shape::U16,
+        order: Order::Abcd,
+        bit: 0,
+        scale: 1.0,
+        offset: 0.0,
+        unit: Unit::default(),
+    }
+}
+
+/// A device that answers every question with as many registers as were asked for.
+fn device() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let (mut request, mut random) = ([0; 12], fastrand::Rng::with_seed(7));
+        while stream.read_exact(&mut request).is_ok() {
+            let bytes = 2 * request[11];
+            let head = [request[0], request[1], 0, 0, 0, bytes + 3, request[6], request[7], bytes];
+            let values: Vec<u8> =
+                (0..bytes / 2).flat_map(|_| (4000 + random.u16(0..40)).to_be_bytes()).collect();
+            if stream.write_all(&[&head[..], &values].concat()).is_err() {
+                return;
+            }
+        }
+    });
+    address
 }
 
 const RATE_HZ: f64 = 6600.0;
@@ -55,7 +161,13 @@ fn seconds() -> u64 {
     std::env::var("OUTPOST_BENCH_S").ok().and_then(|s| s.parse().ok()).unwrap_or(20)
 }
 
-fn measure(name: &str, start: impl FnOnce(Sender<Batch>, Stop) -> SourceHandle) {
+fn measure(
+    name: &str,
+    before: impl FnOnce(&mut Assembler),
+    start: impl FnOnce(Sender<Batch>, Stop) -> SourceHandle,
+) {
+    let mut assembler = Assembler::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
+    before(&mut assembler);
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _tails, _) = spool::start(dir.path(), spool::Options::default()).expect("an empty spool");
     let (stopper, stop) = sensor::stopper();
@@ -63,7 +175,7 @@ fn measure(name: &str, start: impl FnOnce(Sender<Batch>, Stop) -> SourceHandle) 
     let source = start(out, stop);
     let (begun, begun_cpu) = (Instant::now(), cpu());
     let end = begun + Duration::from_secs(seconds());
-    let readings = smol::block_on(judge(&inbox, &store, end));
+    let readings = smol::block_on(judge(&mut assembler, &inbox, &store, end));
     let (lasted, cpu) = (begun.elapsed().as_secs_f64(), (cpu() - begun_cpu).as_secs_f64());
     smol::block_on(store.admit_durable(Vec::new())).expect("the last commit");
     let kept = smol::block_on(store.status()).expect("the store runs").ledger[Lane::Raw.index()].pending;
@@ -76,8 +188,7 @@ fn measure(name: &str, start: impl FnOnce(Sender<Batch>, Stop) -> SourceHandle) 
     smol::block_on(store.close()).expect("the store closes");
 }
 
-async fn judge(inbox: &Receiver<Batch>, store: &StoreHandle, end: Instant) -> u64 {
-    let mut assembler = Assembler::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
+async fn judge(assembler: &mut Assembler, inbox: &Receiver<Batch>, store: &StoreHandle, end: Instant) -> u64 {
     let mut readings = 0;
     while Instant::now() < end {
         let Ok(batch) = inbox.recv().await else { break };

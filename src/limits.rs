@@ -28,6 +28,10 @@ pub const WINDOWS_OPEN_MAX: usize = 64;
 pub const READING_BYTES: u64 = 16;
 /// So many late readings of one channel in a row mean that its clock was set back.
 pub const LATE_RUN_MAX: u32 = 20;
+/// A stamp that is farther ahead of what its channel should show by now than this, in seconds, is doubted.
+pub const STAMP_AHEAD_S_MAX: u64 = 24 * 3600;
+/// So many such readings of one channel in a row mean that its clock was set forward.
+pub const AHEAD_RUN_MAX: u32 = 3;
 /// Longest lateness that is waited for, in seconds.
 pub const LATENESS_S_MAX: u32 = 3600;
 /// Readings of one channel that wait for late ones where order matters; 24 bytes each.
@@ -64,6 +68,8 @@ pub const CLIP_READINGS_MAX: usize = 1000;
 pub const STREAM_BYTES_MAX: usize = 8 * 1024;
 
 const _: () = assert!(COURSE_STEPS * 8 < STREAM_BYTES_MAX && COURSE_STEPS.is_multiple_of(16));
+
+const _: () = assert!(AHEAD_RUN_MAX < LATE_RUN_MAX && STAMP_AHEAD_S_MAX > LATENESS_S_MAX as u64);
 
 // Small models.
 
@@ -337,6 +343,8 @@ pub const LOG_ENTRIES_MAX: usize = 4096;
 pub const LOG_ROTATED_MAX: usize = 64;
 /// Bytes of one log file that are read before it is the turn of the next.
 pub const LOG_TURN_BYTES: u64 = 1024 * 1024;
+/// Counts of one log that wait to be durable.
+pub const LOG_PROMISES_MAX: usize = 64;
 /// Shortest time between two notices about what is new in a log, in seconds.
 pub const LOG_NEWS_S_MIN: u64 = 60;
 /// Characters of a template that a label or a notice shows.
@@ -613,8 +621,8 @@ pub const SOURCE_CLOCKS_MAX: usize = 64;
 pub const ENDED_EPISODES_MAX: usize = 256;
 /// Blocks of a lane that are read ahead while a backlog drains; at most 48 KiB each.
 pub const READ_AHEAD_BLOCKS: usize = 8;
-/// Batches of readings that wait for the assembler; then sources wait or drop by their own policy.
-pub const BATCHES_MAX: usize = 16;
+/// Batches of one source that wait for the assembler; then it waits or drops by its own policy.
+pub const BATCHES_MAX: usize = 8;
 /// Channels in doubt that the status page names.
 pub const STATUS_DOUBTS_MAX: usize = 64;
 /// Time in which episodes that begin or end together are gathered into one digest.

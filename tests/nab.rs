@@ -67,8 +67,12 @@ fn the_threshold_is_the_best_one() {
     assert!(best > 99.0);
 }
 
-/// The published row of the null detector is 0 in every profile, that of the random one about 11, 1 and 19 over
-/// all 58 files; the part at hand leaves chance a few points around it.
+/// Files of the whole corpus, and of the part of it that is usually at hand.
+const WHOLE: usize = 58;
+const AT_HAND: usize = 34;
+
+/// The published row of the null detector is 0 in every profile, that of the random one 11.0, 1.2 and 19.5 over all files. On
+/// the part at hand, with fewer windows to hit by chance, it is what this scorer gives: that is held, and proves less.
 #[test]
 fn silence_and_chance_score_on_the_corpus_what_was_published() {
     let Ok(corpus) = corpus::read(&corpus::place()) else {
@@ -92,9 +96,16 @@ fn silence_and_chance_score_on_the_corpus_what_was_published() {
         };
         seeds.clone().map(one).sum::<f64>() / seeds.count() as f64
     };
-    for (profile, published) in PROFILES.into_iter().zip([11.0, 1.2, 19.5]) {
+    let rows = match corpus.len() {
+        WHOLE => [11.0, 1.2, 19.5],
+        AT_HAND => [2.3, 0.0, 17.6],
+        other => panic!(
+            "{other} files are neither the corpus nor the part at hand: OUTPOST_NAB names another folder"
+        ),
+    };
+    for (profile, row) in PROFILES.into_iter().zip(rows) {
         assert_eq!(score(&silent, profile, 0.5), 0.0);
         let chance = mean(profile);
-        assert!((chance - published).abs() < 10.0, "{}: {chance}, published {published}", profile.name);
+        assert!((chance - row).abs() < 1.0, "{}: {chance} instead of {row}", profile.name);
     }
 }

@@ -15,9 +15,9 @@ pub(super) struct SourceClock {
 }
 
 impl SourceClock {
-    pub fn new((name, options): &(String, SourceOptions)) -> Self {
+    pub fn new(name: &str, options: &SourceOptions) -> Self {
         let recorded = matches!(options, SourceOptions::Replay(_));
-        Self { name: name.clone(), recorded, newest: None, ended: false }
+        Self { name: name.to_owned(), recorded, newest: None, ended: false }
     }
 
     /// Takes note of a reading's event time.

@@ -1,5 +1,9 @@
 //! Readings from the sources through the assembler into the spool.
+//!
+//! A source may want to know when what it gave is durable. Where single readings are kept that is with the next commit; else
+//! when the windows that they went into have ended, and those of a source that is to end are ended for it.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,7 +12,7 @@ use smol::future::FutureExt as _;
 
 use super::assemble::Source;
 use super::clocks::{SourceClock, StepWatch};
-use super::sources::{Order, Sources};
+use super::sources::{Order, Sources, Trouble, Wanted};
 use super::status::SourceBrief;
 use super::{AgentError, Shared};
 use crate::clock;
@@ -17,8 +21,8 @@ use crate::infer::Judgement;
 use crate::limits;
 use crate::observe::{self, agent as events};
 use crate::reading::Reading;
-use crate::sensor::{Batch, SourceHandle, SourceOptions, Stop};
-use crate::time::{Mono, humane};
+use crate::sensor::{Batch, Receipt, Stop};
+use crate::time::{Mono, Wall, humane};
 use crate::wire::{Lane, Notice, Record};
 
 /// What comes to the intake.
@@ -33,65 +37,71 @@ enum Heard {
     Over,
 }
 
-/// Judges what comes until the seat ends and every source has ended, then ends all windows and episodes.
-pub(super) async fn run(
+/// Starts the sources. What is returned judges what comes until the seat ends and every source has ended, then ends all
+/// windows and episodes.
+///
+/// Errors: too many sources, or two of one name; one that can't be opened is told of and tried again.
+pub(super) fn start(
     shared: Rc<Shared>,
-    inbox: Receiver<Batch>,
-    sources: Sources,
+    orders: Receiver<Order>,
+    stop: Stop,
+) -> Result<impl Future<Output = Result<(), AgentError>>, AgentError> {
+    let mut intake = Intake {
+        clocks: Vec::new(),
+        steps: StepWatch::new(&clock::stamp()),
+        sources: Sources::new(&shared.options.sources)?,
+        owed: Vec::new(),
+        shared,
+    };
+    let mut out = Vec::new();
+    intake.begin(&mut out);
+    Ok(run(intake, out, orders, stop))
+}
+
+async fn run(
+    mut intake: Intake,
+    begun: Vec<Record>,
     orders: Receiver<Order>,
     stop: Stop,
 ) -> Result<(), AgentError> {
-    let mut intake = Intake {
-        clocks: shared.options.sources.iter().map(SourceClock::new).collect(),
-        steps: StepWatch::new(&clock::stamp()),
-        shared: shared.clone(),
-    };
-    let (mut sources, mut ending) = (Some(sources), Vec::new());
+    let shared = intake.shared.clone();
+    admit(&shared, begun).await?;
     let mut next_tick = clock::mono() + TICK;
     loop {
         let mut out = Vec::new();
-        let listened = async {
-            match sources {
-                Some(_) => asked(&orders, &stop).await,
-                None => smol::future::pending().await,
-            }
-        };
-        let arrived = async { inbox.recv().await.map_or(Heard::Over, Heard::Batch) };
-        let heard = listened.or(judgement(&shared)).or(arrived).or(tick_at(next_tick)).await;
+        let is_ending = intake.sources.is_ending();
+        let asked =
+            async { if is_ending { smol::future::pending().await } else { asked(&orders, &stop).await } };
+        let arrived = async { intake.sources.next().await.map_or(Heard::Over, Heard::Batch) };
+        // A source that always has more must not keep time from passing.
+        let heard = asked.or(judgement(&shared)).or(tick_at(next_tick)).or(arrived).await;
+        let may_settle = !matches!(&heard, Heard::Batch(batch) if batch.receipt.is_none());
         intake.watch_clock(&mut out);
-        let mut receipt = None;
         match heard {
-            Heard::Batch(mut batch) => {
-                receipt = batch.receipt.take();
-                intake.judge(batch, &mut out);
-            }
+            Heard::Batch(batch) => intake.judge(batch, &mut out),
             Heard::Judgement(judgement) => shared.assembler.borrow_mut().judged(&judgement, &mut out),
-            Heard::Order(order) => intake.obey(order, sources.as_mut(), &mut out),
+            Heard::Order(order) => intake.obey(order, &mut out),
             Heard::Tick => {
                 intake.tick(&mut out);
-                // What a source sent before its end is judged before its end.
-                if let Some(sources) = sources.as_mut().filter(|_| inbox.is_empty()) {
-                    sources.gone().for_each(|source| intake.gone(source, &mut out));
-                    intake.change(sources, &mut out);
-                }
-                let soon = sources.as_ref().is_some_and(Sources::is_changing);
-                next_tick = clock::mono() + if soon { SOON } else { TICK };
+                next_tick = clock::mono() + TICK;
             }
-            Heard::Stop => ending = sources.take().map(Sources::stop).unwrap_or_default(),
+            Heard::Stop => intake.sources.stop(),
             Heard::Over => {
                 shared.assembler.borrow_mut().flush(&mut out);
                 admit(&shared, out).await?;
-                // Their ends of the channel are gone, so the threads are at their end.
-                ending.into_iter().for_each(SourceHandle::join);
+                intake.sources.join();
                 return Ok(());
             }
         }
-        admit(&shared, out).await?;
-        if sources.as_ref().is_some_and(Sources::is_changing) {
-            next_tick = next_tick.min(clock::mono() + SOON);
+        if may_settle {
+            intake.settle(&mut out);
         }
-        if let Some(receipt) = receipt {
-            shared.store.tell_when_durable(receipt).await?;
+        admit(&shared, out).await?;
+        if may_settle {
+            intake.answer().await?;
+        }
+        if intake.sources.is_changing() {
+            next_tick = next_tick.min(clock::mono() + SOON);
         }
     }
 }
@@ -136,8 +146,18 @@ fn source_id(index: usize) -> Source {
 /// What turns batches and the passing of time into records.
 struct Intake {
     shared: Rc<Shared>,
+    sources: Sources,
     clocks: Vec<SourceClock>,
     steps: StepWatch,
+    owed: Vec<Owed>,
+}
+
+/// A source waits to hear that what it gave is durable.
+struct Owed {
+    source: Source,
+    /// Time of the newest reading that it is about.
+    at: Wall,
+    receipt: Receipt,
 }
 
 impl Intake {
@@ -158,6 +178,10 @@ impl Intake {
         if let (true, false, Some(now)) = (clock.recorded, batch.readings.is_empty(), clock.now()) {
             assembler.tick(source, now, out);
         }
+        if let Some(receipt) = batch.receipt {
+            let at = batch.readings.iter().map(|reading| reading.at).max().unwrap_or(Wall(i64::MIN));
+            self.owed.push(Owed { source, at, receipt });
+        }
         if batch.end {
             clock.ended = true;
             assembler.end(source, out);
@@ -166,38 +190,71 @@ impl Intake {
     }
 
     fn tick(&mut self, out: &mut Vec<Record>) {
-        let mut assembler = self.shared.assembler.borrow_mut();
-        for (index, clock) in self.clocks.iter().enumerate() {
-            if let Some(now) = clock.now() {
-                assembler.tick(source_id(index), now, out);
+        {
+            let mut assembler = self.shared.assembler.borrow_mut();
+            for (index, clock) in self.clocks.iter().enumerate() {
+                if let Some(now) = clock.now() {
+                    assembler.tick(source_id(index), now, out);
+                }
+            }
+        }
+        if self.sources.is_ending() {
+            return;
+        }
+        for trouble in self.sources.failed() {
+            self.end(&trouble.name, out);
+            self.tell(trouble, out);
+        }
+        for name in self.sources.ended() {
+            self.end(&name, out);
+            self.shared.forget_source(&name);
+        }
+        self.begin(out);
+    }
+
+    /// Nothing more comes from the source of that name.
+    fn end(&mut self, name: &str, out: &mut Vec<Record>) {
+        if let Some(index) = self.clocks.iter().position(|clock| clock.name == name) {
+            self.clocks[index].ended = true;
+            self.shared.assembler.borrow_mut().end(source_id(index), out);
+        }
+    }
+
+    /// Welcomes the sources that can begin.
+    fn begin(&mut self, out: &mut Vec<Record>) {
+        for wanted in self.sources.due() {
+            let opened = if self.seat(&wanted) {
+                self.sources.open(wanted)
+            } else {
+                Err(self.sources.put_off(wanted, "there are too many sources".into()))
+            };
+            match opened {
+                Ok(brief) => self.shared.set_source(brief),
+                Err(trouble) => self.tell(trouble, out),
             }
         }
     }
 
-    /// A source's thread is at its end: unless it said so itself, something failed.
-    fn gone(&mut self, handle: &SourceHandle, out: &mut Vec<Record>) {
-        let found = self.clocks.iter_mut().enumerate().find(|(_, c)| c.name == handle.name() && !c.ended);
-        let Some((index, clock)) = found else { return };
-        clock.ended = true;
-        self.shared.assembler.borrow_mut().end(source_id(index), out);
-        let why = handle.failure().unwrap_or("its thread ended unexpectedly; see the log");
-        self.shared.set_source_state(handle.name(), &format!("failed: {why}"));
-        out.push(Record::Notice(Notice {
-            code: "source_failed".into(),
-            text: format!(
-                "Source {} has failed: {why}. Nothing is read from it until the agent is restarted or told to reload.",
-                handle.name()
-            ),
-            at: clock::wall(),
-        }));
+    /// A source does not run, and is tried again.
+    fn tell(&self, trouble: Trouble, out: &mut Vec<Record>) {
+        let Trouble { name, why, is_news } = trouble;
+        self.shared.set_source(SourceBrief { name: name.clone(), state: format!("failed: {why}") });
+        if is_news {
+            observe::emit(&events::SourceNotRunning { source: &name, error: &why });
+            out.push(Record::Notice(Notice {
+                code: "source_failed".into(),
+                text: format!("Source {name} does not run: {why}. It is tried again and again."),
+                at: clock::wall(),
+            }));
+        }
     }
 
     /// Another configuration: channels change at once, sources as soon as they can.
-    fn obey(&mut self, order: Order, sources: Option<&mut Sources>, out: &mut Vec<Record>) {
-        let (code, text) = match (order, sources) {
-            (Order::Apply(reload), Some(sources)) => {
+    fn obey(&mut self, order: Order, out: &mut Vec<Record>) {
+        let (code, text) = match order {
+            Order::Apply(reload) => {
                 self.shared.assembler.borrow_mut().reconfigure(reload.channels, reload.raw);
-                let change = sources.change(reload.sources);
+                let change = self.sources.change(reload.sources);
                 observe::emit(&events::ConfigurationApplied {
                     kept: change.kept,
                     stopped: change.stopped,
@@ -214,54 +271,52 @@ impl Intake {
                 );
                 ("configuration_applied", text)
             }
-            (Order::Refuse(problems), _) => {
+            Order::Refuse(problems) => {
                 observe::emit(&events::ConfigurationRefused { problems: &problems });
                 let text = format!("Another configuration cannot be used, the old one stays: {problems}");
                 ("configuration_refused", text)
             }
-            (Order::Apply(_), None) => return,
         };
         out.push(Record::Notice(Notice { code: code.into(), text, at: clock::wall() }));
     }
 
-    /// Takes leave of sources that have ended as they were asked to, and welcomes those that can begin.
-    fn change(&mut self, sources: &mut Sources, out: &mut Vec<Record>) {
-        for name in sources.ended() {
-            if let Some(index) = self.clocks.iter().position(|clock| clock.name == name) {
-                self.clocks[index].ended = true;
-                self.shared.assembler.borrow_mut().end(source_id(index), out);
-            }
-            self.shared.forget_source(&name);
-        }
-        let shared = self.shared.clone();
-        for (source, begun) in sources.begin(&shared) {
-            let error = match begun {
-                Ok(()) if self.seat(&source) => continue,
-                Ok(()) => "there are too many sources".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            observe::emit(&events::SourceNotStarted { source: &source.0, error: &error });
-            shared.set_source(SourceBrief { name: source.0.clone(), state: format!("failed: {error}") });
-            out.push(Record::Notice(Notice {
-                code: "source_failed".into(),
-                text: format!("Source {} cannot be started: {error}", source.0),
-                at: clock::wall(),
-            }));
-        }
-    }
-
     /// Gives a source that begins the place of an earlier one of its name, or of one that has ended, or a new one.
-    fn seat(&mut self, source: &(String, SourceOptions)) -> bool {
-        let own = self.clocks.iter().position(|clock| clock.name == source.0);
+    fn seat(&mut self, source: &Wanted) -> bool {
+        let own = self.clocks.iter().position(|clock| clock.name == source.name);
         let free = own.or_else(|| self.clocks.iter().position(|clock| clock.ended));
-        match free {
-            Some(index) => self.clocks[index] = SourceClock::new(source),
-            None if self.clocks.len() < limits::SOURCE_CLOCKS_MAX => {
-                self.clocks.push(SourceClock::new(source))
-            }
-            None => return false,
+        let clock = SourceClock::new(&source.name, &source.options);
+        let index = free.unwrap_or(self.clocks.len());
+        if index == limits::SOURCE_CLOCKS_MAX {
+            return false;
+        }
+        self.shared.assembler.borrow_mut().set_live(source_id(index), !clock.recorded);
+        match self.clocks.get_mut(index) {
+            Some(place) => *place = clock,
+            None => self.clocks.push(clock),
         }
         true
+    }
+
+    /// Ends the windows of sources that are to end and wait for what they gave.
+    fn settle(&mut self, out: &mut Vec<Record>) {
+        let is_leaving = |source: &Source| {
+            self.clocks.get(usize::from(source.0)).is_some_and(|c| self.sources.is_leaving(&c.name))
+        };
+        let leaving: BTreeSet<Source> = self.owed.iter().map(|owed| owed.source).filter(is_leaving).collect();
+        let mut assembler = self.shared.assembler.borrow_mut();
+        leaving.into_iter().for_each(|source| assembler.settle(source, out));
+    }
+
+    /// Has those answered by the store whose readings are with it by now.
+    async fn answer(&mut self) -> Result<(), AgentError> {
+        let due: Vec<Owed> = {
+            let assembler = self.shared.assembler.borrow();
+            self.owed.extract_if(.., |owed| !assembler.holds(owed.source, owed.at)).collect()
+        };
+        for owed in due {
+            self.shared.store.tell_when_durable(owed.receipt).await?;
+        }
+        Ok(())
     }
 
     /// Live sources are measured by the wall clock: a step of it is no silence of theirs.

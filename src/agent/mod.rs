@@ -43,7 +43,6 @@ use smol::future::FutureExt as _;
 
 use assemble::{AssembleOptions, WatchOptions};
 use shared::Shared;
-use sources::Sources;
 pub use sources::{Order, Reload};
 use supervisor::Supervisor;
 
@@ -55,7 +54,7 @@ use crate::infer::{Infer, InferError, InferOptions, ModelOptions};
 use crate::limits;
 use crate::link::{self, Announcement, Command, Link, LinkOptions, Will};
 use crate::observe::{self, agent as events};
-use crate::sensor::{self, SourceError, SourceOptions};
+use crate::sensor::{self, SourceOptions};
 use crate::spool::{self, Damage, StoreError, StoreHandle};
 use crate::sync::budget::BudgetOptions;
 use crate::sync::uplink::{Uplink, UplinkOptions};
@@ -114,14 +113,6 @@ pub enum AgentError {
     /// The status page can't be served: the configuration's fault.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// A source can't be opened: the configuration's fault.
-    #[error("source {name}: {error}")]
-    Source {
-        /// Its name.
-        name: String,
-        /// Why.
-        error: SourceError,
-    },
     /// More sources than there are source clocks: the configuration's fault.
     #[error(
         "{sources} sources are more than {}; let one source carry several channels",
@@ -176,9 +167,7 @@ async fn seat(
     let page = executor.spawn(page::serve(shared.clone(), server));
 
     let (stopper, told) = sensor::stopper();
-    let (batches, inbox) = smol::channel::bounded(limits::BATCHES_MAX);
-    let sources = Sources::start(&shared, batches)?;
-    let intake = executor.spawn(intake::run(shared.clone(), inbox, sources, orders, told));
+    let intake = executor.spawn(intake::start(shared.clone(), orders, told)?);
 
     let Link { commands, events: line, join } = link::spawn(link_options(&shared.options))?;
     let (outages, asked) = smol::channel::bounded(1);

@@ -93,5 +93,5 @@ fn log_input(input: &LogsConfig) -> LogInput {
     }
 }
 
-/// From now on, one JSON object per line.
-const JOURNAL: [&str; 5] = ["journalctl", "--follow", "--lines=0", "--output=json", "--no-pager"];
+/// One JSON object per line.
+const JOURNAL: [&str; 4] = ["journalctl", "--follow", "--output=json", "--no-pager"];

@@ -11,6 +11,7 @@ use super::machine_args::InitArgs;
 use super::print;
 use crate::config::hostname_device;
 use crate::sensor::Survey;
+use crate::sensor::survey::Answer;
 
 /// Surveys the machine and writes the file.
 pub(super) fn main(args: &InitArgs, json: bool) -> Result<ExitCode, Failure> {
@@ -104,6 +105,14 @@ fn i2c(out: &mut String, survey: &Survey) {
                 answer.part, answer.address
             );
         }
+        for answer in &bus.maybe {
+            let Answer { address, part } = answer;
+            let _ = writeln!(
+                out,
+                "# At {address:#04x} answers what may be a part of this kind:\n#[[chip]]\n#bus = \"{name}\"\n#name = \"{part}-{address:02x}\"\n\
+                 #part = \"{part}\"\n#address = {address:#04x}"
+            );
+        }
         let _ = writeln!(
             out,
             "# Parts that cannot be recognised are named by hand (sht3x, ina219, ads1115):\n#[[chip]]\n#bus = \"{name}\"\n\
@@ -137,6 +146,33 @@ fn others(out: &mut String, survey: &Survey) {
     for port in &survey.serial {
         let _ = writeln!(out, "\n# A serial port: {}", port.display());
     }
+    for interface in &survey.can {
+        let _ = writeln!(
+            out,
+            "\n# A CAN bus; its DBC file says what lies in its frames:\n#[[source]]\n#name = \"{interface}\"\n#kind = \"can\"\n\
+             #interface = \"{interface}\"\n#dbc = \"{interface}.dbc\""
+        );
+    }
+    logs(out, survey);
+}
+
+/// Logs may say what nobody wants to leave the machine, so they are proposed only.
+fn logs(out: &mut String, survey: &Survey) {
+    if !survey.logs.is_empty() {
+        let paths: Vec<String> = survey.logs.iter().map(|log| format!("\"{}\"", log.display())).collect();
+        let _ = writeln!(
+            out,
+            "\n# Log files, counted by what they say; this user must be allowed to read them (group adm):\n#[[source]]\n\
+             #name = \"logs\"\n#kind = \"logs\"\n#paths = [{}]",
+            paths.join(", ")
+        );
+    }
+    if survey.journal {
+        let _ = writeln!(
+            out,
+            "\n# The systemd journal, likewise (group systemd-journal):\n#[[source]]\n#name = \"journal\"\n#kind = \"journal\""
+        );
+    }
 }
 
 /// What hardware calls itself may hold anything; a comment ends at the line's.
@@ -151,7 +187,7 @@ const CHANNELS_SHOWN: usize = 24;
 mod tests {
     use super::*;
     use crate::config::{self, SourceKind};
-    use crate::sensor::survey::{Answer, GpioChip, I2cBus, Published, Shown};
+    use crate::sensor::survey::{GpioChip, I2cBus, Published, Shown};
 
     /// A machine with one of everything, and a name that would break out of its comment.
     fn rich() -> Survey {
@@ -165,10 +201,12 @@ mod tests {
             device: device.into(),
             name: "bcm\n[mqtt]\nhost = \"evil\"".into(),
             chips,
+            maybe: Vec::new(),
             error: None,
         };
+        let maybe = vec![Answer { address: 0x41, part: "ina219".into() }];
         Survey {
-            i2c: vec![bus("/dev/i2c-1", chips), bus("/dev/i2c-2", Vec::new())],
+            i2c: vec![I2cBus { maybe, ..bus("/dev/i2c-1", chips) }, bus("/dev/i2c-2", Vec::new())],
             spi: vec!["/dev/spidev0.0".into()],
             gpio: vec![GpioChip { device: "/dev/gpiochip0".into(), label: "pinctrl\n".into(), lines: 54 }],
             published: ["hwmon", "iio", "w1"]
@@ -176,6 +214,9 @@ mod tests {
                 .into(),
             buffers: vec!["iio:device0".into()],
             serial: vec!["/dev/ttyUSB0".into()],
+            can: vec!["can0".into()],
+            logs: vec!["/var/log/syslog".into(), "/var/log/kern.log".into()],
+            journal: true,
         }
     }
 
@@ -206,7 +247,10 @@ mod tests {
         let text = switched_on(&configuration("gw-1", &rich()));
         // The chip that stands for those that can't be recognised is proposed once per bus.
         let text = text.replacen("name = \"motor\"", "name = \"motor1\"", 1);
-        config::parse_agent("outpost.toml", &text, Path::new(".")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let config = config::parse_agent("outpost.toml", &text, Path::new("."))
+            .unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let names: Vec<_> = config.config.sources.iter().map(|s| s.name.as_str()).collect();
+        assert!(names.ends_with(&["can0", "logs", "journal"]), "{names:?}");
     }
 
     #[test]

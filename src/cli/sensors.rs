@@ -45,7 +45,8 @@ fn list(survey: &Survey, style: Style) -> String {
         };
         let head = format!("{}  {}  {state}", bus.device.display(), bus.name);
         let chips = bus.chips.iter().map(|c| format!("  {:#04x}  {}", c.address, style.green(&c.part)));
-        std::iter::once(head.trim_end().to_owned()).chain(chips).collect::<Vec<_>>()
+        let maybe = bus.maybe.iter().map(|c| format!("  {:#04x}  may be {}", c.address, c.part));
+        std::iter::once(head.trim_end().to_owned()).chain(chips).chain(maybe).collect::<Vec<_>>()
     });
     section("I2C", buses.collect(), "no bus; enable one in the device tree and load i2c-dev");
     section("SPI", survey.spi.iter().map(|d| d.display().to_string()).collect(), "no device");
@@ -62,6 +63,13 @@ fn list(survey: &Survey, style: Style) -> String {
         section("IIO buffers", survey.buffers.clone(), "");
     }
     section("Serial ports", survey.serial.iter().map(|d| d.display().to_string()).collect(), "none");
+    section("CAN", survey.can.clone(), "no interface");
+    let logs = survey.logs.iter().map(|log| log.display().to_string());
+    section(
+        "Logs",
+        logs.chain(survey.journal.then(|| "the systemd journal".to_owned())).collect(),
+        "none found",
+    );
     out.push_str("\n`outpost sensors --watch` shows them live, `outpost init` writes a configuration that reads them.\n");
     out
 }

@@ -28,7 +28,8 @@ fn listen(which: &[Signal], mut reload: impl FnMut() + Send + 'static) -> io::Re
             }
             // A seat that is ending by itself no longer listens.
             let _ = told.send(()).await;
-            signals.next().await;
+            // A SIGHUP that came with it, in whatever order they are told, is no second signal to end.
+            while let Some(Ok(Signal::Hup)) = signals.next().await {}
             std::process::exit(i32::from(super::exit::FAILURE));
         });
     })?;

@@ -10,9 +10,10 @@ use super::document::{Entry, Raw};
 use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
+use super::modbus;
 use super::model::{self, AcceleratorConfig, ModelConfig, TfliteConfig};
 use super::together;
-use crate::detect::{GroupOptions, RuleOptions};
+use crate::detect::{Duty, GroupOptions, RuleOptions};
 use crate::digest::Lang;
 use crate::glob;
 use crate::limits;
@@ -200,7 +201,7 @@ pub struct ChannelRule {
     pub rate_warn: Option<f64>,
     pub rate_critical: Option<f64>,
     /// From and to in minutes of the day.
-    pub limit_times: Option<(u16, u16)>,
+    pub limit_times: Option<Duty>,
     pub detect: Option<bool>,
 }
 
@@ -414,6 +415,9 @@ fn sources(raw: &mut Raw, base: &Path) -> Vec<SourceConfig> {
         {
             raw.error(entry, "stdin", "two sources read standard input", "keep one of them");
         }
+        if let SourceKind::Field(FieldConfig::Modbus(device)) = &source.kind {
+            modbus::alike_on_one_line(raw, entry, device, &sources);
+        }
         sources.push(source);
     }
     hardware::attach(raw, &mut sources);
@@ -515,18 +519,14 @@ fn channels(raw: &mut Raw) -> Vec<ChannelRule> {
     entries.iter().take(limits::CHANNEL_RULES_MAX).map(|entry| channel(raw, entry)).collect()
 }
 
-/// From and to in minutes of the day, of a key that holds one span.
-pub(super) fn day_span(raw: &mut Raw, entry: &Entry, key: &str) -> Option<(u16, u16)> {
-    let spans = entry.opt_text(key).map(|text| budget::parse_windows(&text));
-    match spans {
-        Some(Some(spans)) if spans.len() == 1 => spans.first().copied(),
-        Some(_) => {
-            let hint = "write one span of UTC such as \"06:00-22:00\"";
-            raw.error(entry, key, "no span of the day", hint);
-            None
-        }
-        None => None,
+/// Days and times of the day, of a key that says when something holds.
+pub(super) fn duty(raw: &mut Raw, entry: &Entry, key: &str) -> Option<Duty> {
+    let duty = Duty::parse(&entry.opt_text(key)?);
+    if duty.is_none() {
+        let hint = "write for example \"06:00-22:00\" (UTC) or \"Mon-Fri 06:00-12:00, 13:00-22:00 +01:00\"";
+        raw.error(entry, key, "no days or times of the day", hint);
     }
+    duty
 }
 
 fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
@@ -574,7 +574,7 @@ fn channel(raw: &mut Raw, entry: &Entry) -> ChannelRule {
         dwell: entry.opt_time("dwell"),
         rate_warn: entry.opt_number("rate_warn"),
         rate_critical: entry.opt_number("rate_critical"),
-        limit_times: day_span(raw, entry, "limit_times"),
+        limit_times: duty(raw, entry, "limit_times"),
         detect: entry.opt_flag("detect"),
     }
 }

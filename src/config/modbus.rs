@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::agent::{SourceConfig, SourceKind};
 use super::document::{Entry, Raw};
+use super::field::FieldConfig;
 use crate::field::modbus::{Map, Order, Register, Shape, Table};
 use crate::reading::{ChannelId, Unit};
 
@@ -71,6 +73,19 @@ fn link(raw: &mut Raw, entry: &Entry, base: &Path) -> Option<ModbusLinkConfig> {
                 raw.error(entry, "", "no device", hint);
             }
             None
+        }
+    }
+}
+
+/// Devices on one serial line talk alike.
+pub fn alike_on_one_line(raw: &mut Raw, entry: &Entry, device: &ModbusConfig, before: &[SourceConfig]) {
+    let ModbusLinkConfig::Rtu { device: line, .. } = &device.link else { return };
+    for other in before {
+        let SourceKind::Field(FieldConfig::Modbus(known)) = &other.kind else { continue };
+        let is_same_line = matches!(&known.link, ModbusLinkConfig::Rtu { device, .. } if device == line);
+        if is_same_line && known.link != device.link {
+            let problem = format!("the source {} drives {} otherwise", other.name, line.display());
+            raw.error(entry, "serial", problem, "give all sources of one line the same baud and parity");
         }
     }
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::document::READS;
 use super::*;
+use crate::detect::Duty;
 use crate::link::Protocol;
 use crate::reading::Quantity;
 
@@ -314,6 +315,23 @@ fn a_register_map_that_no_device_can_have_is_refused_entry_by_entry() {
 }
 
 #[test]
+fn devices_of_one_serial_line_talk_alike() {
+    let device = |name: &str, rest: &str| {
+        format!(
+            "[[source]]\nname = \"{name}\"\nkind = \"modbus\"\nserial = \"/dev/ttyS0\"\n{rest}\n\
+             [[register]]\nsource = \"{name}\"\nchannel = \"{name}\"\ntable = \"input\"\naddress = 1\n"
+        )
+    };
+    let with = |rest: &str| format!("{}{}", device("a", "unit_id = 1"), device("b", rest));
+    assert_eq!(agent(&with("unit_id = 2")).config.sources.len(), 2);
+    for other in ["unit_id = 2\nparity = \"none\"", "unit_id = 2\nbaud = \"9600\""] {
+        let mistake = mistakes(&with(other)).remove(0);
+        assert_eq!(mistake.key, "source[2].serial");
+        assert!(mistake.problem.contains("source a drives /dev/ttyS0 otherwise"), "{mistake}");
+    }
+}
+
+#[test]
 fn what_a_source_from_the_field_lacks_is_told() {
     let source = |kind: &str, rest: &str| format!("[[source]]\nname = \"s\"\nkind = \"{kind}\"\n{rest}\n");
     let keys = |text: String| mistakes(&text).into_iter().map(|p| p.key).collect::<Vec<_>>();
@@ -370,8 +388,13 @@ fn a_rule_over_channels_needs_conditions_that_can_be_read() {
     let text = "[[rule]]\nname = \"r\"\nall = [\"a.x > 1\"]\nany = [\"b.y rate < -2\"]\nseverity = \"critical\"\n\
                 dwell = \"5 s\"\ntimes = \"06:00-22:00\"\n";
     let rule = &agent(text).config.rules[0];
-    assert_eq!((rule.all.len(), rule.any.len(), rule.dwell_s, rule.times), (1, 1, 5, Some((360, 1320))));
+    assert_eq!(
+        (rule.all.len(), rule.any.len(), rule.dwell_s, rule.times),
+        (1, 1, 5, Duty::parse("06:00-22:00"))
+    );
     assert!(rule.severity == crate::reading::Severity::Critical && rule.any[0].rate && !rule.any[0].above);
+    let shifts = agent(&text.replace("06:00-22:00", "Mon-Fri 06:00-12:00, 13:00-22:00 +01:00"));
+    assert!(shifts.config.rules[0].times.is_some());
     let problems = mistakes(
         "[[rule]]\nname = \"r\"\nall = [\"a.x >= 1\"]\ntimes = \"six to ten \"\n[[rule]]\nname = \"s\"\n",
     );

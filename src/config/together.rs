@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::agent::day_span;
+use super::agent::duty;
 use super::document::{Entry, Raw};
 use crate::detect::{Condition, GroupOptions, RuleOptions};
 use crate::frame::ModelName;
@@ -66,7 +66,7 @@ fn rule(raw: &mut Raw, entry: &Entry, names: &mut BTreeSet<ModelName>) -> Option
         any,
         severity: Severity::from_name(&entry.text("severity")).unwrap_or(Severity::Warning),
         dwell_s: u32::try_from(entry.time("dwell").as_secs()).unwrap_or(u32::MAX),
-        times: day_span(raw, entry, "times"),
+        times: duty(raw, entry, "times"),
     })
 }
 

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use super::limit::is_back;
 use super::rate::{self, Change};
-use super::{Reason, Verdict};
+use super::{Duty, Reason, Verdict};
 use crate::frame::ModelName;
 use crate::limits;
 use crate::reading::{ChannelId, Pattern, Severity, Value, value_from_f64};
-use crate::time::{Wall, in_day_span};
+use crate::time::Wall;
 
 /// One rule. At least one condition, at most [`limits::RULE_CONDITIONS_MAX`].
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +35,8 @@ pub struct RuleOptions {
     pub severity: Severity,
     /// Event time for which it must hold before it counts, in seconds.
     pub dwell_s: u32,
-    /// Times of the day, from and to in minutes of UTC, at which it holds; absent: always.
-    pub times: Option<(u16, u16)>,
+    /// When it holds; absent: always.
+    pub times: Option<Duty>,
 }
 
 /// What one channel must do, in its unit.
@@ -197,7 +197,7 @@ impl Clause {
     fn step<'a>(&mut self, options: &RuleOptions, watched: &'a [Watched]) -> Option<(&'a Watched, Verdict)> {
         let first = watched.get(*self.conditions.first()?)?;
         let holds = self.conditions.iter().all(|place| watched[*place].met)
-            && options.times.is_none_or(|span| in_day_span(first.at, span));
+            && options.times.is_none_or(|duty| duty.holds(first.at));
         if !holds {
             (self.since, self.told) = (None, false);
             return None;
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_rule_holds_at_its_times_only_and_says_its_conditions() {
         let mut options = rule(&["a.t > 90"], &["b.t > 1", "b.t < -1"], 0);
-        options.times = Some((6 * 60, 22 * 60));
+        options.times = Duty::parse("06:00-22:00");
         let mut rule = Rule::new(options);
         let (a, b) = (ChannelId::new("a.t").unwrap(), ChannelId::new("b.t").unwrap());
         let mut said = Vec::new();

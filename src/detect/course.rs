@@ -55,6 +55,11 @@ impl Course {
         self.stride
     }
 
+    /// Stretches of the past that the newest one is held against.
+    pub fn stretches(&self) -> u32 {
+        u32::try_from(self.len.saturating_sub(NEAR_LAGS)).unwrap_or(u32::MAX)
+    }
+
     /// Takes a step and tells how many standard deviations its course is farther from the past than usual; 0 while
     /// learning. `x` within ±1e15.
     pub fn step(&mut self, at: Wall, x: f64) -> f32 {

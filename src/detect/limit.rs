@@ -1,6 +1,6 @@
 //! Configured limits with hysteresis and dwell: the rules' floor for the severity.
 
-use super::{RateOptions, Reason, Verdict};
+use super::{Duty, RateOptions, Reason, Verdict};
 use crate::reading::{Pattern, Severity};
 use crate::time::Wall;
 
@@ -21,8 +21,8 @@ pub struct LimitOptions {
     pub dwell_s: u32,
     /// How fast it may change.
     pub rate: RateOptions,
-    /// Times of the day, from and to in minutes of UTC, at which all of this holds; absent: always.
-    pub times: Option<(u16, u16)>,
+    /// When all of this holds; absent: always.
+    pub times: Option<Duty>,
 }
 
 /// Watches the limits of one channel.

@@ -22,6 +22,7 @@
 mod combine;
 mod course;
 mod cusum;
+mod duty;
 mod flapping;
 mod group;
 mod limit;
@@ -35,6 +36,7 @@ mod together;
 
 pub use combine::{Condition, Rule, RuleOptions};
 pub use cusum::Cusum;
+pub use duty::Duty;
 pub use flapping::Flapping;
 pub use group::{Group, GroupOptions};
 pub use limit::{LimitOptions, Limits};
@@ -52,7 +54,7 @@ use std::time::Duration;
 use crate::frame::ModelName;
 use crate::limits;
 use crate::reading::{Pattern, Quantity, Severity, Unit, Value, value_from_f64};
-use crate::time::{Wall, humane, in_day_span};
+use crate::time::{Wall, humane};
 
 /// What a detector says of one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +95,8 @@ pub enum Reason {
     OddCourse {
         /// Standard deviations beyond the usual distance to the past.
         sigmas: f32,
+        /// Stretches of the past that it was held against.
+        past: u32,
     },
     /// Unlike what is usual at this hour.
     OddHour {
@@ -201,8 +205,10 @@ impl Reason {
                     value(edge)
                 )
             }
-            Reason::OddCourse { sigmas } => {
-                format!("a course not seen before ({sigmas:.0} standard deviations from the usual)")
+            Reason::OddCourse { sigmas, past } => {
+                format!(
+                    "a course unlike any of the last {past} ({sigmas:.0} standard deviations from the usual)"
+                )
             }
             Reason::OddHour { usual, days } => {
                 format!("unlike this hour on the last {days} days (usually {})", value(usual))
@@ -335,7 +341,7 @@ pub struct Judge {
     /// The last occurrence of what is learnt.
     found_at: Option<Wall>,
     /// Times of the day, in minutes of UTC, at which rules hold.
-    times: Option<(u16, u16)>,
+    times: Option<Duty>,
 }
 
 impl Judge {
@@ -384,7 +390,7 @@ impl Judge {
         let Ok(x) = value.and_then(value_from_f64) else { return };
         let two_state = self.states.step(x);
         self.readings += 1;
-        let on_duty = self.times.is_none_or(|span| in_day_span(at, span));
+        let on_duty = self.times.is_none_or(|duty| duty.holds(at));
         for detector in &mut self.detectors {
             let applies = match detector {
                 Detector::Limits(_) | Detector::Rate(_) => on_duty,

@@ -314,7 +314,10 @@ impl Novelty {
             score: squash(strength),
             pattern: if up { Pattern::High } else { Pattern::Low },
             severity: Severity::Info,
-            reason: Reason::OddCourse { sigmas: (strength * self.options.course_sigmas) as f32 },
+            reason: Reason::OddCourse {
+                sigmas: (strength * self.options.course_sigmas) as f32,
+                past: self.course.stretches(),
+            },
             since: None,
             baseline: Some(self.baseline),
             peak: Some(x),

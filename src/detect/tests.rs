@@ -106,6 +106,11 @@ fn a_course_never_seen_is_told_although_no_value_is_out_of_range() {
         flags.iter().any(|(s, v)| in_time(*s) && matches!(v.reason, Reason::OddCourse { .. })),
         "{flags:?}"
     );
+    let odd = flags.iter().find(|(_, v)| matches!(v.reason, Reason::OddCourse { .. }));
+    let words = odd.unwrap().1.reason.words(&Unit::default());
+    let past: u32 =
+        words.split("any of the last ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((100..=limits::COURSE_STEPS as u32).contains(&past), "{words}");
 }
 
 #[test]
@@ -182,7 +187,7 @@ fn what_several_detectors_find_at_once_is_one_occurrence() {
 #[test]
 fn rules_hold_at_their_times_only_and_learning_goes_on() {
     let options =
-        LimitOptions { alarm_high: Some(50.0), times: Some((22 * 60, 6 * 60)), ..LimitOptions::default() };
+        LimitOptions { alarm_high: Some(50.0), times: Duty::parse("22:00-06:00"), ..LimitOptions::default() };
     let mut judge = Judge::new(Quantity::Temperature, Some(options), false);
     let mut hours = Vec::new();
     for hour in 0..24 {

@@ -2,8 +2,12 @@
 //!
 //! Read are messages (`BO_`), their signals (`SG_`), also multiplexed ones, and the types of signals that are floats
 //! (`SIG_VALTYPE_`); everything else is passed over. A mistake in what is read names its line.
+//!
+//! What can't be read rightly though the rest can is left out, and told with its line: a signal that lies beyond the end of
+//! its message; a message with the name of another, since their channels would be the same; multiplexed signals of a
+//! message that has no switch, or several, or ranges of values (extended multiplexing, `m0M` and `SG_MUL_VAL_`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::limits;
 
@@ -11,6 +15,7 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dbc {
     messages: HashMap<u32, Message>,
+    left_out: Vec<DbcError>,
 }
 
 /// A message and its signals.
@@ -20,6 +25,10 @@ pub struct Message {
     pub name: String,
     /// In the order of the file.
     pub signals: Vec<Signal>,
+    line: usize,
+    bytes: u16,
+    /// Which signals are there depends on more than one switch with one value each.
+    is_extended: bool,
 }
 
 /// A value within a frame.
@@ -29,6 +38,7 @@ pub struct Signal {
     pub name: String,
     /// Its unit, as the file has it.
     pub unit: String,
+    line: usize,
     mux: Mux,
     start: u16,
     len: u16,
@@ -45,6 +55,8 @@ enum Mux {
     Switch,
     /// There when the switch says so.
     When(u64),
+    /// Likewise, and a switch itself.
+    Both,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +83,39 @@ impl Dbc {
         let mut dbc = Self::default();
         let mut current = None;
         for (at, line) in text.lines().enumerate() {
-            let read = dbc.line(line, &mut current);
+            let read = dbc.line(at + 1, line, &mut current);
             read.map_err(|what| DbcError { line: at + 1, what })?;
         }
+        dbc.leave_out();
         if dbc.signals() == 0 {
-            return Err(DbcError { line: text.lines().count(), what: "the file has no signal".into() });
+            let none = || DbcError { line: text.lines().count(), what: "the file has no signal".into() };
+            return Err(dbc.left_out.into_iter().next().unwrap_or_else(none));
         }
         Ok(dbc)
+    }
+
+    /// Signals and messages that are not read, by line, each with the reason.
+    pub fn left_out(&self) -> &[DbcError] {
+        &self.left_out
+    }
+
+    /// Parts with what can't be read rightly.
+    fn leave_out(&mut self) {
+        let mut names = HashSet::new();
+        let mut ids: Vec<(usize, u32)> = self.messages.iter().map(|(id, m)| (m.line, *id)).collect();
+        ids.sort_unstable();
+        for (line, id) in ids {
+            let Some(message) = self.messages.get_mut(&id) else { continue };
+            if names.insert(message.name.clone()) {
+                message.leave_out(&mut self.left_out);
+            } else {
+                let what =
+                    format!("the message {} has the name of another; give it one of its own", message.name);
+                self.left_out.push(DbcError { line, what });
+                self.messages.remove(&id);
+            }
+        }
+        self.left_out.sort_by_key(|left_out| left_out.line);
     }
 
     /// Signals of all messages.
@@ -90,47 +128,65 @@ impl Dbc {
         self.messages.get(&id)
     }
 
-    fn line(&mut self, line: &str, current: &mut Option<u32>) -> Result<(), String> {
+    fn line(&mut self, at: usize, line: &str, current: &mut Option<u32>) -> Result<(), String> {
         let line = line.trim();
         if let Some(rest) = line.strip_prefix("BO_ ") {
-            *current = Some(self.begin(rest)?);
+            *current = Some(self.begin(at, rest)?);
         } else if let Some(rest) = line.strip_prefix("SG_ ") {
             let id = current.ok_or("a signal before any message")?;
             let message = self.messages.get_mut(&id).ok_or("a signal before any message")?;
-            let signal = signal(rest)?;
+            let signal = Signal { line: at, ..signal(rest)? };
             if message.signals.iter().any(|other| other.name == signal.name) {
                 return Err(format!("the signal {} stands twice in {}", signal.name, message.name));
             }
+            message.is_extended |= signal.mux == Mux::Both;
             message.signals.push(signal);
             if self.signals() > limits::DBC_SIGNALS_MAX {
                 return Err(format!("more than {} signals", limits::DBC_SIGNALS_MAX));
             }
         } else if let Some(rest) = line.strip_prefix("SIG_VALTYPE_ ") {
             self.value_type(rest)?;
+        } else if let Some(rest) = line.strip_prefix("SG_MUL_VAL_ ") {
+            self.switched(rest);
         }
         Ok(())
     }
 
     /// `id name: length sender`
-    fn begin(&mut self, rest: &str) -> Result<u32, String> {
+    fn begin(&mut self, line: usize, rest: &str) -> Result<u32, String> {
         let (id, rest) = rest.trim().split_once(' ').ok_or("a message needs an id and a name")?;
         let id: u32 = id.parse().map_err(|_| format!("{id:?} is no id of a message"))?;
         let (name, rest) = rest.split_once(':').ok_or("a message's name ends with a colon")?;
         let length = rest.split_whitespace().next().unwrap_or_default();
-        let is_length = length.parse::<u16>().is_ok_and(|n| n <= 64);
+        let bytes = length.parse::<u16>().ok().filter(|n| *n <= FRAME_BYTES_MAX);
+        let message = |name, bytes| Message { name, signals: Vec::new(), line, bytes, is_extended: false };
         // A group of signals that belong to no message.
         if id == INDEPENDENT {
-            self.messages.insert(id, Message { name: String::new(), signals: Vec::new() });
+            self.messages.insert(id, message(String::new(), FRAME_BYTES_MAX));
             return Ok(id);
         }
-        if !is_length {
-            return Err(format!("{length:?} is no length of a frame, 0 to 64 bytes"));
-        }
-        let message = Message { name: word(name)?, signals: Vec::new() };
+        let Some(bytes) = bytes else {
+            return Err(format!("{length:?} is no length of a frame, 0 to {FRAME_BYTES_MAX} bytes"));
+        };
+        let message = message(word(name)?, bytes);
         match self.messages.insert(id, message) {
             None => Ok(id),
             Some(other) => Err(format!("the id {id} is taken by {}", other.name)),
         }
+    }
+
+    /// `id signal switch from-to, from-to;`: where that is more than one value of the one switch, it is beyond us.
+    fn switched(&mut self, rest: &str) {
+        let cleaned = rest.replace([',', ';'], " ");
+        let words: Vec<&str> = cleaned.split_whitespace().collect();
+        let [id, name, switch, ref ranges @ ..] = words[..] else { return };
+        let Some(message) = id.parse().ok().and_then(|id: u32| self.messages.get_mut(&id)) else { return };
+        let mux = |name: &str| message.signals.iter().find(|s| s.name == name).map(|s| s.mux);
+        let is_plain = match (mux(name), mux(switch), ranges) {
+            (Some(Mux::When(n)), Some(Mux::Switch), [range]) => *range == format!("{n}-{n}"),
+            _ => false,
+        };
+        message.is_extended |= !is_plain;
     }
 
     /// `id signal : type;`, 1 is a float of 32 bits and 2 one of 64.
@@ -154,10 +210,39 @@ impl Dbc {
     }
 }
 
+/// The longest frame, that of CAN FD.
+const FRAME_BYTES_MAX: u16 = 64;
 /// The id of a message that is none (VECTOR__INDEPENDENT_SIG_MSG).
 const INDEPENDENT: u32 = 0xc000_0000;
 
 impl Message {
+    /// Parts with the signals that can't be read rightly.
+    fn leave_out(&mut self, told: &mut Vec<DbcError>) {
+        let switches = self.signals.iter().filter(|signal| signal.mux == Mux::Switch).count();
+        let is_extended = self.is_extended || switches > 1;
+        let fault = |signal: &Signal| match signal.mux {
+            _ if !reaches(signal.start, signal.len, signal.little_endian, self.bytes) => {
+                Some(format!("lies beyond the {} bytes of its message", self.bytes))
+            }
+            Mux::When(_) | Mux::Both if is_extended => Some(
+                "is chosen by more than one switch and value (extended multiplexing), which is not read"
+                    .into(),
+            ),
+            Mux::When(_) if switches == 0 => {
+                Some("is multiplexed, and its message has no signal that is the switch (M)".into())
+            }
+            _ => None,
+        };
+        self.signals.retain(|signal| {
+            let fault = fault(signal);
+            told.extend(fault.iter().map(|why| DbcError {
+                line: signal.line,
+                what: format!("the signal {} of {} {why}", signal.name, self.name),
+            }));
+            fault.is_none()
+        });
+    }
+
     /// The signals that are in a frame with their values; those that lie beyond its end, or of another branch of a
     /// multiplexed message, are left out.
     pub fn values(&self, data: &[u8]) -> impl Iterator<Item = (&Signal, f64)> {
@@ -209,15 +294,18 @@ fn signal(rest: &str) -> Result<Signal, String> {
         None => Mux::Always,
         Some("M") => Mux::Switch,
         Some(text) => {
-            let number = text.strip_prefix('m').and_then(|n| n.parse().ok());
-            Mux::When(number.ok_or_else(|| format!("{text:?} is no multiplexer: M, or m and a number"))?)
+            let numbered = text.strip_prefix('m').unwrap_or_default();
+            let (number, is_switch) = numbered.strip_suffix('M').map_or((numbered, false), |n| (n, true));
+            let number = number.parse();
+            let number = number.map_err(|_| format!("{text:?} is no multiplexer: M, or m and a number"))?;
+            if is_switch { Mux::Both } else { Mux::When(number) }
         }
     };
     let bad = |what: &str| format!("the signal {name} has {what}");
     let (place, scale) = body.trim().split_once(' ').ok_or_else(|| bad("no factor"))?;
     let (start, len, little_endian, signed) =
         place_of(place).ok_or_else(|| bad("no place such as 0|16@1+"))?;
-    if !(1..=64).contains(&len) || !reaches(start, len, little_endian) {
+    if !(1..=64).contains(&len) || !reaches(start, len, little_endian, FRAME_BYTES_MAX) {
         return Err(bad("a place outside of a frame of 64 bytes"));
     }
     let pair =
@@ -230,7 +318,7 @@ fn signal(rest: &str) -> Result<Signal, String> {
     }
     let unit = scale.split('"').nth(1).ok_or_else(|| bad("no unit in quotes"))?.to_owned();
     let kind = if signed { Kind::Signed } else { Kind::Unsigned };
-    Ok(Signal { name, unit, mux, start, len, little_endian, kind, factor, offset })
+    Ok(Signal { name, unit, line: 0, mux, start, len, little_endian, kind, factor, offset })
 }
 
 /// `start|length@order sign`; order 1 is little-endian.
@@ -247,12 +335,13 @@ fn place_of(text: &str) -> Option<(u16, u16, bool, bool)> {
     Some((start.parse().ok()?, len.parse().ok()?, little_endian, signed))
 }
 
-fn reaches(start: u16, len: u16, little_endian: bool) -> bool {
-    const BITS: u32 = 64 * 8;
+/// Whether it ends within so many bytes.
+fn reaches(start: u16, len: u16, little_endian: bool, bytes: u16) -> bool {
+    let bits = 8 * u32::from(bytes);
     let (start, len) = (u32::from(start), u32::from(len));
     // Big-endian: what is left of the first byte counts down, then whole bytes follow.
     let end = if little_endian { start + len } else { start / 8 * 8 + 7 - start % 8 + len };
-    start < BITS && end <= BITS
+    start < bits && end <= bits
 }
 
 fn word(text: &str) -> Result<String, String> {
@@ -329,6 +418,48 @@ SIG_VALTYPE_ 2566844926 F : 1;
         }
         assert!(Dbc::parse("SG_ S : 0|1@1+ (1,0) [0|0] \"\" X").unwrap_err().what.contains("before any"));
         assert_eq!(Dbc::parse("").unwrap_err().what, "the file has no signal");
+    }
+
+    #[test]
+    fn what_cannot_be_read_rightly_is_left_out_with_its_line_and_the_rest_is_read() {
+        let signal = |name: &str, place: &str| format!(" SG_ {name} : {place} (1,0) [0|0] \"\" X\n");
+        let text = [
+            "BO_ 1 Short: 2 E\n",
+            &signal("Inside", "0|16@1+"),
+            &signal("Beyond", "8|16@1+"),
+            &signal("Backward", "7|24@0+"),
+            "BO_ 2 Short: 8 E\n",
+            &signal("Same", "0|8@1+"),
+            "BO_ 3 Blind: 8 E\n",
+            &signal("Always", "0|8@1+"),
+            &signal("Never m1", "8|8@1+"),
+            "BO_ 4 Deep: 8 E\n",
+            &signal("Top M", "0|8@1+"),
+            &signal("Mid m0M", "8|8@1+"),
+            &signal("Low m1", "16|8@1+"),
+            "BO_ 5 Ranged: 8 E\n",
+            &signal("Sel M", "0|8@1+"),
+            &signal("One m1", "8|8@1+"),
+            "BO_ 6 Plain: 8 E\n",
+            &signal("Sel M", "0|8@1+"),
+            &signal("Two m2", "8|8@1+"),
+            "SG_MUL_VAL_ 4 Low Mid 1-1;\nSG_MUL_VAL_ 5 One Sel 1-1, 5-7;\nSG_MUL_VAL_ 6 Two Sel 2-2;\n",
+        ]
+        .concat();
+        let dbc = Dbc::parse(&text).unwrap();
+        let told: Vec<usize> = dbc.left_out().iter().map(|left_out| left_out.line).collect();
+        assert_eq!(told, [3, 4, 5, 9, 12, 13, 16]);
+        let what = |line: usize| &dbc.left_out().iter().find(|l| l.line == line).unwrap().what;
+        assert!(what(3).contains("Beyond of Short lies beyond the 2 bytes"), "{}", what(3));
+        assert!(what(5).contains("the name of another") && what(9).contains("no signal that is the switch"));
+        assert!(what(13).contains("extended multiplexing"), "{}", what(13));
+        assert!(dbc.message(2).is_none());
+        let read = |id: u32, data: &[u8]| values(&dbc, id, data).into_iter().map(|v| v.0).collect::<Vec<_>>();
+        assert_eq!(read(3, &[1, 1]), ["Always"]);
+        assert_eq!(read(4, &[0, 1, 2]), ["Top"]);
+        assert_eq!(read(6, &[2, 1]), ["Sel", "Two"]);
+        let all = Dbc::parse(&["BO_ 1 Short: 1 E\n", &signal("Beyond", "8|16@1+")].concat()).unwrap_err();
+        assert!(all.line == 2 && all.what.contains("lies beyond"), "{all}");
     }
 
     proptest! {

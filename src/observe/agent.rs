@@ -305,16 +305,16 @@ impl Event for ConfigurationRefused<'_> {
     }
 }
 
-/// A source of the new configuration can't be started.
-pub struct SourceNotStarted<'a> {
+/// A source can't be started, or has failed; it is tried again, and told again when the reason is another one.
+pub struct SourceNotRunning<'a> {
     /// Its name.
     pub source: &'a str,
     /// Why, with the next step.
     pub error: &'a str,
 }
 
-impl Event for SourceNotStarted<'_> {
-    const NAME: &'static str = "source_not_started";
+impl Event for SourceNotRunning<'_> {
+    const NAME: &'static str = "source_not_running";
     const LEVEL: Level = Level::Error;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("source", self.source).put("error", self.error);

@@ -1,6 +1,7 @@
 //! Events of sources from the field: devices, brokers, programs.
 
 use std::fmt;
+use std::path::Path;
 
 use super::{Event, Fields, Level, metrics};
 use crate::reading::NoData;
@@ -36,6 +37,27 @@ impl Event for PeerRecovered<'_> {
     const LEVEL: Level = Level::Info;
     fn fields(&self, fields: &mut Fields<'_>) {
         fields.put("source", self.source).put("peer", self.peer);
+    }
+}
+
+/// Parts of a DBC file that are not read; the file's fault, or more than is understood.
+pub struct SignalsLeftOut<'a> {
+    /// The source's configured name.
+    pub source: &'a str,
+    /// The file.
+    pub path: &'a Path,
+    /// How many signals and messages.
+    pub entries: usize,
+    /// The first of them, with its line and the reason.
+    pub first: &'a dyn fmt::Display,
+}
+
+impl Event for SignalsLeftOut<'_> {
+    const NAME: &'static str = "signals_left_out";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("path", self.path.display());
+        fields.put("entries", self.entries).put("first", self.first);
     }
 }
 

@@ -20,6 +20,22 @@ impl Event for ClockSetBack<'_> {
     }
 }
 
+/// A stamp is so far ahead of its channel that it is doubted; told for the first of several in a row.
+pub struct StampAhead<'a> {
+    /// The channel.
+    pub channel: &'a ChannelId,
+    /// By how much, in seconds.
+    pub by_s: i64,
+}
+
+impl Event for StampAhead<'_> {
+    const NAME: &'static str = "stamp_ahead";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("channel", self.channel).put("by_s", self.by_s);
+    }
+}
+
 /// A channel beyond the bound was refused.
 pub struct ChannelRefused<'a> {
     /// Its name.

@@ -69,6 +69,10 @@ metrics! {
     Counter MALFORMED = "outpost_input_malformed_total";
     /// Readings older than their channel's watermark.
     Counter LATE = "outpost_readings_late_total";
+    /// Readings so far ahead of their channel that they were left out.
+    Counter AHEAD = "outpost_readings_ahead_total";
+    /// Log files that patterns match and that are too many to be followed.
+    Counter LOG_FILES_LEFT_OUT = "outpost_log_files_left_out_total";
     /// Readings dropped because the pipeline was full.
     Counter READINGS_DROPPED = "outpost_readings_dropped_total";
     /// Questions to devices that had no answer, by the reason.

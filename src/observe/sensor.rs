@@ -189,6 +189,29 @@ impl Event for LogGap<'_> {
     }
 }
 
+/// Patterns of a log source match more than it can follow.
+pub struct LogFilesLeftOut<'a> {
+    /// Its configured name.
+    pub source: &'a str,
+    /// Files that are not followed.
+    pub files: usize,
+    /// Folders with more entries than are looked at.
+    pub folders: usize,
+    /// Files that were not told before.
+    pub more: usize,
+}
+
+impl Event for LogFilesLeftOut<'_> {
+    const NAME: &'static str = "log_files_left_out";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields.put("source", self.source).put("files", self.files).put("folders", self.folders);
+    }
+    fn count(&self) {
+        metrics::LOG_FILES_LEFT_OUT.add(self.more as u64);
+    }
+}
+
 /// A log file can't be read; told once per file.
 pub struct LogUnreadable<'a> {
     /// Its configured name.

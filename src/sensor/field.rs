@@ -52,7 +52,7 @@ pub(super) fn spawn(
             start(name, "mqtt", from, None, out, stop, async move |o| subscribe::run(options, o).await)
         }
         FieldOptions::Can(options) => {
-            let (dbc, from) = (can::load(&options.dbc)?, options.interface.clone());
+            let (dbc, from) = (can::load(name, &options.dbc)?, options.interface.clone());
             start(name, "can", from, None, out, stop, async move |o| can::run(options, dbc, o).await)
         }
         FieldOptions::Push(options) => {

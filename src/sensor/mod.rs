@@ -55,6 +55,7 @@ pub use sysfs::{BufferOptions, Sysfs, SysfsKind, SysfsOptions};
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -87,6 +88,18 @@ pub enum SourceOptions {
     Gpio(GpioOptions),
     /// Logs, field buses and other programs.
     Field(FieldOptions),
+}
+
+impl SourceOptions {
+    /// A file beside the configuration that says what to read or how: with another content it is another source.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            SourceOptions::Field(FieldOptions::Can(options)) => Some(&options.dbc),
+            SourceOptions::Field(FieldOptions::Push(options)) => options.token_file.as_deref(),
+            SourceOptions::Field(FieldOptions::Subscribe(options)) => options.password_file.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Something that is asked for its readings at a fixed pace: a driver. The one seam of this room.

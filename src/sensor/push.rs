@@ -274,6 +274,35 @@ mod tests {
         handle.join();
     }
 
+    /// Only who posts knows whether lines that come again are the same ones.
+    #[test]
+    fn what_is_posted_twice_counts_twice() {
+        let (handle, batches, stopper) = start(None);
+        for _ in 0..2 {
+            assert_eq!(send(&handle, &post("", "m a=1 1700000000000000000")).0, 204);
+            assert_eq!(batches.recv_blocking().unwrap().readings.len(), 1);
+        }
+        drop(stopper);
+        handle.join();
+    }
+
+    /// Takes half a minute, the time that a body may take.
+    #[test]
+    fn a_body_that_does_not_come_is_given_up_and_others_do_not_wait_for_it() {
+        let (handle, batches, stopper) = start(None);
+        let slow = &post("", "m a=1\nm b=2")[..];
+        let mut stream = TcpStream::connect(handle.address().unwrap()).unwrap();
+        stream.write_all(&slow[..slow.len() - 3]).unwrap();
+        assert_eq!(send(&handle, &post("", "m a=1")).0, 204);
+        assert_eq!(batches.recv_blocking().unwrap().readings.len(), 1);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("took too long"), "{answer}");
+        assert!(batches.is_empty(), "half a body is nothing");
+        drop(stopper);
+        handle.join();
+    }
+
     #[test]
     fn a_body_without_end_and_garbage_harm_nobody() {
         let (handle, batches, stopper) = start(None);

@@ -34,6 +34,12 @@ pub struct Survey {
     pub buffers: Vec<String>,
     /// Serial ports with hardware behind them.
     pub serial: Vec<PathBuf>,
+    /// CAN interfaces, up or down.
+    pub can: Vec<String>,
+    /// Log files of the system, of those that most systems have.
+    pub logs: Vec<PathBuf>,
+    /// Whether the systemd journal runs.
+    pub journal: bool,
 }
 
 /// One I2C bus.
@@ -45,6 +51,8 @@ pub struct I2cBus {
     pub name: String,
     /// Chips that say what they are.
     pub chips: Vec<Answer>,
+    /// Chips that answer as a part without an identity does after power-up.
+    pub maybe: Vec<Answer>,
     /// Why it could not be opened, if so.
     pub error: Option<String>,
 }
@@ -103,6 +111,9 @@ impl Survey {
             published: SysfsKind::ALL.iter().filter_map(|kind| published(*kind, root)).collect(),
             buffers: sysfs::buffered(&tree),
             serial: serial(&tree, root),
+            can: can(&tree),
+            logs: LOGS.iter().map(|log| root.join(log)).filter(|log| log.is_file()).collect(),
+            journal: root.join("run/systemd/journal").is_dir(),
         }
     }
 
@@ -158,11 +169,15 @@ fn nodes(tree: &Root, root: &Path, prefix: &str) -> Vec<PathBuf> {
 fn i2c_bus(tree: &Root, device: PathBuf) -> I2cBus {
     let node = device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = tree.text(&format!("sys/class/i2c-dev/{node}/name")).unwrap_or_default().trim().to_owned();
-    let (chips, error) = match linux_embedded_hal::I2cdev::new(&device) {
-        Ok(mut bus) => (recognise(&mut bus, std::thread::sleep), None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
-    };
-    I2cBus { device, name, chips, error }
+    let (mut chips, mut maybe, mut error) = (Vec::new(), Vec::new(), None);
+    match linux_embedded_hal::I2cdev::new(&device) {
+        Ok(mut bus) => {
+            chips = recognise(&mut bus, IDENTITIES, &[], std::thread::sleep);
+            maybe = recognise(&mut bus, HABITS, &chips, std::thread::sleep);
+        }
+        Err(refused) => error = Some(refused.to_string()),
+    }
+    I2cBus { device, name, chips, maybe, error }
 }
 
 /// How a part says what it is.
@@ -175,7 +190,12 @@ enum Identity {
     Serial(u8),
 }
 
-/// Parts that can be recognised. SHT3x, INA219 and ADS1115 have nothing to tell them by.
+/// What parts without an identity hold after power-up, in their register of settings; another part may hold the same. An
+/// SHT3x is not asked: its command would be a write to others.
+const HABITS: &[(Part, Identity)] =
+    &[(Part::Ina219, Identity::Word(0x00, 0x399f)), (Part::Ads1115, Identity::Word(0x01, 0x8583))];
+
+/// Parts that can be recognised.
 const IDENTITIES: &[(Part, Identity)] = &[
     (Part::Bme280, Identity::Byte(0xd0, 0x60)),
     (Part::Lis3dh, Identity::Byte(0x0f, 0x33)),
@@ -184,13 +204,18 @@ const IDENTITIES: &[(Part, Identity)] = &[
     (Part::Sht4x, Identity::Serial(0x89)),
 ];
 
-/// Every chip that says what it is, by address.
-fn recognise(bus: &mut impl I2c, mut sleep: impl FnMut(Duration)) -> Vec<Answer> {
-    let mut found = Vec::new();
-    for (part, identity) in IDENTITIES {
+/// Every chip that answers as `identities` say, by address; those that are `known` are left alone.
+fn recognise(
+    bus: &mut impl I2c,
+    identities: &[(Part, Identity)],
+    known: &[Answer],
+    mut sleep: impl FnMut(Duration),
+) -> Vec<Answer> {
+    let mut found: Vec<Answer> = Vec::new();
+    for (part, identity) in identities {
         for address in part.addresses() {
-            let known = found.iter().any(|answer: &Answer| answer.address == *address);
-            if !known && is_it(bus, *address, identity, &mut sleep) {
+            let is_known = found.iter().chain(known).any(|answer| answer.address == *address);
+            if !is_known && is_it(bus, *address, identity, &mut sleep) {
                 found.push(Answer { address: *address, part: part.name().into() });
             }
         }
@@ -247,6 +272,19 @@ fn published(kind: SysfsKind, root: &Path) -> Option<Published> {
 fn missing(value: Value) -> Option<&'static str> {
     value.err().map(NoData::name)
 }
+
+/// Interfaces of the kind that the kernel numbers 280 (ARPHRD_CAN), virtual ones among them.
+fn can(tree: &Root) -> Vec<String> {
+    const CLASS: &str = "sys/class/net";
+    let is_plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let is_can = |name: &String| {
+        is_plain(name) && tree.text(&format!("{CLASS}/{name}/type")).is_some_and(|kind| kind.trim() == "280")
+    };
+    tree.entries(CLASS).into_iter().filter(is_can).collect()
+}
+
+/// Where systems without a journal write.
+const LOGS: &[&str] = &["var/log/syslog", "var/log/messages", "var/log/kern.log"];
 
 /// A port without hardware has no device, or a kind of 0.
 fn serial(tree: &Root, root: &Path) -> Vec<PathBuf> {
@@ -318,7 +356,11 @@ mod tests {
         bench.chips.insert(0x19, [(0x0f, vec![0x33])].into());
         bench.chips.insert(0x44, [(0x89, serial)].into());
         bench.chips.insert(0x45, [(0xff, vec![0x22, 0x60])].into());
-        let found = recognise(&mut bench, |_| ());
+        bench.chips.insert(0x40, [(0x00, vec![0x39, 0x9f])].into());
+        bench.chips.insert(0x48, [(0x01, vec![0x85, 0x83])].into());
+        let found = recognise(&mut bench, IDENTITIES, &[], |_| ());
+        let maybe = recognise(&mut bench, HABITS, &found, |_| ());
+        assert_eq!(maybe, [answer(0x40, "ina219"), answer(0x48, "ads1115")]);
         assert_eq!(
             found,
             [answer(0x19, "lis3dh"), answer(0x44, "sht4x"), answer(0x45, "ina226"), answer(0x76, "bme280")]
@@ -347,11 +389,17 @@ mod tests {
         put("sys/class/tty/ttyS0/device/uevent", "");
         put("sys/class/tty/ttyS0/type", "0\n");
         put("sys/class/tty/tty1/active", "");
+        put("sys/class/net/can0/type", "280\n");
+        put("sys/class/net/eth0/type", "1\n");
+        put("var/log/syslog", "");
+        put("run/systemd/journal/socket", "");
         let survey = Survey::take(dir.path());
         assert_eq!((survey.i2c[0].name.as_str(), survey.i2c[0].chips.len()), ("bcm2835 (i2c@7e804000)", 0));
         assert_eq!((survey.spi.len(), survey.gpio.len(), survey.gpio[0].lines), (1, 1, 0));
         assert_eq!(survey.serial, [dir.path().join("dev/ttyUSB0")]);
         assert_eq!(survey.buffers, ["iio:device0"]);
+        assert_eq!((survey.can.as_slice(), survey.journal), (["can0".to_owned()].as_slice(), true));
+        assert_eq!(survey.logs, [dir.path().join("var/log/syslog")]);
         let shown = |value, missing| (value, missing);
         let hwmon = &survey.published[0].channels[0];
         assert_eq!(
@@ -370,6 +418,7 @@ mod tests {
             device: "/dev/i2c-1".into(),
             name: String::new(),
             chips: vec![answer(0x44, "sht4x"), answer(0x77, "bme280")],
+            maybe: Vec::new(),
             error: None,
         };
         let survey = Survey { i2c: vec![bus], ..Survey::default() };

@@ -291,6 +291,11 @@ impl Windows {
         self.shape.flush(tell);
     }
 
+    /// Whether a reading of `at` or before may be in a window that was not told yet.
+    pub fn holds(&self, at: Wall) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.holds(at)) || self.shape.holds(at)
+    }
+
     /// The newest event time, if a reading was taken.
     pub const fn newest(&self) -> Option<Wall> {
         self.newest
@@ -361,6 +366,14 @@ impl Shape {
             Shape::Fixed(fixed) => fixed.flush(tell),
             Shape::Sliding(sliding) => sliding.flush(tell),
             Shape::Sessions(sessions) => sessions.flush(tell),
+        }
+    }
+
+    fn holds(&self, at: Wall) -> bool {
+        match self {
+            Shape::Fixed(fixed) => fixed.open.front().is_some_and(|window| window.start <= at),
+            Shape::Sliding(sliding) => sliding.untold && sliding.told.is_some_and(|told| told <= at),
+            Shape::Sessions(sessions) => sessions.begun().is_some_and(|start| start <= at),
         }
     }
 

@@ -22,6 +22,11 @@ impl Waiting {
         first
     }
 
+    /// Whether one of `at` or before waits.
+    pub fn holds(&self, at: Wall) -> bool {
+        self.0.front().is_some_and(|(first, _)| *first <= at)
+    }
+
     /// The first, if it is not later than `to`.
     pub fn pop(&mut self, to: Wall) -> Option<(Wall, Value)> {
         if self.0.front()?.0 <= to { self.0.pop_front() } else { None }

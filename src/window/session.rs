@@ -37,6 +37,11 @@ impl Sessions {
         open.features.push(at, value);
     }
 
+    /// When the open one began.
+    pub fn begun(&self) -> Option<Wall> {
+        self.open.as_ref().map(|open| open.start)
+    }
+
     /// Ends the session if nothing up to `to` belongs to it; returns its end.
     pub fn close_to(&mut self, to: Wall, tell: &mut impl FnMut(&Window)) -> Option<Wall> {
         let end = self.open.as_ref().map(|open| open.last)?;

@@ -315,3 +315,30 @@ fn a_jump_ahead_by_centuries_makes_no_empty_windows() {
     let (closed, _) = run(OPTIONS, &[(0, 1.0), (10_000_000_000_000, 2.0)]);
     assert_eq!(closed.len(), 2);
 }
+
+proptest! {
+    /// What is said not to be held any more has been told: as many readings up to then as were taken.
+    #[test]
+    fn what_is_not_held_was_told(
+        kind in prop::sample::select(WindowKind::ALL.to_vec()),
+        detail in any::<bool>(),
+        steps in prop::collection::vec(0..4_000_i64, 1..60),
+    ) {
+        let hop_ms = if kind == WindowKind::Fixed { OPTIONS.length_ms } else { 3_000 };
+        let mut windows = Windows::new(WindowOptions { kind, detail, hop_ms, gap_ms: 2_000, ..OPTIONS });
+        let (mut told, mut taken, mut ms) = (Wall(i64::MIN), Vec::new(), 0);
+        for step in steps {
+            ms += step;
+            windows.push(Wall(ms * 1000), Ok(0.0), &mut |w| {
+                told = told.max(Wall(w.start.0 + i64::from(w.length_ms) * 1000));
+            });
+            taken.push(Wall(ms * 1000));
+            for at in &taken {
+                prop_assert!(windows.holds(*at) || *at <= told, "{at:?} is neither held nor told up to {told:?}");
+            }
+            prop_assert!(windows.holds(Wall(ms * 1000)), "the newest is in no window that was told");
+        }
+        windows.flush(&mut |_| {});
+        prop_assert!(!windows.holds(Wall(i64::MAX)));
+    }
+}

@@ -13,6 +13,7 @@ mod full;
 mod hostile;
 mod kills;
 mod ledger;
+mod logs;
 mod reload;
 mod seat;
 mod site;

@@ -96,13 +96,19 @@ fn a_source_that_cannot_be_started_says_why_and_stops_nobody() {
     let more =
         format!("[[source]]\nname = \"more\"\nkind = \"lines\"\ntcp = \"{}\"\n", taken.local_addr().unwrap());
     agent.reload(|toml| toml + &more);
-    eventually("a word about it", || (told(&agent, "source_not_started") == 1).then_some(()));
+    eventually("a word about it", || (told(&agent, "source_not_running") == 1).then_some(()));
     let status = agent.json("/api/status").unwrap();
     assert!(status["sources"][1]["state"].as_str().unwrap().starts_with("failed: cannot listen"), "{status}");
     let next = lines_still_come(&agent, &mut lines, 1);
-    // The place is free now, and the same file is read again.
+    // A start is no other thing: it is told, and the others run.
+    assert!(agent.stop().success());
+    agent.restart();
+    let status = agent.json("/api/status").unwrap();
+    assert!(status["sources"][1]["state"].as_str().unwrap().starts_with("failed: cannot listen"), "{status}");
+    let mut lines = lines_of(&agent);
+    let next = lines_still_come(&agent, &mut lines, next);
+    // The place is free now: nobody needs to say so.
     drop(taken);
-    agent.reload(|toml| toml);
     eventually("a source that runs", || {
         let status = agent.json("/api/status").unwrap();
         status["sources"][1]["state"].as_str().unwrap().starts_with("running on").then_some(())

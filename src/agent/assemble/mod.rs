@@ -8,14 +8,15 @@
 //! A period is asked for by a [`Mark`], not by a date: [`Assembler::mark`] when a digest is made, [`Assembler::facts`]
 //! with that mark for the next one.
 
+mod channel;
 mod options;
 mod watch;
 
 pub use options::{AssembleOptions, ChannelBook, ChannelOptions, WatchOptions};
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use channel::{Channel, Ears, tell_window};
 use watch::{Watch, verdict};
 
 use super::clip::Clip;
@@ -24,16 +25,16 @@ use super::witness::Witnesses;
 use crate::ask::answer::Known;
 use crate::calibrate::{Calibrator, Quality, Treatment};
 use crate::detect::{Finding, Group, Judge, Rule, Silence, Verdict};
-use crate::episode::{Episode, EpisodeOptions, EpisodeUpdate, Episodes, Family, Phase, Subject};
+use crate::episode::{EpisodeUpdate, Episodes};
 use crate::facts::{Citation, Facts};
 use crate::infer::{Job, Judgement};
 use crate::limits;
 use crate::observe::{self, judge as events, metrics};
-use crate::reading::{ChannelId, ChannelInfo, NoData, Pattern, Reading, Unit};
-use crate::time::{Mono, Stamp, Wall, humane};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Unit};
+use crate::time::{Mono, Stamp, Wall};
 use crate::units::{self, Conversion};
-use crate::window::{Taken, WindowSummary, Windows};
-use crate::wire::{Notice, Record};
+use crate::window::{Taken, Windows};
+use crate::wire::Record;
 
 pub use super::tally::Mark;
 
@@ -49,6 +50,8 @@ pub struct Assembler {
     channels: Vec<Channel>,
     /// Time of each source's clock, as last told.
     clocks: Vec<Option<Wall>>,
+    /// Sources whose readings are of now: their clocks tell by how much a channel can have moved on.
+    live: Vec<bool>,
     next_episode_id: u64,
     tally: Tally,
     calibrator: Calibrator,
@@ -60,39 +63,6 @@ pub struct Assembler {
     rules: Vec<Rule>,
 }
 
-#[derive(Debug)]
-struct Channel {
-    info: ChannelInfo,
-    /// As its source has it, before the configuration.
-    described: ChannelInfo,
-    /// What the latest reading is worth, and why it has no value.
-    quality: Quality,
-    missing: Option<NoData>,
-    source: Source,
-    raw: bool,
-    clip: Clip,
-    witnesses: Witnesses,
-    windows: Windows,
-    judge: Judge,
-    silence: Silence,
-    episodes: Episodes,
-    /// Event time and source time of the last value.
-    value_at: Option<Wall>,
-    arrived: Option<Wall>,
-    last: Option<f64>,
-    /// The clock was set since: the interval to the next value teaches nothing.
-    interval_off: bool,
-    heard: Heard,
-    /// Numbers of the watches that look at it, each with its row.
-    watched: Vec<(usize, usize)>,
-    /// Numbers of the groups that it belongs to, each with its place.
-    grouped: Vec<(usize, usize)>,
-    /// Numbers of the rules that look at it.
-    ruled: Vec<usize>,
-    /// Time from one frame of a watch or row of a group to the next of the slowest of them; 0 without any.
-    judged_every_us: i64,
-}
-
 impl Assembler {
     /// No channel yet.
     pub fn new(options: AssembleOptions) -> Self {
@@ -101,6 +71,7 @@ impl Assembler {
             index: HashMap::new(),
             channels: Vec::new(),
             clocks: vec![None; limits::SOURCE_CLOCKS_MAX],
+            live: vec![false; limits::SOURCE_CLOCKS_MAX],
             tally: Tally::new(),
             calibrator: Calibrator::default(),
             refused: 0,
@@ -110,6 +81,11 @@ impl Assembler {
             rules: options.rules.iter().take(limits::RULES_MAX).cloned().map(Rule::new).collect(),
             options,
         }
+    }
+
+    /// Says whether the readings of a source are of now, not of a recording with its gaps.
+    pub fn set_live(&mut self, source: Source, live: bool) {
+        self.live[slot(source)] = live;
     }
 
     /// Makes a channel known before its first reading, or corrects what was guessed of it. The configuration has the
@@ -167,6 +143,11 @@ impl Assembler {
             out.push(Record::Reading(reading.clone()));
         } else {
             channel.clip.take(reading, out);
+        }
+        // One stray stamp would make everything late that comes after it.
+        if self.live[slot(source)] && channel.doubts(reading.at, clock) {
+            metrics::AHEAD.inc();
+            return;
         }
         let before = channel.windows.newest();
         let taken = {
@@ -298,6 +279,18 @@ impl Assembler {
         let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
         for channel in self.channels.iter_mut().filter(|c| c.source == source) {
             channel.end(&mut ears, &mut self.tally);
+        }
+    }
+
+    /// Whether anything that a source gave up to `at` is in a window that is still open, and kept nowhere else.
+    pub fn holds(&self, source: Source, at: Wall) -> bool {
+        self.channels.iter().any(|c| c.source == source && !c.raw && c.windows.holds(at))
+    }
+
+    /// Tells the open windows of a source as they are.
+    pub fn settle(&mut self, source: Source, out: &mut Vec<Record>) {
+        for channel in self.channels.iter_mut().filter(|c| c.source == source) {
+            channel.tell_windows(out);
         }
     }
 
@@ -468,6 +461,7 @@ impl Assembler {
             arrived: None,
             last: None,
             interval_off: false,
+            ahead_run: 0,
             heard: Heard::default(),
             described,
             quality: Quality::Good,
@@ -494,165 +488,9 @@ fn conversion(channel: &ChannelId, given: &Unit, told: &Unit) -> Option<Conversi
     found
 }
 
-/// Where a channel's steps go.
-struct Ears<'a> {
-    options: &'a EpisodeOptions,
-    next_id: &'a mut u64,
-    out: &'a mut Vec<Record>,
-}
-
-impl Channel {
-    /// Judges a reading that is the newest of its channel.
-    fn take(
-        &mut self,
-        reading: &Reading,
-        clock: Option<Wall>,
-        stamp: u64,
-        ears: &mut Ears<'_>,
-        tally: &mut Tally,
-    ) {
-        self.heard.note(stamp, reading.at);
-        match reading.value {
-            Ok(x) => {
-                let interval_off = std::mem::take(&mut self.interval_off);
-                if let Some(before) = self.value_at.replace(reading.at).filter(|_| !interval_off) {
-                    self.silence.heard(reading.at.micros_since(before));
-                }
-                (self.arrived, self.last) = (clock, Some(x));
-                self.close(Some(Family::Missing), ears, tally);
-            }
-            Err(_) => {
-                if let Some(verdict) =
-                    self.value_at.and_then(|before| self.silence.tick(reading.at.micros_since(before)))
-                {
-                    self.flag(Verdict { since: self.value_at, ..verdict }, reading.at, ears);
-                }
-            }
-        }
-        let mut verdicts = Vec::new();
-        self.judge.step(reading.at, reading.value, &mut |verdict| verdicts.push(verdict));
-        for verdict in verdicts {
-            self.flag(verdict, reading.at, ears);
-        }
-        self.close_quiet(reading.at, ears, tally);
-    }
-
-    fn tick(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
-        let Some(newest) = self.windows.newest() else { return };
-        // Its own event time, carried on by the source's clock; a clock that was set back starts over.
-        let arrived = *self.arrived.get_or_insert(now);
-        let idle_us = now.micros_since(arrived);
-        if idle_us < 0 {
-            self.arrived = Some(now);
-            return;
-        }
-        let virtual_now = newest + Duration::from_micros(idle_us.unsigned_abs());
-        if idle_us > 2 * self.windows.lateness_us() + self.silence.interval_us() {
-            let watermark = Wall(virtual_now.0.saturating_sub(2 * self.windows.lateness_us()));
-            let Self { windows, info, .. } = self;
-            windows.close_idle(watermark, &mut |w| tell_window(info, w, ears.out));
-        }
-        let since = self.value_at;
-        let silent_us = since.map_or(0, |at| virtual_now.micros_since(at));
-        if let Some(verdict) = self.silence.tick(silent_us) {
-            self.flag(Verdict { since, ..verdict }, virtual_now, ears);
-        }
-        self.close_quiet(virtual_now, ears, tally);
-    }
-
-    fn is_missing(&self) -> bool {
-        self.episodes.open().any(|e| e.pattern == Pattern::Missing)
-    }
-
-    fn end(&mut self, ears: &mut Ears<'_>, tally: &mut Tally) {
-        let Self { windows, info, .. } = self;
-        windows.flush(&mut |w| tell_window(info, w, ears.out));
-        self.clip.end(ears.out);
-        self.close(None, ears, tally);
-        self.arrived = None;
-    }
-
-    fn set_back(
-        &mut self,
-        before: Option<Wall>,
-        at: Wall,
-        clock: Option<Wall>,
-        ears: &mut Ears<'_>,
-        tally: &mut Tally,
-    ) {
-        self.close(None, ears, tally);
-        self.judge.clock_set_back();
-        self.value_at = None;
-        let by_us = before.map_or(0, |before| before.micros_since(at)).max(0);
-        observe::emit(&events::ClockSetBack { channel: &self.info.id, by_s: by_us / 1_000_000 });
-        ears.out.push(Record::Notice(Notice {
-            code: "clock_set_back".into(),
-            text: format!(
-                "The clock of {} was set back by {}; {} of its readings were left out of the windows. Check its time source.",
-                self.info.id,
-                humane(Duration::from_micros(by_us.unsigned_abs())),
-                limits::LATE_RUN_MAX - 1,
-            ),
-            at: clock.unwrap_or(at),
-        }));
-    }
-
-    fn flag(&mut self, verdict: Verdict, at: Wall, ears: &mut Ears<'_>) {
-        let subject = Subject { channel: &self.info.id, unit: &self.info.unit, last: self.last };
-        let Some(update) = self.episodes.flag(&verdict, at, subject, ears.options, ears.next_id) else {
-            return;
-        };
-        if update.phase == Phase::Opened {
-            let clip = self.clip.open(&self.info.id, ears.out);
-            self.witnesses.open(update.id, clip.unwrap_or(update.start).min(update.start));
-        }
-        ears.out.push(Record::Episode(update));
-    }
-
-    fn close_quiet(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
-        // What a small model or a group flags is flagged once per frame or row, however often the channel speaks.
-        let interval_us = self.silence.interval_us().max(self.judged_every_us);
-        let options = ears.options;
-        self.close_by(ears, tally, |episodes, subject, mut ended| {
-            episodes.close_quiet(now, interval_us, subject, options, &mut ended);
-        });
-    }
-
-    /// Ends the episode of `family`, or all.
-    fn close(&mut self, family: Option<Family>, ears: &mut Ears<'_>, tally: &mut Tally) {
-        self.close_by(ears, tally, |episodes, subject, mut ended| match family {
-            Some(family) => episodes.close(family, subject, &mut ended),
-            None => episodes.close_all(subject, &mut ended),
-        });
-    }
-
-    /// Tells of every episode that `close` ends.
-    fn close_by(
-        &mut self,
-        ears: &mut Ears<'_>,
-        tally: &mut Tally,
-        close: impl FnOnce(&mut Episodes, Subject<'_>, &mut dyn FnMut(Episode, EpisodeUpdate)),
-    ) {
-        let newest = self.heard.newest();
-        let Self { episodes, info, last, source, witnesses, clip, .. } = self;
-        let subject = Subject { channel: &info.id, unit: &info.unit, last: *last };
-        close(episodes, subject, &mut |episode, update| {
-            clip.end(ears.out);
-            witnesses.close(episode.id, newest);
-            tally.ended(info, *source, episode);
-            ears.out.push(Record::Episode(update));
-        });
-    }
-}
-
 fn judge(options: &AssembleOptions, info: &ChannelInfo) -> Judge {
     let own = options.channels.of(&info.id);
     Judge::new(info.quantity, own.limits, own.learning.unwrap_or(!options.learning_off))
-}
-
-fn tell_window(info: &ChannelInfo, window: &crate::window::Window, out: &mut Vec<Record>) {
-    metrics::WINDOWS.inc();
-    out.push(Record::Window(WindowSummary::new(&info.id, &info.unit, window)));
 }
 
 fn slot(source: Source) -> usize {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::detect::{GroupOptions, LimitOptions, RuleOptions};
+use crate::episode::Phase;
 use crate::reading::{NoData, Pattern, Quantity, Severity, Value};
 
 const PLANT: Source = Source(0);
@@ -485,4 +486,51 @@ fn what_a_reading_is_worth_goes_along_with_it_kept_or_clipped() {
         let kept: Vec<Quality> = bench.out.iter().filter_map(worth).collect();
         assert_eq!(kept, [Quality::Good, Quality::Uncertain, Quality::Bad, Quality::Uncertain]);
     }
+}
+
+/// One stamp years ahead once made nineteen readings late, until the clock was taken to be set back.
+#[test]
+fn a_stray_stamp_ahead_blinds_nobody_and_a_clock_that_was_set_is_followed() {
+    let day = 24 * 3600;
+    let mut bench = Bench::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
+    bench.assembler.set_live(PLANT, true);
+    let newest = |bench: &Bench| bench.assembler.channels[0].windows.newest();
+    for s in 0..200 {
+        bench.tick(s);
+        bench.push("a.x", s, lively(s));
+        if s % 50 == 49 {
+            bench.push("a.x", s + 400 * day, lively(s));
+        }
+    }
+    assert_eq!(newest(&bench), Some(Wall::from_secs(199)));
+    assert_eq!(bench.assembler.channels[0].windows.late(), 0);
+    // A door that nobody opens for days has moved on with its source's clock.
+    bench.tick(5 * day);
+    bench.push("a.x", 5 * day, Ok(1.0));
+    assert_eq!(newest(&bench), Some(Wall::from_secs(5 * day)));
+    // Its clock was set: the third one is believed.
+    (0..3).for_each(|s| bench.push("a.x", 900 * day + s, Ok(1.0)));
+    assert_eq!(newest(&bench), Some(Wall::from_secs(900 * day + 2)));
+    // A recording may have gaps.
+    bench.assembler.set_live(PLANT, false);
+    bench.push("a.x", 2000 * day, Ok(1.0));
+    assert_eq!(newest(&bench), Some(Wall::from_secs(2000 * day)));
+}
+
+#[test]
+fn what_a_source_gave_is_held_until_its_window_is_told() {
+    let at = Wall::from_secs;
+    let mut bench = Bench::new(AssembleOptions { raw: false, ..AssembleOptions::default() });
+    (0..50).for_each(|s| bench.push("a.x", s, Ok(1.0)));
+    assert!(bench.assembler.holds(PLANT, at(49)) && !bench.assembler.holds(HOST, at(49)));
+    (50..70).for_each(|s| bench.push("a.x", s, Ok(1.0)));
+    assert_eq!(bench.windows(), [(0, 60)]);
+    assert!(!bench.assembler.holds(PLANT, at(59)) && bench.assembler.holds(PLANT, at(60)));
+    bench.assembler.settle(PLANT, &mut bench.out);
+    assert_eq!(bench.windows(), [(0, 60), (60, 10)]);
+    assert!(!bench.assembler.holds(PLANT, at(70)));
+
+    let mut kept = Bench::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
+    kept.push("a.x", 0, Ok(1.0));
+    assert!(!kept.assembler.holds(PLANT, at(0)), "it is a record of its own");
 }

@@ -87,9 +87,9 @@ pub(super) const CHANNELS: &[Key] = &[
     ),
     Key::optional(
         "limit_times",
-        Text { min: 11, max: 11 },
-        "\"06:00-22:00\"",
-        "Time of the day in UTC at which limits and rates hold; when absent, always.",
+        Text { min: 3, max: 40 },
+        "\"Mon-Fri 06:00-22:00\"",
+        "When limits and rates hold: days, one or two spans of the day, or both, in UTC or by a clock that is off by what is added, such as +01:00; when absent, always.",
     ),
     Key::optional(
         "detect",

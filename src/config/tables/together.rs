@@ -38,8 +38,8 @@ pub(super) const RULE: &[Key] = &[
     Key::new("dwell", Time { min_ms: 0, max_ms: D }, "\"0 s\"", "How long it must hold before it counts."),
     Key::optional(
         "times",
-        Text { min: 11, max: 11 },
-        "\"06:00-22:00\"",
-        "Time of the day in UTC at which it holds; when absent, always.",
+        Text { min: 3, max: 40 },
+        "\"Mon-Fri 06:00-22:00\"",
+        "When it holds: days, one or two spans of the day, or both, in UTC or by a clock that is off by what is added, such as +01:00; when absent, always.",
     ),
 ];

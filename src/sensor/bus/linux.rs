@@ -121,6 +121,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_kernel_says_of_a_transfer_is_understood() {
+        let said = |errno: i32| kind(&LinuxI2CError::Errno(errno).into());
+        for errno in [libc::EREMOTEIO, libc::ENXIO] {
+            assert!(matches!(said(errno), ErrorKind::NoAcknowledge(_)), "{errno}: {:?}", said(errno));
+        }
+        assert_eq!(said(libc::ETIMEDOUT), ErrorKind::Bus);
+        assert_eq!(said(libc::EAGAIN), ErrorKind::ArbitrationLoss);
+    }
+
+    #[test]
     fn a_bus_that_is_not_there_is_a_failure_and_is_looked_for_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("i2c-9");

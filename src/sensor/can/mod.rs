@@ -2,7 +2,8 @@
 //!
 //! A bus carries thousands of frames a second that say the same: of each signal the newest value within an interval is a
 //! reading, named `<message>.<signal>`. What is not heard has no reading, and the agent misses it as it misses any channel.
-//! An interface that is down or gone is opened again after waits that double. CAN FD frames are not asked for.
+//! While the interface is down or gone, what was heard before is said to have no answer ([`NoData::NoAnswer`]); it is opened
+//! again after waits that double. CAN FD frames are not asked for.
 
 mod socket;
 
@@ -22,7 +23,7 @@ use crate::clock;
 use crate::field::dbc::Dbc;
 use crate::limits;
 use crate::observe::{emit, field as events};
-use crate::reading::{ChannelId, ChannelInfo, Reading, Value, value_from_f64};
+use crate::reading::{ChannelId, ChannelInfo, NoData, Reading, Value, value_from_f64};
 use crate::sync::backoff::{Backoff, BackoffOptions, Cause};
 use crate::time::{Mono, Wall};
 
@@ -39,10 +40,10 @@ pub struct CanOptions {
     pub interval: Duration,
 }
 
-/// Reads a DBC file.
+/// Reads the DBC file of the source of that name, and tells what of it is left out.
 ///
 /// Errors: the file's, with its line.
-pub(super) fn load(path: &Path) -> Result<Arc<Dbc>, SourceError> {
+pub(super) fn load(source: &str, path: &Path) -> Result<Arc<Dbc>, SourceError> {
     let wrong = |what: String| SourceError::File { path: path.to_owned(), what };
     let size = std::fs::metadata(path).map_err(|e| wrong(e.to_string()))?.len();
     if size > limits::DBC_BYTES_MAX {
@@ -50,7 +51,11 @@ pub(super) fn load(path: &Path) -> Result<Arc<Dbc>, SourceError> {
     }
     // Older tools write units in Latin-1.
     let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    Dbc::parse(&String::from_utf8_lossy(&bytes)).map(Arc::new).map_err(|e| wrong(e.to_string()))
+    let dbc = Dbc::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| wrong(e.to_string()))?;
+    if let [first, ..] = dbc.left_out() {
+        emit(&events::SignalsLeftOut { source, path, entries: dbc.left_out().len(), first });
+    }
+    Ok(Arc::new(dbc))
 }
 
 /// Reads until the pipeline is gone.
@@ -78,7 +83,9 @@ pub(super) async fn run(options: CanOptions, dbc: Arc<Dbc>, outlet: Outlet) -> R
             emit(&events::PeerFailed { source: outlet.source(), peer: &options.interface, error: &error });
         }
         backoff.lived(clock::mono().since(began));
-        Timer::after(backoff.failed(Cause::Line, &mut rng)).await;
+        if bus.miss(clock::mono() + backoff.failed(Cause::Line, &mut rng)).await.is_err() {
+            return Ok(());
+        }
     }
 }
 
@@ -104,6 +111,24 @@ impl<'a> Bus<'a> {
             newest: HashMap::new(),
             infos: Vec::new(),
             due: clock::mono() + options.interval,
+        }
+    }
+
+    /// Waits until then, and says at the usual pace that what was heard so far has no answer.
+    async fn miss(&mut self, until: Mono) -> Result<(), Closed> {
+        loop {
+            let now = clock::mono();
+            if now >= self.due {
+                self.due = now + self.options.interval;
+                let at = clock::wall();
+                let known = self.channels.values().flatten().cloned();
+                self.newest.extend(known.map(|channel| (channel, (at, Err(NoData::NoAnswer)))));
+                self.hand_over().await?;
+            }
+            if now >= until {
+                return Ok(());
+            }
+            Timer::after(self.due.min(until).since(now)).await;
         }
     }
 
@@ -276,14 +301,68 @@ mod tests {
         drop(sender.join().unwrap());
     }
 
+    /// An interface of the kernel's own, made where this user may and the kernel has it.
+    fn virtual_interface() -> Option<&'static str> {
+        const NAME: &str = "vcan-test";
+        let ip = |arguments: &[&str]| {
+            let run = std::process::Command::new("ip").args(arguments).output();
+            run.is_ok_and(|output| output.status.success())
+        };
+        ip(&["link", "add", "dev", NAME, "type", "vcan"]);
+        ip(&["link", "set", "up", NAME]).then_some(NAME)
+    }
+
+    #[test]
+    fn frames_come_through_the_kernels_own_sockets() {
+        let Some(interface) = virtual_interface() else {
+            eprintln!("no vcan in this kernel, or no right to make one: skipped");
+            return;
+        };
+        let (outlet, batches) = outlet();
+        let options = options(interface);
+        let mut sender = socket::open(interface).unwrap();
+        let listening = async {
+            run(options, dbc(), outlet).await.unwrap();
+        };
+        let collecting = async {
+            // Until the listener is there nobody hears.
+            loop {
+                std::io::Write::write_all(&mut sender, &frame(500, &[4, 0])).unwrap();
+                Timer::after(Duration::from_millis(20)).await;
+                if let Ok(batch) = batches.try_recv() {
+                    assert_eq!(batch.readings[0].value, Ok(1.0));
+                    return;
+                }
+            }
+        };
+        smol::block_on(or(listening, collecting));
+    }
+
+    #[test]
+    fn a_bus_that_is_down_has_no_answer_for_what_was_heard_before() {
+        let (outlet, batches) = outlet();
+        let options = options("none");
+        let mut bus = Bus::new(&options, dbc(), &outlet);
+        bus.take(&frame(500, &[1, 0]));
+        let for_a_while = clock::mono() + 3 * options.interval;
+        smol::block_on(bus.miss(for_a_while)).unwrap();
+        let mut told = 0;
+        while let Ok(batch) = batches.try_recv() {
+            let values: Vec<_> = batch.readings.iter().map(|r| (r.channel.as_str(), r.value)).collect();
+            assert_eq!(values, [("truck.Motor.Speed", Err(NoData::NoAnswer))], "the other was never heard");
+            told += 1;
+        }
+        assert!((2..=4).contains(&told), "{told} in three intervals");
+    }
+
     #[test]
     fn a_file_with_a_mistake_is_told_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.dbc");
         std::fs::write(&path, "BO_ 1 M: 8 E\n SG_ S : 0|16@9+ (1,0) [0|0] \"\" X\n").unwrap();
-        let error = load(&path).unwrap_err().to_string();
+        let error = load("can", &path).unwrap_err().to_string();
         assert!(error.contains("x.dbc: line 2: "), "{error}");
-        assert!(load(&dir.path().join("none.dbc")).is_err());
+        assert!(load("can", &dir.path().join("none.dbc")).is_err());
     }
 
     #[test]

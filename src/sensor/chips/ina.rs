@@ -29,6 +29,8 @@ struct Kind {
     bus_volt_per_digit: f64,
     bus_shift: u32,
     has_id: bool,
+    /// The end of the shunt's range, in either direction.
+    shunt_digits_max: u16,
 }
 
 const INA219: Kind = Kind {
@@ -36,9 +38,16 @@ const INA219: Kind = Kind {
     bus_volt_per_digit: 4e-3,
     bus_shift: INA219_FLAG_BITS,
     has_id: false,
+    // 320 mV, as it powers up (table 7): the register never gets to the end of its 16 bits.
+    shunt_digits_max: 32_000,
 };
-const INA226: Kind =
-    Kind { shunt_volt_per_digit: 2.5e-6, bus_volt_per_digit: 1.25e-3, bus_shift: 0, has_id: true };
+const INA226: Kind = Kind {
+    shunt_volt_per_digit: 2.5e-6,
+    bus_volt_per_digit: 1.25e-3,
+    bus_shift: 0,
+    has_id: true,
+    shunt_digits_max: i16::MAX.unsigned_abs(),
+};
 
 /// The driver. Both measure on their own from power-up, so that nothing is ever written to them.
 pub struct Ina<B> {
@@ -85,9 +94,10 @@ impl<B: I2c> Chip for Ina<B> {
         out.push(Ok(volt));
         let shunt = shunt.cast_signed();
         // At the end of its range the shunt voltage says "or more".
-        let ampere = match shunt {
-            i16::MIN | i16::MAX => Err(NoData::OutOfRange),
-            _ => Ok(f64::from(shunt) * self.kind.shunt_volt_per_digit / self.shunt_ohm),
+        let ampere = if shunt.unsigned_abs() >= self.kind.shunt_digits_max {
+            Err(NoData::OutOfRange)
+        } else {
+            Ok(f64::from(shunt) * self.kind.shunt_volt_per_digit / self.shunt_ohm)
         };
         out.push(ampere);
         out.push(ampere.map(|a| a * volt));

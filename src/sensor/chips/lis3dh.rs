@@ -1,13 +1,14 @@
 //! ST LIS3DH: acceleration of three axes, condensed to vibration (data sheet DocID17530).
 //!
 //! The chip fills its FIFO of 32 samples at 400 Hz; each read takes what is there, 80 ms of it at most, and tells RMS
-//! and peak of what moves: gravity and every other constant are taken out. For the course itself use IIO.
+//! and peak of what moves: gravity and every other constant are taken out. An axis that reached the end of ±4 g moved by
+//! more than can be told, and has no value. For the course itself use IIO.
 
 use embedded_hal::delay::DelayNs;
 use embedded_hal::i2c::I2c;
 
 use super::{Chip, ChipError, Column, column, expect_part, read_registers, write_register};
-use crate::reading::{Quantity, Value};
+use crate::reading::{NoData, Quantity, Value};
 
 const WHO_AM_I: u8 = 0x0f;
 const LIS3DH: u16 = 0x33;
@@ -35,6 +36,10 @@ const FIFO_SAMPLES: usize = 32;
 
 /// 2 mg per digit of 12 bits at ±4 g.
 const METRES_PER_S2_PER_DIGIT: f64 = 0.002 * 9.806_65;
+
+/// The ends of 12 bits.
+const DIGITS_MIN: i16 = -2048;
+const DIGITS_MAX: i16 = 2047;
 
 const COLUMNS: &[Column] = &[
     column("x_rms", Quantity::Vibration, "m/s2"),
@@ -68,7 +73,8 @@ impl<B: I2c> Lis3dh<B> {
         Ok(())
     }
 
-    fn samples(&mut self) -> Result<Vec<[f64; 3]>, ChipError> {
+    /// Digits of 12 bits.
+    fn samples(&mut self) -> Result<Vec<[i16; 3]>, ChipError> {
         let [state] = read_registers(&mut self.bus, self.address, FIFO_SRC)?;
         let level = if state & OVERRUN != 0 { FIFO_SAMPLES } else { usize::from(state & LEVEL) };
         if level == 0 {
@@ -76,8 +82,7 @@ impl<B: I2c> Lis3dh<B> {
         }
         let mut bytes = vec![0; 6 * level];
         self.bus.write_read(self.address, &[OUT | AUTO_INCREMENT], &mut bytes).map_err(ChipError::i2c)?;
-        let axis =
-            |low: u8, high: u8| f64::from(i16::from_le_bytes([low, high]) >> 4) * METRES_PER_S2_PER_DIGIT;
+        let axis = |low: u8, high: u8| i16::from_le_bytes([low, high]) >> 4;
         Ok(bytes.chunks_exact(6).map(|b| [axis(b[0], b[1]), axis(b[2], b[3]), axis(b[4], b[5])]).collect())
     }
 }
@@ -96,17 +101,21 @@ impl<B: I2c> Chip for Lis3dh<B> {
         }
         let samples = self.samples()?;
         let vibration = [0, 1, 2].map(|axis| vibration(samples.iter().map(|s| s[axis])));
-        out.extend(vibration.iter().map(|(rms, _)| Ok(*rms)));
-        out.extend(vibration.iter().map(|(_, peak)| Ok(*peak)));
+        out.extend(vibration.iter().map(|found| found.map(|(rms, _)| rms)));
+        out.extend(vibration.iter().map(|found| found.map(|(_, peak)| peak)));
         Ok(())
     }
 }
 
-/// Root mean square and largest deviation around the mean.
-fn vibration(samples: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+/// Root mean square and largest deviation around the mean, in m/s2.
+fn vibration(digits: impl Iterator<Item = i16> + Clone) -> Result<(f64, f64), NoData> {
+    if digits.clone().any(|digit| !(DIGITS_MIN < digit && digit < DIGITS_MAX)) {
+        return Err(NoData::OutOfRange);
+    }
+    let samples = digits.map(|digit| f64::from(digit) * METRES_PER_S2_PER_DIGIT);
     let n = samples.clone().count().max(1) as f64;
     let mean = samples.clone().sum::<f64>() / n;
     let moves = samples.map(|x| x - mean);
     let rms = (moves.clone().map(|x| x * x).sum::<f64>() / n).sqrt();
-    (rms, moves.fold(0.0, |peak, x| x.abs().max(peak)))
+    Ok((rms, moves.fold(0.0, |peak, x| x.abs().max(peak))))
 }

@@ -163,14 +163,17 @@ fn an_ina219_gives_the_figures_of_its_data_sheet() {
         ],
     );
     close(&values.unwrap(), &[11.98, 10.0, 119.8], 0.001);
-    let full = read(
-        options,
-        &[
-            I2c::write_read(0x40, vec![0x01], vec![0x7f, 0xff]),
-            I2c::write_read(0x40, vec![0x02], vec![0x5d, 0x98]),
-        ],
-    );
-    assert_eq!(full.unwrap()[1], Err(NoData::OutOfRange), "the end of the range is no current");
+    // 320 mV either way (table 7), and one digit less.
+    for (shunt, is_end) in [(0x7d00_u16, true), (0x8300, true), (0x7cff, false), (0x8301, false)] {
+        let full = read(
+            options,
+            &[
+                I2c::write_read(0x40, vec![0x01], shunt.to_be_bytes().to_vec()),
+                I2c::write_read(0x40, vec![0x02], vec![0x5d, 0x98]),
+            ],
+        );
+        assert_eq!(full.unwrap()[1] == Err(NoData::OutOfRange), is_end, "{shunt:#06x}");
+    }
 }
 
 #[test]
@@ -238,6 +241,23 @@ fn a_lis3dh_condenses_its_fifo_to_what_moves() {
 }
 
 #[test]
+fn an_axis_of_a_lis3dh_at_the_end_of_its_range_has_no_value() {
+    let digits: [[i16; 3]; 2] = [[2047, -2048, 2046], [0, 0, -2047]];
+    let bytes: Vec<u8> = digits.concat().iter().flat_map(|d| (d << 4).to_le_bytes()).collect();
+    let values = read(
+        PartOptions::usual(Part::Lis3dh),
+        &[
+            I2c::write_read(0x18, vec![0x20], vec![0x77]),
+            I2c::write_read(0x18, vec![0x2f], vec![2]),
+            I2c::write_read(0x18, vec![0xa8], bytes),
+        ],
+    );
+    let values = values.unwrap();
+    assert_eq!([values[0], values[1], values[3], values[4]], [Err(NoData::OutOfRange); 4]);
+    assert!(values[2].is_ok() && values[5].is_ok(), "{values:?}");
+}
+
+#[test]
 fn a_lis3dh_that_lost_its_power_is_set_up_again() {
     let values = read(
         PartOptions::usual(Part::Lis3dh),
@@ -275,6 +295,71 @@ fn an_mcp3008_reads_its_eight_inputs_and_knows_a_line_that_nobody_drives() {
     let mut chip = PartOptions::usual(Part::Mcp3008).on_spi(floating.clone()).expect("on SPI");
     assert_eq!(chip.read(&mut NoopDelay, &mut Vec::new()), Err(ChipError::NoAnswer));
     floating.done();
+}
+
+/// A bus on which every transfer fails alike.
+struct Broken(ErrorKind);
+
+impl embedded_hal::i2c::ErrorType for Broken {
+    type Error = ErrorKind;
+}
+
+impl embedded_hal::i2c::I2c for Broken {
+    fn transaction(&mut self, _: u8, _: &mut [embedded_hal::i2c::Operation<'_>]) -> Result<(), ErrorKind> {
+        Err(self.0)
+    }
+}
+
+impl embedded_hal::spi::ErrorType for Broken {
+    type Error = embedded_hal::spi::ErrorKind;
+}
+
+impl SpiDevice for Broken {
+    fn transaction(
+        &mut self,
+        _: &mut [embedded_hal::spi::Operation<'_, u8>],
+    ) -> Result<(), embedded_hal::spi::ErrorKind> {
+        Err(embedded_hal::spi::ErrorKind::Other)
+    }
+}
+
+#[test]
+fn every_part_tells_nobody_there_from_a_bus_that_is_stuck() {
+    for (fault, why) in [(NACK, NoData::NoAnswer), (ErrorKind::Bus, NoData::ReadFailed)] {
+        for part in Part::ALL.iter().filter(|part| !part.is_spi()) {
+            let mut chip = PartOptions::usual(*part).on_i2c(Broken(fault)).expect("on I2C");
+            let error = chip.read(&mut NoopDelay, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.reason(), why, "{part}: {error}");
+        }
+    }
+    let mut adc = PartOptions::usual(Part::Mcp3008).on_spi(Broken(ErrorKind::Other)).expect("on SPI");
+    let error = adc.read(&mut NoopDelay, &mut Vec::new()).unwrap_err();
+    assert_eq!(error, ChipError::Bus("the SPI transfer failed"));
+}
+
+#[test]
+fn another_part_in_the_place_of_a_lis3dh_is_found_out() {
+    let not_running = I2c::write_read(0x18, vec![0x20], vec![0x07]);
+    let read =
+        read(PartOptions::usual(Part::Lis3dh), &[not_running, I2c::write_read(0x18, vec![0x0f], vec![0x32])]);
+    assert_eq!(read.unwrap_err(), ChipError::WrongPart { register: 0x0f, expected: 0x33, found: 0x32 });
+}
+
+#[test]
+fn a_bme280_that_failed_is_asked_anew_who_it_is() {
+    let mut bus = I2cMock::new(&[
+        I2c::write_read(0x76, vec![0xd0], vec![0x60]),
+        I2c::write_read(0x76, vec![0x88], vec![1; 26]),
+        I2c::write_read(0x76, vec![0xe1], vec![1; 7]),
+        I2c::write(0x76, vec![0xf5, 0]),
+        I2c::write(0x76, vec![0xf2, 1]).with_error(NACK),
+        // Another chip was put into its place meanwhile.
+        I2c::write_read(0x76, vec![0xd0], vec![0x58]),
+    ]);
+    let mut chip = PartOptions::usual(Part::Bme280).on_i2c(bus.clone()).expect("on I2C");
+    let mut read = || chip.read(&mut NoopDelay, &mut Vec::new()).unwrap_err().reason();
+    assert_eq!([read(), read()], [NoData::NoAnswer, NoData::WrongDevice]);
+    bus.done();
 }
 
 /// A bus on which every answer is noise, or none.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::files::LeftOut;
 use super::{LogsOptions, Piece};
 use crate::clock;
 use crate::limits;
@@ -24,6 +25,8 @@ pub(super) struct Book {
     malformed: MalformedLog,
     described: HashSet<ChannelId>,
     news: News,
+    /// The most that was told to be left out.
+    left_out: LeftOut,
     /// Files that can't be read, each told once.
     unreadable: HashSet<String>,
     notices: Vec<Notice>,
@@ -46,6 +49,7 @@ impl Book {
             malformed: MalformedLog::new(outlet.source()),
             described: HashSet::new(),
             news: News::default(),
+            left_out: LeftOut::default(),
             unreadable: HashSet::new(),
             notices: Vec::new(),
         }
@@ -92,6 +96,33 @@ impl Book {
             ),
             at: clock::wall(),
         });
+    }
+
+    /// Files match that are not followed, or folders are too large; told again only when it is more.
+    pub fn left_out(&mut self, now: LeftOut) {
+        let before = self.left_out;
+        self.left_out =
+            LeftOut { files: now.files.max(before.files), folders: now.folders.max(before.folders) };
+        if self.left_out == before {
+            return;
+        }
+        let more = self.left_out.files - before.files;
+        emit(&events::LogFilesLeftOut { source: &self.source, files: now.files, folders: now.folders, more });
+        if before == LeftOut::default() {
+            self.notices.push(Notice {
+                code: "log_files_left_out".into(),
+                text: format!(
+                    "The patterns of {} match more than can be followed: {} files are left out ({} are followed at most), and \
+                     {} folders have more than {} entries. Write narrower patterns.",
+                    self.source,
+                    now.files,
+                    limits::LOG_FILES_MAX,
+                    now.folders,
+                    limits::LOG_ENTRIES_MAX
+                ),
+                at: clock::wall(),
+            });
+        }
     }
 
     /// A file can't be read now; told once.

@@ -1,6 +1,6 @@
 //! The log files of one source: found by path or pattern, followed one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -29,6 +29,17 @@ pub(super) struct Looked {
     pub gaps: Vec<PathBuf>,
     /// Files that can't be read now.
     pub failed: Vec<(PathBuf, io::Error)>,
+    /// What matches and is not followed.
+    pub left_out: LeftOut,
+}
+
+/// What a pattern matches beyond the bounds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// Files that are not followed.
+    pub files: usize,
+    /// Folders with more entries than are looked at.
+    pub folders: usize,
 }
 
 impl Files {
@@ -47,17 +58,19 @@ impl Files {
 
     /// Looks for files that are new; files that are gone and no longer match are forgotten.
     pub(super) fn scan(&mut self, looked: &mut Looked) {
-        let found = self.patterns.iter().flat_map(|pattern| matching(pattern));
-        for path in found.collect::<std::collections::BTreeSet<_>>() {
-            if self.tails.len() >= limits::LOG_FILES_MAX {
-                self.tails.retain(|path, _| path.exists());
-                if self.tails.len() >= limits::LOG_FILES_MAX {
-                    break;
-                }
-            }
-            if self.tails.contains_key(&path) {
-                continue;
-            }
+        let mut found = BTreeSet::new();
+        for pattern in &self.patterns {
+            let Matching { files, is_cut } = matching(pattern);
+            found.extend(files);
+            looked.left_out.folders += usize::from(is_cut);
+        }
+        found.retain(|path| !self.tails.contains_key(path));
+        if self.tails.len() + found.len() > limits::LOG_FILES_MAX {
+            self.tails.retain(|path, _| path.exists());
+        }
+        let room = limits::LOG_FILES_MAX.saturating_sub(self.tails.len());
+        looked.left_out.files = found.len().saturating_sub(room);
+        for path in found.into_iter().take(room) {
             let tail =
                 if self.settled { Ok(Tail::new(path.clone(), None)) } else { Tail::at_end(path.clone()) };
             match tail {
@@ -82,23 +95,38 @@ impl Files {
     }
 }
 
+/// What a pattern matches.
+#[derive(Default)]
+struct Matching {
+    files: Vec<PathBuf>,
+    /// The folder has more entries than were looked at.
+    is_cut: bool,
+}
+
 /// The files that match; wildcards stand in the last part of a path only. What was rotated away from another match is
 /// part of that one's history.
-fn matching(pattern: &Path) -> Vec<PathBuf> {
-    let Some(name) = pattern.file_name().and_then(|n| n.to_str()) else { return Vec::new() };
+fn matching(pattern: &Path) -> Matching {
+    let Some(name) = pattern.file_name().and_then(|n| n.to_str()) else { return Matching::default() };
     if !name.contains(['*', '?']) {
-        return vec![pattern.to_owned()];
+        return Matching { files: vec![pattern.to_owned()], is_cut: false };
     }
     let folder = pattern.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<String> = entries
+    let Ok(mut entries) = fs::read_dir(folder) else { return Matching::default() };
+    let names: HashSet<String> = entries
+        .by_ref()
         .take(limits::LOG_ENTRIES_MAX)
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|found| glob::matches(name, found) && !is_compressed(found))
         .collect();
-    let all = names.clone();
-    names.retain(|found| !all.iter().any(|other| age(other, found).is_some()));
-    names.into_iter().map(|found| folder.join(found)).filter(|path| path.is_file()).collect()
+    let own = names.iter().filter(|found| !is_rotated(found, &names));
+    let files = own.map(|found| folder.join(found)).filter(|path| path.is_file()).collect();
+    Matching { files, is_cut: entries.next().is_some() }
+}
+
+/// Whether it was rotated away from another of `names`: from one that it begins with.
+fn is_rotated(found: &str, names: &HashSet<String>) -> bool {
+    let begins = found.match_indices(['.', '-']).map(|(at, _)| &found[..at]);
+    begins.into_iter().any(|begin| names.contains(begin) && age(begin, found).is_some())
 }
 
 fn is_compressed(name: &str) -> bool {
@@ -116,12 +144,52 @@ mod tests {
             fs::write(dir.path().join(name), "x\n").unwrap();
         }
         let names = |pattern: &str| -> Vec<String> {
-            let mut found = matching(&dir.path().join(pattern));
+            let mut found = matching(&dir.path().join(pattern)).files;
             found.sort();
             found.iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect()
         };
         assert_eq!(names("*.log"), ["a.log", "b.log"]);
         assert_eq!(names("*"), ["a.log", "b.log", "c.txt"]);
         assert_eq!(names("d.log"), ["d.log"], "a plain path may appear later");
+    }
+
+    #[test]
+    fn what_is_beyond_the_bounds_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let touch = |n: usize| fs::write(dir.path().join(format!("{n}.log")), "").unwrap();
+        (0..limits::LOG_FILES_MAX + 5).for_each(touch);
+        let mut files = Files::new(vec![dir.path().join("*")], None);
+        let left_out = |files: &mut Files| {
+            let mut looked = Looked::default();
+            files.scan(&mut looked);
+            looked.left_out
+        };
+        assert_eq!(left_out(&mut files), LeftOut { files: 5, folders: 0 });
+        assert_eq!(left_out(&mut files), LeftOut { files: 5, folders: 0 }, "the same five");
+        let followed: Vec<PathBuf> = files.places().into_keys().take(5).collect();
+        followed.iter().for_each(|path| fs::remove_file(path).unwrap());
+        assert_eq!(left_out(&mut files), LeftOut::default(), "those that are gone make room");
+        (0..=limits::LOG_ENTRIES_MAX).for_each(touch);
+        assert_eq!(left_out(&mut files).folders, 1);
+    }
+
+    #[test]
+    fn a_pipe_is_no_log_file_and_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("x.log");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (told, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut files = Files::new(vec![pipe.clone()], None);
+            let mut looked = Looked::default();
+            files.scan(&mut looked);
+            let mut late = Files::new(vec![pipe.clone()], Some(Places::from([(pipe, None)])));
+            late.poll(&mut looked, &mut |_| panic!("a line"));
+            told.send(looked.failed).unwrap();
+        });
+        let failed = answer.recv_timeout(std::time::Duration::from_secs(10)).expect("it waits for a writer");
+        assert_eq!(failed.len(), 2);
+        assert!(failed.iter().all(|(_, error)| error.to_string().contains("no regular file")), "{failed:?}");
     }
 }

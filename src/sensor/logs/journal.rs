@@ -1,6 +1,7 @@
 //! The systemd journal, as `journalctl -f -o json` tells it.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use serde_json::Value;
 use smol::Timer;
@@ -26,9 +27,9 @@ pub(in crate::sensor) async fn listen(
     command: Vec<String>,
     outlet: Outlet,
 ) -> Result<(), SourceError> {
-    let (mut keeper, Kept { tally, .. }) = Keeper::open(&options, outlet.source());
+    let (mut keeper, Kept { tally, cursor, .. }) = Keeper::open(&options, outlet.source());
     let book = RefCell::new(Book::new(&options, &tally, &outlet));
-    let shared = Shared { book, outlet };
+    let shared = Shared { book, outlet, cursor: RefCell::new(cursor) };
     let counted = async {
         windows(&shared, &mut keeper, &options, None).await;
         Ok(())
@@ -40,19 +41,33 @@ async fn read(command: &[String], shared: &Shared) -> Result<(), SourceError> {
     let mut backoff = Backoff::new(BackoffOptions::default());
     let mut rng = fastrand::Rng::new();
     loop {
-        let mut child = start(command)?;
+        let after = shared.cursor.borrow().clone();
+        let mut child = start(command, after.as_deref())?;
         let began = clock::mono();
         read_to_end(&mut child, shared).await;
+        if clock::mono().since(began) < SENSIBLE && *shared.cursor.borrow() == after {
+            // It may be the cursor that it does not understand, and would never.
+            *shared.cursor.borrow_mut() = None;
+        }
         emit(&events::ProgramEnded { source: shared.outlet.source(), program: &command.join(" ") });
         backoff.lived(clock::mono().since(began));
         Timer::after(backoff.failed(Cause::Line, &mut rng)).await;
     }
 }
 
-fn start(command: &[String]) -> Result<Child, SourceError> {
+/// A program that ends sooner without an entry has not got to reading.
+const SENSIBLE: Duration = Duration::from_secs(1);
+
+/// From behind the entry `after` on, or from now.
+fn start(command: &[String], after: Option<&str>) -> Result<Child, SourceError> {
+    let place = match after {
+        Some(cursor) => vec!["--no-tail".to_owned(), format!("--after-cursor={cursor}")],
+        None => vec!["--lines=0".to_owned()],
+    };
     let (program, arguments) = command.split_first().map_or(("", command), |(first, rest)| (first, rest));
     Command::new(program)
         .args(arguments)
+        .args(place)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -65,16 +80,21 @@ async fn read_to_end(child: &mut Child, shared: &Shared) {
     let Some(stdout) = &mut child.stdout else { return };
     let (mut chunk, mut splitter) = (vec![0; limits::LINE_BYTES_MAX], Splitter::default());
     while let Ok(len @ 1..) = stdout.read(&mut chunk).await {
-        splitter.feed(&chunk[..len], |piece| take(&mut shared.book.borrow_mut(), piece));
+        splitter.feed(&chunk[..len], |piece| take(shared, piece));
         smol::future::yield_now().await;
     }
 }
 
-fn take(book: &mut Book, piece: Piece<'_>) {
+fn take(shared: &Shared, piece: Piece<'_>) {
+    let mut book = shared.book.borrow_mut();
     let Piece::Line(line) = piece else { return book.piece(piece) };
-    match serde_json::from_slice::<Value>(line).ok().as_ref().and_then(said) {
+    let entry = serde_json::from_slice::<Value>(line).ok();
+    match entry.as_ref().and_then(said) {
         Some(said) => book.line(said.as_bytes()),
         None => book.malformed(&"no entry of the journal with a MESSAGE", line),
+    }
+    if let Some(cursor) = entry.as_ref().and_then(|entry| entry.get("__CURSOR")?.as_str()) {
+        *shared.cursor.borrow_mut() = Some(cursor.to_owned());
     }
 }
 

@@ -9,10 +9,11 @@
 //!
 //! Times are those of the count, not those that lines claim: a wrong clock in a log can disturb nothing.
 //!
-//! **What is counted how often.** Where each file is read on is written down when the counts of a window have been committed
-//! to the spool, so that no line is lost, and none is counted twice after an orderly stop. After a crash the lines of the last
-//! window may be counted once more. That holds where single readings are kept (`raw.keep`): summaries of the last minute live
-//! in memory, as those of every source do. What comes over a socket or from the journal while nobody listens is not heard.
+//! **What is counted how often.** Where each file is read on is written down when what came of the counts has been committed
+//! to the spool: the counts themselves where single readings are kept (`raw.keep`), else the summary that they went into. So
+//! no line is lost, and none is counted twice after an orderly stop; after a crash the lines of the last summary, or count, may
+//! be counted once more. The journal is read on behind the entry that was noted likewise, from the second start on. What comes
+//! over a socket while nobody listens is not heard.
 
 mod book;
 mod files;
@@ -39,7 +40,7 @@ use crate::clock;
 use crate::time::Mono;
 use book::Book;
 use files::{Files, Looked};
-use memory::Keeper;
+use memory::{Keeper, Reached};
 
 /// Which log, and how it is counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +69,7 @@ pub enum LogInput {
         /// Whether others than this machine may send. Syslog is neither authenticated nor encrypted.
         allow_remote: bool,
     },
-    /// What this program, started with its arguments, writes: `journalctl -f -o json`.
+    /// What this program, started with its arguments, writes: `journalctl -f -o json`. It is told from where on.
     Journal(Vec<String>),
 }
 
@@ -96,21 +97,26 @@ pub(super) async fn follow(
 ) -> Result<(), SourceError> {
     let (mut keeper, memory) = Keeper::open(&options, outlet.source());
     let mut book = Book::new(&options, &memory.tally, &outlet);
+    let mut is_first_look = memory.places.is_none();
     let mut files = Files::new(patterns, memory.places);
     let (mut scan_at, mut close_at) = (clock::mono(), clock::mono() + options.every);
     loop {
         let mut looked = Looked::default();
         if clock::mono() >= scan_at {
             files.scan(&mut looked);
+            if std::mem::take(&mut is_first_look) {
+                keeper.begin(files.places());
+            }
             scan_at = clock::mono() + SCAN;
         }
         files.poll(&mut looked, &mut |piece| book.piece(piece));
         looked.gaps.iter().for_each(|path| book.gap(path));
+        book.left_out(looked.left_out);
         looked.failed.iter().for_each(|(path, error)| book.unreadable(path, error));
         keeper.look();
         if clock::mono() >= close_at {
             close_at = next(close_at, options.every);
-            let receipt = keeper.promise(Some(files.places()), book.memory_if_changed());
+            let receipt = keeper.promise(Some(Reached::Files(files.places())), book.memory_if_changed());
             let handover = book.close(&outlet, receipt);
             if outlet.hand_over(handover).await.is_err() {
                 return Ok(());

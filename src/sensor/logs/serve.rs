@@ -10,7 +10,7 @@ use smol::future::{or, yield_now};
 use smol::io::{AsyncRead, AsyncReadExt as _};
 use smol::{Async, Timer};
 
-use super::memory::{Keeper, Kept};
+use super::memory::{Keeper, Kept, Reached};
 use super::syslog::{Frames, syslog};
 use super::{Book, LogsOptions, Piece, next};
 use crate::clock;
@@ -31,6 +31,8 @@ pub(in crate::sensor) struct Listener {
 pub(super) struct Shared {
     pub book: RefCell<Book>,
     pub outlet: Outlet,
+    /// The journal's name for the entry that was counted last.
+    pub cursor: RefCell<Option<String>>,
 }
 
 impl Listener {
@@ -63,7 +65,7 @@ impl Listener {
         let fatal = |source| SourceError::Listen { place: place.clone(), source };
         let (mut keeper, Kept { tally, .. }) = Keeper::open(&self.options, outlet.source());
         let book = RefCell::new(Book::new(&self.options, &tally, &outlet));
-        let shared = Rc::new(Shared { book, outlet });
+        let shared = Rc::new(Shared { book, outlet, cursor: RefCell::default() });
         let udp = self.udp.map(Async::new).transpose().map_err(fatal)?;
         let tcp = self.tcp.map(|(listener, _)| Async::new(listener)).transpose().map_err(fatal)?;
         let drops = udp.as_ref().and_then(|socket| Drops::of(socket.get_ref()));
@@ -104,7 +106,8 @@ pub(super) async fn windows(
             if let Some(lost @ 1..) = drops.as_mut().map(Drops::news) {
                 book.lost(lost);
             }
-            let receipt = keeper.promise(None, book.memory_if_changed());
+            let reached = shared.cursor.borrow().clone().map(Reached::Journal);
+            let receipt = keeper.promise(reached, book.memory_if_changed());
             book.close(&shared.outlet, receipt)
         };
         if shared.outlet.hand_over(handover).await.is_err() {

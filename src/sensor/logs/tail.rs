@@ -12,11 +12,12 @@
 //! before it was read ([`Found::Gap`] otherwise); and no two files that have the same bytes in the same place, as lines
 //! with a date never do.
 
-use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Piece;
@@ -328,7 +329,9 @@ fn drop_unfinished_copies(files: &mut Vec<Aged>) {
 const LOOKS: usize = 100;
 
 fn opened(path: &Path) -> Option<Aged> {
-    let file = File::open(path).ok()?;
+    // What became a pipe since it was looked at must not be waited for.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let (device, inode, size) = (meta.dev(), meta.ino(), meta.len());
     let mut head = vec![0; GUARD_BYTES];
@@ -351,18 +354,25 @@ fn names(path: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
         let entry = entry?;
         let file_name = entry.file_name();
         let Some(age) = file_name.to_str().and_then(|other| age(name, other)) else { continue };
-        if let Ok(meta) = entry.metadata() {
+        if let Ok(meta) = entry.metadata()
+            && meta.is_file()
+        {
             rotated.push((age, entry.path(), meta.ino()));
         }
     }
     rotated.sort();
     let surplus = rotated.len().saturating_sub(limits::LOG_ROTATED_MAX);
     let mut names: Vec<_> = rotated.drain(surplus..).map(|(_, path, inode)| (path, inode)).collect();
-    if let Ok(meta) = fs::metadata(path) {
-        names.push((path.to_owned(), meta.ino()));
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => names.push((path.to_owned(), meta.ino())),
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE)),
+        Err(_) => {}
     }
     Ok(names)
 }
+
+const NO_FILE: &str =
+    "it is no regular file; name one, or have a program read it (kind = \"exec\" or \"lines\")";
 
 /// How old a rotated file is by its name; the oldest come first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -241,12 +241,13 @@ impl Running {
     /// Takes windows until `count` lines were counted; answers their receipts if `durable`.
     fn lines(&self, count: u64, durable: bool) -> Vec<Batch> {
         let (mut sum, mut taken) = (0, Vec::new());
+        let until = clock::mono() + Duration::from_secs(30);
         while sum < count {
             let late = async {
-                smol::Timer::after(Duration::from_secs(30)).await;
+                smol::Timer::after(until.since(clock::mono())).await;
                 panic!("{sum} of {count} lines in 30 s")
             };
-            let batch = smol::block_on(smol::future::or(self.batches.recv(), late)).unwrap();
+            let batch = smol::block_on(smol::future::or(late, self.batches.recv())).unwrap();
             sum += counted(&batch, "app.lines");
             if durable && let Some(receipt) = &batch.receipt {
                 let _ = receipt.try_send(Vec::new());
@@ -309,6 +310,45 @@ fn lines_become_counts_per_template_and_news_and_are_counted_once_over_a_restart
     let third = Running::start(files(), Some(&state));
     third.lines(1, true);
     third.stop();
+}
+
+/// The end of a file was where reading began, after every crash before the first commit: what was said meanwhile was lost.
+#[test]
+fn what_is_said_after_the_first_look_ever_survives_a_crash_before_the_first_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, state) = (dir.path().join("a.log"), dir.path().join("state"));
+    std::fs::write(&path, "before\n").unwrap();
+    let files = || LogInput::Files(vec![path.clone()]);
+    let first = Running::start(files(), Some(&state));
+    first.batches.recv_blocking().unwrap();
+    append(&path, "one\ntwo\n");
+    let Running { handle, batches, stopper } = first;
+    drop((batches, stopper));
+    handle.join();
+    let second = Running::start(files(), Some(&state));
+    second.lines(2, true);
+    second.stop();
+}
+
+#[test]
+fn a_peer_that_sends_byte_by_byte_is_heard_and_keeps_nobody_waiting() {
+    let input = LogInput::Syslog { udp: None, tcp: Some(([127, 0, 0, 1], 0).into()), allow_remote: false };
+    let running = Running::start(input, None);
+    let connect = || std::net::TcpStream::connect(running.handle.address().unwrap()).unwrap();
+    let (mut slow, mut quick) = (connect(), connect());
+    slow.set_nodelay(true).unwrap();
+    let (begin, rest) = b"<13>Nov 26 10:00:00 gw app: slow\n".split_at(20);
+    for byte in begin {
+        slow.write_all(&[*byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    quick.write_all(b"<13>Nov 26 10:00:00 gw app: quick\n").unwrap();
+    running.lines(1, false);
+    for byte in rest {
+        slow.write_all(&[*byte]).unwrap();
+    }
+    running.lines(1, false);
+    running.stop();
 }
 
 #[test]
@@ -377,6 +417,23 @@ fn syslog_from_elsewhere_must_be_allowed() {
         let error = spawn("s", SourceOptions::Field(FieldOptions::Logs(options)), sender, stop).unwrap_err();
         assert!(matches!(error, SourceError::NotLoopback { .. }));
     }
+}
+
+/// What was written between an end and the next start was not heard once.
+#[test]
+fn the_journal_is_read_on_behind_the_entry_that_was_counted_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (told, state) = (dir.path().join("told"), dir.path().join("state"));
+    let entry = r#"{"MESSAGE":"door opened","__CURSOR":"s=1;i=7"}"#;
+    let script = format!("echo \"$@\" >> {}; echo '{entry}'; exec sleep 60", told.display());
+    let journal = || LogInput::Journal(["sh", "-c", &script, "journal"].map(str::to_owned).to_vec());
+    for _ in 0..2 {
+        let running = Running::start(journal(), Some(&state));
+        running.lines(1, true);
+        running.stop();
+    }
+    let told = std::fs::read_to_string(told).unwrap();
+    assert_eq!(told.lines().collect::<Vec<_>>(), ["--lines=0", "--no-tail --after-cursor=s=1;i=7"]);
 }
 
 #[test]

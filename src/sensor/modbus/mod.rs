@@ -1,11 +1,13 @@
 //! Modbus over TCP and over a serial line (RTU): holding and input registers, coils, discrete inputs.
 //!
-//! One source is one connection to one device, or through one gateway to one unit. A look reads the map's spans in order.
+//! One source is one connection to one device, or through one gateway to one unit. Sources of one serial line share it (see
+//! [`bus`]). A look reads the map's spans in order.
 //! What fails has its reason: [`NoData::TimedOut`], [`NoData::BadChecksum`], [`NoData::NoAnswer`] while there is no
 //! connection, [`NoData::ReadFailed`] for an exception of the device or an answer that is none. A time-out ends the look, so
 //! that it takes little longer than one time-out; the next look begins with the span behind it. A connection that broke is
 //! made anew after waits that double.
 
+mod bus;
 mod port;
 mod serial;
 #[cfg(test)]
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use super::{Sensor, names};
 use crate::clock;
-use crate::field::modbus::{Answer, Exception, FrameError, Framing, Map, Request, Span};
+use crate::field::modbus::{Answer, Exception, FrameError, Map, Request, Span};
 use crate::observe::{emit, field as events};
 use crate::reading::{ChannelInfo, NoData, Reading};
 use crate::sync::backoff::{Backoff, BackoffOptions, Cause};
@@ -57,13 +59,6 @@ impl ModbusLink {
         match self {
             ModbusLink::Tcp(address) => address.to_string(),
             ModbusLink::Rtu(options) => options.device.display().to_string(),
-        }
-    }
-
-    const fn framing(&self) -> Framing {
-        match self {
-            ModbusLink::Tcp(_) => Framing::Tcp,
-            ModbusLink::Rtu(_) => Framing::Rtu,
         }
     }
 }
@@ -153,7 +148,7 @@ impl Modbus {
         self.transaction = self.transaction.wrapping_add(1);
         let Span { table, first, count } = span;
         let request = Request { transaction: self.transaction, unit: self.options.unit, table, first, count };
-        let answer = port.exchange(self.options.link.framing(), &request, self.options.timeout);
+        let answer = port.exchange(&request, self.options.timeout);
         match answer {
             Ok(Answer::Values(values)) => {
                 self.backoff = Backoff::new(BackoffOptions::default());

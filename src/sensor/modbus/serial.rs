@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use rustix::termios::{ControlModes, OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 
 use crate::clock;
@@ -40,6 +41,7 @@ pub(super) struct Serial {
 }
 
 impl Serial {
+    /// Opens the line and keeps others from it that ask for a lock, as most programs for serial lines do.
     pub fn open(options: &SerialOptions) -> io::Result<Self> {
         let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
         let file = OpenOptions::new()
@@ -47,6 +49,10 @@ impl Serial {
             .write(true)
             .custom_flags(flags.bits() as i32)
             .open(&options.device)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::ResourceBusy, TAKEN),
+            error => error.into(),
+        })?;
         let mut line = tcgetattr(&file)?;
         line.make_raw();
         line.set_speed(options.baud)?;
@@ -106,6 +112,8 @@ impl Serial {
         Ok(poll(&mut fds, Some(&timeout))? > 0)
     }
 }
+
+const TAKEN: &str = "another program has the line, or a source that names it otherwise; stop it, or name the line alike everywhere";
 
 /// Of eleven bits each; above 19200 a fixed 1.75 ms (V1.02, section 2.5.1.1).
 fn silence(baud: u32) -> Duration {

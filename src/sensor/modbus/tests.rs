@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use super::*;
 use crate::field::modbus::{Order, Register, Shape, Table};
@@ -86,6 +87,10 @@ impl Device {
                     let sent = match *device.mood.lock().unwrap() {
                         Mood::HangUp => break,
                         Mood::Silent => continue,
+                        Mood::Late => {
+                            std::thread::sleep(2 * TIMEOUT);
+                            stream.write_all(&well)
+                        }
                         Mood::Garbage => stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
                         Mood::Twice => {
                             stream.write_all(&[frame(&[0xab, 0xcd], UNIT), well.clone(), well].concat())
@@ -104,38 +109,43 @@ impl Device {
     }
 
     fn on_serial(&self) -> PathBuf {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = PathBuf::from(ptsname(&master, Vec::new()).unwrap().to_str().unwrap());
-        let mut line = File::from(master);
-        // Held open, or the master reads an end before the driver comes; raw, or it would echo.
-        let held =
-            Serial::open(&SerialOptions { device: path.clone(), baud: 9600, parity: Parity::Even }).unwrap();
-        let device = self.clone();
-        std::thread::spawn(move || {
-            let _held = held;
-            let mut request = [0; 8];
-            while line.read_exact(&mut request).is_ok() {
-                assert_eq!(sum(&request[..6]), request[6..], "the driver's own checksum");
-                let mut frame = [&[request[0]], &device.answer(&request[..6])[..]].concat();
-                frame.extend(sum(&frame));
-                let mood = *device.mood.lock().unwrap();
-                match mood {
-                    Mood::Silent => continue,
-                    Mood::BadChecksum => frame[4] ^= 0x10,
-                    Mood::Garbage => frame = vec![0xff; 40],
-                    Mood::Late => std::thread::sleep(2 * TIMEOUT),
-                    _ => {}
-                }
-                line.write_all(&frame).unwrap();
-            }
-        });
-        path
+        serial_line(vec![(UNIT, self.clone())])
     }
 }
 
-use super::serial::Serial;
+/// A line with a device at each of these addresses.
+fn serial_line(devices: Vec<(u8, Device)>) -> PathBuf {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = PathBuf::from(ptsname(&master, Vec::new()).unwrap().to_str().unwrap());
+    let mut line = File::from(master);
+    // Held open, or the master reads an end before the driver comes; raw, or it would echo.
+    let held = File::options().read(true).write(true).open(&path).unwrap();
+    let mut modes = tcgetattr(&held).unwrap();
+    modes.make_raw();
+    tcsetattr(&held, OptionalActions::Now, &modes).unwrap();
+    std::thread::spawn(move || {
+        let _held = held;
+        let mut request = [0; 8];
+        while line.read_exact(&mut request).is_ok() {
+            assert_eq!(sum(&request[..6]), request[6..], "the driver's own checksum");
+            let Some((_, device)) = devices.iter().find(|(unit, _)| *unit == request[0]) else { continue };
+            let mut frame = [&[request[0]], &device.answer(&request[..6])[..]].concat();
+            frame.extend(sum(&frame));
+            let mood = *device.mood.lock().unwrap();
+            match mood {
+                Mood::Silent => continue,
+                Mood::BadChecksum => frame[4] ^= 0x10,
+                Mood::Garbage => frame = vec![0xff; 40],
+                Mood::Late => std::thread::sleep(2 * TIMEOUT),
+                _ => {}
+            }
+            line.write_all(&frame).unwrap();
+        }
+    });
+    path
+}
 
 /// The checksum by the table-free method of the specification's appendix, byte by byte.
 fn sum(bytes: &[u8]) -> [u8; 2] {
@@ -176,10 +186,14 @@ fn map() -> Map {
 }
 
 fn driver(link: ModbusLink) -> Modbus {
+    driver_of(link, UNIT)
+}
+
+fn driver_of(link: ModbusLink, unit: u8) -> Modbus {
     Modbus::new(ModbusOptions {
         name: "plc".into(),
         link,
-        unit: UNIT,
+        unit,
         map: map(),
         interval: Duration::from_secs(1),
         timeout: TIMEOUT,
@@ -234,6 +248,7 @@ fn whatever_a_device_does_there_is_a_reason_and_values_again_afterwards() {
     assert_eq!(look(&mut modbus), well());
     for (mood, why) in [
         (Mood::Silent, NoData::TimedOut),
+        (Mood::Late, NoData::TimedOut),
         (Mood::HangUp, NoData::NoAnswer),
         (Mood::Garbage, NoData::ReadFailed),
         (Mood::Refuse(2), NoData::ReadFailed),
@@ -297,6 +312,48 @@ fn a_late_answer_on_a_serial_line_is_never_taken_for_another() {
     std::thread::sleep(3 * TIMEOUT);
     device.is(Mood::Well);
     assert_eq!(look(&mut modbus), well());
+}
+
+/// Two sources on one line once took each other's bytes: every flush before a question threw away the other's answer.
+#[test]
+fn two_devices_on_one_line_are_read_side_by_side() {
+    let devices = [Device::new(), Device::new()];
+    let path =
+        serial_line(devices.iter().cloned().zip([1, 2]).map(|(device, unit)| (unit, device)).collect());
+    let options = SerialOptions { device: path, baud: 115_200, parity: Parity::Even };
+    let sources = [1, 2].map(|unit| {
+        let mut modbus = driver_of(ModbusLink::Rtu(options.clone()), unit);
+        std::thread::spawn(move || (0..50).map(|_| look(&mut modbus)).collect::<Vec<_>>())
+    });
+    for source in sources {
+        assert!(source.join().unwrap().iter().all(|values| *values == well()));
+    }
+    assert!(devices.iter().all(|device| device.asked.lock().unwrap().len() == 50 * 4));
+}
+
+#[test]
+fn a_device_that_is_silent_leaves_its_neighbour_on_the_line_alone() {
+    let (silent, talking) = (Device::new(), Device::new());
+    silent.is(Mood::Silent);
+    let path = serial_line(vec![(1, silent), (2, talking)]);
+    let link = ModbusLink::Rtu(SerialOptions { device: path, baud: 115_200, parity: Parity::Even });
+    let (mut first, mut second) = (driver_of(link.clone(), 1), driver_of(link, 2));
+    for _ in 0..3 {
+        assert_eq!(look(&mut first), all(NoData::TimedOut));
+        assert_eq!(look(&mut second), well());
+    }
+}
+
+#[test]
+fn a_line_is_not_shared_with_who_would_drive_it_otherwise() {
+    let options = SerialOptions { device: Device::new().on_serial(), baud: 9600, parity: Parity::Even };
+    let bus = bus::Bus::open(&options).unwrap();
+    let other = SerialOptions { baud: 19_200, ..options.clone() };
+    let refused = bus::Bus::open(&other).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("another program has the line"), "{refused}");
+    bus::Bus::open(&options).unwrap();
+    drop(bus);
+    bus::Bus::open(&other).unwrap();
 }
 
 #[test]
