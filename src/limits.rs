@@ -395,6 +395,10 @@ pub const KV_SLOTS_MAX: usize = 1024;
 pub const GLM_QUEUE_MAX: usize = 8;
 /// Shortest time between two looks at temperature and load, in milliseconds.
 pub const GOVERNOR_LOOK_MS: u64 = 1000;
+/// Memory of the machine that a language model of an operator's own leaves to others: below it gives its own back.
+pub const GLM_MEMORY_SPARE_BYTES: u64 = 32 * 1024 * 1024;
+/// Shortest time between two looks at the memory that is left, in milliseconds.
+pub const GLM_MEMORY_LOOK_MS: u64 = 250;
 /// Time after which a language model that could not be loaded is tried again, in seconds.
 pub const GLM_RETRY_S: u64 = 60;
 /// Messages of one conversation.

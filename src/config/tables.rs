@@ -464,7 +464,7 @@ const GLM: &[Key] = &[
         "memory_max",
         Size { min: 16 << 20, max: 1 << 40 },
         "\"1536 MiB\"",
-        "Most memory that the model may take, weights included; one that needs more is not loaded. When absent, what the machine has free.",
+        "Most memory that the model may take, weights included, and never more than the machine has free; one that needs more is not loaded.",
     ),
     Key::new(
         "context_tokens",

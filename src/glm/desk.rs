@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::engine::EngineOptions;
 use super::generate::{Priority, Usage};
 use super::governor::Governor;
 use super::jobs::Jobs;
@@ -43,6 +44,8 @@ pub(super) struct Desk {
     returned: mpsc::Receiver<Returned>,
     back: mpsc::Sender<Returned>,
     load: Load,
+    /// When it was last looked how much memory is left.
+    memory_looked: Mono,
 }
 
 /// The bigger model's place.
@@ -67,6 +70,7 @@ impl Desk {
     pub(super) fn new(options: GlmOptions, jobs: Jobs<Job>) -> Desk {
         let student = load_student(&options);
         let (back, returned) = mpsc::channel();
+        let now = clock::mono();
         Desk {
             governor: Governor::new(options.governor.clone()),
             options,
@@ -77,26 +81,16 @@ impl Desk {
             speaker: Seat::Empty,
             returned,
             back,
-            load: Load::new(clock::mono()),
+            load: Load::new(now),
+            memory_looked: now,
         }
     }
 
     /// Until the queues are closed and everything that was taken is done.
     pub(super) fn run(mut self) {
         loop {
-            let now = clock::mono();
             let closed = self.jobs.is_closed();
-            if closed {
-                self.break_off();
-            }
-            let floor = if self.look(now) && !closed { Priority::Alarm } else { Priority::Periodic };
-            self.give_up(now);
-            while let Some(job) = self.next(floor) {
-                self.begin(job);
-            }
-            let worked = self.step(floor);
-            self.take_back();
-            self.tell(now);
+            let (floor, worked) = self.turn(closed);
             if !worked {
                 if closed && self.is_empty() {
                     return;
@@ -105,6 +99,25 @@ impl Desk {
                 self.jobs.wait(floor, self.patience());
             }
         }
+    }
+
+    /// Ends what is over, begins what there is room for, and lets both models take a step. Gives the least priority that may go
+    /// on, and whether anything did.
+    fn turn(&mut self, closed: bool) -> (Priority, bool) {
+        let now = clock::mono();
+        if closed {
+            self.break_off();
+        }
+        let floor = if self.look(now) && !closed { Priority::Alarm } else { Priority::Periodic };
+        self.give_up(now);
+        self.give_way(now);
+        while let Some(job) = self.next(floor) {
+            self.begin(job);
+        }
+        let worked = self.step(floor);
+        self.take_back();
+        self.tell(now);
+        (floor, worked)
     }
 
     /// Whether only alarms may go on.
@@ -126,6 +139,33 @@ impl Desk {
                 refuse(&job, if late { End::Late } else { End::Cancelled });
             }
         }
+    }
+
+    /// The bigger model gives its memory back before the kernel takes somebody's: its cache fills while it works, and who grows
+    /// beside it has not asked. It is loaded again when it is needed and fits.
+    fn give_way(&mut self, now: Mono) {
+        let is_loaded = matches!(self.speaker, Seat::Taken { .. });
+        if !is_loaded || now.since(self.memory_looked) < MEMORY_LOOK_EVERY {
+            return;
+        }
+        self.memory_looked = now;
+        let free = memory::available_bytes(&self.options.governor.root);
+        let Some(free) = free.filter(|free| *free < limits::GLM_MEMORY_SPARE_BYTES) else { return };
+        let reason = format!(
+            "the machine has {} MiB of memory left, and the model gives way; configure a shorter context, a smaller batch_max or \
+             an int8 cache, or take a smaller model",
+            free >> 20
+        );
+        self.dismiss(now, reason);
+    }
+
+    /// Sends the bigger model away: its conversations end, its digests go to the student, and it is not loaded again at once.
+    fn dismiss(&mut self, now: Mono, reason: String) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker {
+            speaker.end_all(&reason);
+        }
+        self.unload(&reason);
+        self.speaker = Seat::Failed { at: now, reason };
     }
 
     /// The next job, while there is room for it; alarms always have room.
@@ -339,7 +379,8 @@ impl Desk {
         };
         if must_load {
             let Some(options) = &self.options.speaker else { return Err("there is no such model".into()) };
-            match caught(|| load_speaker(options)).and_then(|loaded| loaded) {
+            let engine = options.engine_within_memory(&self.options.governor.root);
+            match caught(|| load_speaker(options, engine)).and_then(|loaded| loaded) {
                 Ok(speaker) => self.speaker = Seat::Taken { speaker: Box::new(speaker), used: clock::mono() },
                 Err(reason) => {
                     emit(&GlmUnavailable { reason: &reason });
@@ -538,10 +579,9 @@ fn load_student(options: &GlmOptions) -> Result<Writer, String> {
     model.map(Writer::new)
 }
 
-fn load_speaker(options: &SpeakerOptions) -> Result<Speaker, String> {
+fn load_speaker(options: &SpeakerOptions, engine: EngineOptions) -> Result<Speaker, String> {
     let started = clock::mono();
-    let mut speaker =
-        Speaker::open(&options.dir, options.engine_within_memory()).map_err(|e| e.to_string())?;
+    let mut speaker = Speaker::open(&options.dir, engine).map_err(|e| e.to_string())?;
     // An instruction that can't be kept is read with every digest: slower, not wrong.
     let _ = speaker.keep(prose::system(options.lang), options.prefix_file.as_deref());
     let memory_bytes = speaker.memory().total();
@@ -560,6 +600,7 @@ fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 
 const PANICKED: &str = "the engine panicked";
 const RETRY: Duration = Duration::from_secs(limits::GLM_RETRY_S);
+const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(limits::GLM_MEMORY_LOOK_MS);
 const LOAD_WINDOW_S: f64 = 60.0;
 
 #[cfg(test)]

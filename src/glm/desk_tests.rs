@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::digest::{Lang, testing};
+use crate::glm::worker::tests::{hello, speaking, tiny};
 
 #[test]
 fn a_panic_costs_one_answer() {
@@ -50,4 +51,62 @@ fn saturation_shows_within_a_minute_and_fades_with_it() {
     assert!(shown[59] > 60 && shown[89] > 75, "{shown:?}");
     assert!(shown[179] < 20, "{shown:?}");
     assert_eq!(load.percent(at(180)), None, "at most once a second");
+}
+
+/// A desk over a machine of files, its bigger model tiny, and that machine.
+fn desk(change: impl FnOnce(&mut GlmOptions)) -> (Desk, [tempfile::TempDir; 2]) {
+    let (dir, bundle) = tiny();
+    let root = tempfile::tempdir().unwrap();
+    let mut options = speaking(&bundle);
+    options.governor.root = root.path().into();
+    change(&mut options);
+    (Desk::new(options, Jobs::new()), [dir, root])
+}
+
+/// Asks for an answer; gives what will be said.
+fn ask(desk: &Desk, talk: Talk) -> smol::channel::Receiver<Said> {
+    let (pieces, said) = smol::channel::unbounded();
+    let (cancel, asked) = (Arc::default(), clock::mono());
+    let job = TalkJob { kind: "ask", talk, pieces, cancel, asked };
+    desk.jobs.push(Priority::Ask, Job::Talk(job)).unwrap();
+    said
+}
+
+/// Why an answer ended, if it has.
+fn end(said: &smol::channel::Receiver<Said>) -> Option<End> {
+    let all = std::iter::from_fn(|| said.try_recv().ok());
+    all.filter_map(|said| if let Said::End { why, .. } = said { Some(why) } else { None }).last()
+}
+
+fn put(root: &tempfile::TempDir, path: &str, text: &str) {
+    let path = root.path().join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_model_gives_its_memory_back_before_the_machine_has_none_left() {
+    let (mut desk, [_dir, root]) = desk(|_| {});
+    put(&root, "proc/meminfo", "MemAvailable: 1000000 kB\n");
+    let said = ask(&desk, hello(400));
+    desk.turn(false);
+    assert_eq!((desk.speaker.running(), end(&said)), ((1, 0), None));
+    put(&root, "proc/meminfo", "MemAvailable: 20000 kB\n");
+    std::thread::sleep(MEMORY_LOOK_EVERY);
+    desk.turn(false);
+    let Some(End::Failed(reason)) = end(&said) else { panic!("the answer goes on") };
+    assert!(reason.contains("19 MiB of memory left"), "{reason}");
+    assert!(matches!(desk.speaker, Seat::Failed { .. }), "and it is not loaded again at once");
+}
+
+#[test]
+fn a_model_is_not_loaded_into_memory_that_others_use() {
+    let (mut desk, [_dir, root]) = desk(|options| {
+        options.speaker.as_mut().unwrap().engine.memory_bytes_max = Some(1 << 40);
+    });
+    put(&root, "proc/meminfo", "MemAvailable: 50000 kB\n");
+    let said = ask(&desk, hello(400));
+    desk.turn(false);
+    let Some(End::Failed(reason)) = end(&said) else { panic!("it was loaded") };
+    assert!(reason.contains("and may use 17"), "50000 kB less what is left to others: {reason}");
 }

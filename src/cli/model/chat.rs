@@ -3,7 +3,8 @@
 //! At the prompt, Ctrl-C ends the program as usual; while an answer is written it ends the answer, after one token at most.
 //! Standard input that is no terminal is one message, and one answer follows.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{BufRead, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,7 +82,7 @@ impl Chat {
             threads: threads(args.threads),
             context_tokens: args.context,
             kv_format: kv_format(args.kv),
-            memory_bytes_max: available_bytes(),
+            memory_bytes_max: available_bytes(Path::new("/")),
             ..EngineOptions::default()
         };
         let speaker = Speaker::open(&args.dir, options)?;
