@@ -131,8 +131,12 @@ impl Desk {
         self.is_paused
     }
 
-    /// Jobs that nobody waits for any more leave the queue.
+    /// What nobody waits for any more leaves the queue and the bigger model, also while that pauses: nobody waits past his time
+    /// for a machine to cool.
     fn give_up(&mut self, now: Mono) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker {
+            speaker.end_what_is_due();
+        }
         for job in self.jobs.take_if(|job| job.is_over(now)) {
             if let Job::Talk(job) = job {
                 let late = job.talk.deadline.is_some_and(|deadline| now > deadline);

@@ -85,6 +85,25 @@ fn put(root: &tempfile::TempDir, path: &str, text: &str) {
 }
 
 #[test]
+fn an_answer_under_way_ends_at_its_time_also_while_the_machine_is_hot() {
+    let (mut desk, [_dir, root]) = desk(|options| options.governor.temperature_max_celsius = Some(80.0));
+    let late = Some(clock::mono() + Duration::from_millis(500));
+    let said = ask(&desk, Talk { deadline: late, ..hello(400) });
+    desk.turn(false);
+    assert_eq!(desk.speaker.running(), (1, 0), "it has begun");
+    put(&root, "sys/class/thermal/thermal_zone0/temp", "95000");
+    let begun = clock::mono();
+    while !desk.is_paused {
+        std::thread::sleep(Duration::from_millis(100));
+        desk.look(clock::mono());
+        assert!(clock::mono().since(begun) < Duration::from_secs(20), "it never pauses");
+    }
+    assert_eq!(desk.turn(false), (Priority::Alarm, false), "nothing goes on");
+    assert_eq!(end(&said), Some(End::Late));
+    assert!(desk.is_empty());
+}
+
+#[test]
 fn a_model_gives_its_memory_back_before_the_machine_has_none_left() {
     let (mut desk, [_dir, root]) = desk(|_| {});
     put(&root, "proc/meminfo", "MemAvailable: 1000000 kB\n");

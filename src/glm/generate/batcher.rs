@@ -145,7 +145,8 @@ impl Batcher {
         }
     }
 
-    fn end_what_is_due(&mut self, events: &mut Vec<Event>) {
+    /// Ends every request whose time is up or that nobody wants any more; a step does so too.
+    pub fn end_what_is_due(&mut self, events: &mut Vec<Event>) {
         let now = clock::mono();
         let due: Vec<_> = self.sequences.iter().filter_map(|s| Some((s.id, s.is_due_to_end(now)?))).collect();
         for (id, why) in due {

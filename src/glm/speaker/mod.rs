@@ -21,7 +21,7 @@ use voice::Voice;
 use crate::glm::bundle::{Bundle, BundleError};
 use crate::glm::engine::{Engine, EngineError, EngineOptions, Memory};
 use crate::glm::generate::{
-    BadPrefix, Batcher, BatcherOptions, Event, PrefixSource, Priority, Request, RequestId, Stops,
+    BadPrefix, Batcher, BatcherOptions, Ended, Event, PrefixSource, Priority, Request, RequestId, Stops,
 };
 use crate::glm::tokenizer::Decoder;
 use crate::limits;
@@ -171,19 +171,28 @@ impl Speaker {
 
     /// One run of the model for conversations of at least `floor`. Blocks for about [`limits::GLM_STEP_TARGET_MS`].
     pub fn step(&mut self, floor: Priority) {
-        let mut events = std::mem::take(&mut self.events);
-        self.batcher.step(floor, &mut events);
-        for event in events.drain(..) {
-            self.pass_on(event);
-        }
-        self.events = events;
+        self.passing_on(|batcher, events| batcher.step(floor, events));
+    }
+
+    /// Ends every conversation whose time is up or that nobody wants any more, for a time in which no step is taken.
+    pub fn end_what_is_due(&mut self) {
+        self.passing_on(Batcher::end_what_is_due);
     }
 
     /// Ends every conversation with `reason`.
     pub fn end_all(&mut self, reason: &str) {
-        let mut events = Vec::new();
-        self.batcher.end_all(&crate::glm::generate::Ended::Failed(reason.to_owned()), &mut events);
-        events.into_iter().for_each(|event| self.pass_on(event));
+        let why = Ended::Failed(reason.to_owned());
+        self.passing_on(|batcher, events| batcher.end_all(&why, events));
+    }
+
+    /// Lets the batcher do something and passes on what came of it.
+    fn passing_on(&mut self, work: impl FnOnce(&mut Batcher, &mut Vec<Event>)) {
+        let mut events = std::mem::take(&mut self.events);
+        work(&mut self.batcher, &mut events);
+        for event in events.drain(..) {
+            self.pass_on(event);
+        }
+        self.events = events;
     }
 
     fn pass_on(&mut self, event: Event) {
