@@ -10,13 +10,14 @@
 //!
 //! A bundle is written under another name and renamed when it is whole, and never changed after that: a directory that opens
 //! is complete, and what is mapped stays as it is. [`Bundle::open`] reads the manifest and maps the weights without looking at
-//! them; [`Bundle::verify`] reads everything.
+//! them; [`Bundle::verify`] reads everything. Tokenizer and template are parsed at the import and by whoever uses them ([`Words`]).
 
 mod golden;
 mod layout;
 mod list;
 mod manifest;
 mod verify;
+mod words;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -34,6 +35,7 @@ pub use layout::Layout;
 pub use list::{Listed, list};
 pub use manifest::{ALIGN, FORMAT, FileEntry, Manifest, Origin, TensorEntry};
 pub use verify::Verified;
+pub use words::{BadWords, Words};
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
@@ -78,6 +80,14 @@ pub enum BundleError {
         path: PathBuf,
         /// What is wrong.
         what: String,
+    },
+    /// Tokenizer or template, whole as they are, can't be used with the model.
+    #[error("the model in {dir}: {source}")]
+    Words {
+        /// The bundle's directory.
+        dir: PathBuf,
+        /// Why not.
+        source: BadWords,
     },
     /// The bytes are right and the model answers otherwise; this program's or this machine's fault.
     #[error(

@@ -41,7 +41,7 @@ use source::{Source, Tokenizer};
 use write::{Pace, Partial};
 
 use crate::glm::arch::Arch;
-use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256};
+use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256, Words};
 use crate::glm::kernels::{BytesMut, Format, Matrix};
 use crate::glm::weights::{TensorSource, Weights, tensors};
 use crate::limits;
@@ -152,6 +152,8 @@ fn import_at(
         tensors: placed.iter().map(|p| p.entry(Sha256::of(b""))).collect(),
     };
     manifest.check().map_err(|what| ImportError::damaged(source, what))?;
+    Words::read(tokenizer.as_deref(), template.as_deref(), arch.vocab, &manifest.end_ids)
+        .map_err(|bad| ImportError::Words { path: source.to_owned(), source: bad })?;
     let small = [tokenizer.as_deref(), template.as_deref().map(str::as_bytes)];
     let others = small.into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
     let this = Sha256::of(&json(&(&manifest, &files)));

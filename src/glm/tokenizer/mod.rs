@@ -40,13 +40,13 @@ pub struct Tokenizer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTokenizer {
     /// It is no JSON of that form.
-    #[error("tokenizer.json can't be read: {0}; import the model again")]
+    #[error("tokenizer.json can't be read: {0}; take the model's own file and import it again")]
     Json(String),
     /// It is of another kind.
     #[error("tokenizer.json asks for {0}, which this engine does not have; GLM models have byte-level BPE")]
     Unsupported(String),
     /// It contradicts itself.
-    #[error("tokenizer.json is damaged: {0}; import the model again")]
+    #[error("tokenizer.json is damaged: {0}; take the model's own file and import it again")]
     Damaged(String),
 }
 

@@ -218,10 +218,10 @@ fn what_is_no_dense_glm_is_refused_by_name() {
             set(k, "tokenizer.ggml.model", Key::Text("gpt2"));
             set(k, "tokenizer.ggml.pre", Key::Text("qwen2"));
         }),
-        ("more than the model's 101 tokens", |k, _| {
+        ("more than the model's 293 tokens", |k, _| {
             set(k, "tokenizer.ggml.model", Key::Text("gpt2"));
             set(k, "tokenizer.ggml.pre", Key::Text("glm4"));
-            set(k, "tokenizer.ggml.tokens", Key::Texts((0..102).map(|n| format!("t{n}")).collect()));
+            set(k, "tokenizer.ggml.tokens", Key::Texts((0..294).map(|n| format!("t{n}")).collect()));
         }),
         ("alignment", |k, _| set(k, "general.alignment", Key::U32(0))),
         ("Q2_K", |_, t| t[3].2 = 10),
