@@ -372,8 +372,10 @@ pub const GRAMMAR_REPEAT_MAX: u32 = 1000;
 pub const GRAMMAR_PLACES_MAX: usize = 1024;
 /// Memory of the states that one answer remembers; then it forgets them. A single walk may take twice that.
 pub const GRAMMAR_TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Answers under one grammar whose states and masks are kept for the next ones.
-pub const GRAMMAR_WARM_MAX: usize = 2;
+/// Answers whose states and masks are kept for the next ones under the same grammars.
+pub const GRAMMAR_IDLE_MAX: usize = 16;
+/// Memory of the states and masks of all answers under all grammars of one model.
+pub const GRAMMAR_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Most masks that are kept; 19 kB each for a vocabulary of 150 000.
 pub const GRAMMAR_MASKS_MAX: usize = 256;
 /// Digests that the student words side by side.

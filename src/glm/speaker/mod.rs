@@ -80,12 +80,14 @@ impl Speaker {
         let bundle = Bundle::open(dir)?;
         let context_tokens = options.context_tokens.min(bundle.arch().context_tokens_max);
         let chunk_tokens = options.chunk_tokens.min(context_tokens);
-        let options = EngineOptions { context_tokens, chunk_tokens, ..options };
+        let voice = Voice::of(&bundle)?;
+        let options =
+            EngineOptions { context_tokens, chunk_tokens, words_bytes: voice.bytes_max(), ..options };
         let engine = Engine::new(&bundle.weights()?, options)?;
         let batcher = Batcher::new(engine, BatcherOptions::default());
         Ok(Speaker {
             id: bundle.id(),
-            voice: Voice::of(&bundle)?,
+            voice,
             end_ids: bundle.end_ids().into(),
             batcher,
             answers: Vec::new(),
@@ -98,7 +100,7 @@ impl Speaker {
         &self.id
     }
 
-    /// What it takes of memory when its cache is full.
+    /// What it takes of memory when its cache is full and its grammars have learnt all they may.
     pub fn memory(&self) -> Memory {
         self.batcher.engine().memory()
     }

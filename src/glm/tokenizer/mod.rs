@@ -100,6 +100,19 @@ impl Tokenizer {
         self.tokens.len()
     }
 
+    /// Bytes of all tokens together.
+    pub fn text_bytes(&self) -> usize {
+        self.tokens.blob.len()
+    }
+
+    /// Memory that it takes, about: tables of tokens and merges.
+    pub fn memory_bytes(&self) -> usize {
+        let Tokens { blob, ends, sorted } = &self.tokens;
+        blob.capacity()
+            + size_of::<u32>() * (ends.capacity() + sorted.capacity())
+            + self.merges.memory_bytes()
+    }
+
     /// Never true: every byte is a token.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
