@@ -95,6 +95,7 @@ impl Desk {
                 if closed && self.is_empty() {
                     return;
                 }
+                self.save_kept();
                 self.unload_if_idle(clock::mono());
                 self.jobs.wait(floor, self.patience());
             }
@@ -399,6 +400,16 @@ impl Desk {
             }
             Seat::Failed { reason, .. } => Err(reason.clone()),
             Seat::Empty => Err("there is no such model".into()),
+        }
+    }
+
+    /// What a restart need not read again goes to disk while nobody waits.
+    fn save_kept(&mut self) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker
+            && speaker.is_idle()
+        {
+            // A full disk costs the next start a while, nothing else.
+            let _ = speaker.save_kept();
         }
     }
 

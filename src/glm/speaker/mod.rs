@@ -130,8 +130,8 @@ impl Speaker {
         Ok(self.voice.prompt(messages)?.len())
     }
 
-    /// Keeps the instruction that many conversations begin with in a place of its own in the cache, so that none of them reads
-    /// it again: from `file` if that holds it for this model, else the model reads it and the file is written. Blocks.
+    /// Keeps the instruction that many conversations begin with in a place of its own in the cache, so that only the first of them
+    /// reads it: from `file` if that holds it for this model. Blocks for reading the file at most.
     pub fn keep(&mut self, system: &str, file: Option<&Path>) -> Result<PrefixSource, BadKeep> {
         let begun = |user: &str| {
             self.voice.prompt(&[Message::new(Role::System, system), Message::new(Role::User, user)])
@@ -139,6 +139,11 @@ impl Speaker {
         let (one, other) = (begun("1")?, begun("a")?);
         let shared = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
         Ok(self.batcher.pin(&one[..shared], &self.id, file)?)
+    }
+
+    /// Writes the file of an instruction that was read since it was to be kept. Blocks; for a moment in which nobody waits.
+    pub fn save_kept(&mut self) -> Result<(), BadKeep> {
+        Ok(self.batcher.save_pinned()?)
     }
 
     /// Goes on with a conversation; `listener` is told everything, the end last. `cancel`, if there is one, ends it from outside.
@@ -300,9 +305,15 @@ mod tests {
         for source in [PrefixSource::Model, PrefixSource::File] {
             let mut speaker = open(dir.path());
             assert_eq!(speaker.keep(SYSTEM, Some(&file)).unwrap(), source);
+            if source == PrefixSource::Model {
+                answer(&mut speaker, &talk("who are you?"), usize::MAX);
+                let other = Talk::new(vec![Message::new(Role::User, "x".repeat(90))], 2);
+                answer(&mut speaker, &other, usize::MAX);
+            }
             let (pieces, _, usage) = answer(&mut speaker, &talk("hello"), usize::MAX);
             assert_eq!(pieces, plain, "{source:?}");
             assert!(usage.cached_tokens > usage.prompt_tokens / 2, "{source:?}: {usage:?} after {cold:?}");
+            speaker.save_kept().unwrap();
         }
     }
 
