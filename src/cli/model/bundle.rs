@@ -51,6 +51,14 @@ pub(super) fn import(args: &ImportArgs, as_json: bool, style: Style) -> Result<E
     if let Some((_, bar)) = shown {
         bar.finish();
     }
+    if imported.is_err()
+        && let Some(left) = import::partial_dir(&target).filter(|dir| dir.exists())
+    {
+        eprintln!(
+            "What there is so far is kept in {}: the same command goes on there, or remove it.",
+            left.display()
+        );
+    }
     let imported = imported.map_err(failed)?;
     let bundle = Bundle::open(&imported.dir).map_err(failed)?;
     if as_json {

@@ -137,6 +137,12 @@ pub enum TensorProblem {
 }
 
 impl ImportError {
+    /// Whether the same import would fail again: the checkpoint is wrong, not the disk that it is read from or written to.
+    pub(super) fn is_lasting(&self) -> bool {
+        use ImportError as E;
+        !matches!(self, E::Read { .. } | E::Write { .. } | E::Disk { .. } | E::Exists { .. })
+    }
+
     pub(super) fn damaged(path: &Path, what: impl Into<String>) -> ImportError {
         ImportError::Damaged { path: path.to_owned(), what: what.into() }
     }

@@ -47,7 +47,8 @@ use crate::glm::weights::{TensorSource, Weights, tensors};
 use crate::limits;
 
 pub use error::{ImportError, TensorProblem};
-pub use source::SourceKind;
+pub use source::{SourceKind, kind_of};
+pub use write::partial_dir;
 
 /// What an operator may choose.
 #[derive(Debug, Clone)]
@@ -110,7 +111,7 @@ pub struct Imported {
 }
 
 /// Makes a bundle at `target` from the checkpoint at `source`. Blocks; goes on where an interrupted one stopped. Whatever
-/// fails, there is no bundle at `target` that is not whole.
+/// fails, there is no bundle at `target` that is not whole; what could go on lies in [`partial_dir`], what never could is removed.
 pub fn import(
     source: &Path,
     target: &Path,
@@ -158,7 +159,11 @@ fn import_at(
     let others = small.into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
     let this = Sha256::of(&json(&(&manifest, &files)));
     let mut partial = Partial::open(target, this, weights_bytes, others + limits::IMPORT_ROOM_BYTES)?;
-    let hashes = partial.write(&placed, pace, progress)?;
+    let hashes = partial.write(&placed, pace, progress).inspect_err(|error| {
+        if error.is_lasting() {
+            partial.discard();
+        }
+    })?;
     manifest.tensors = placed.iter().zip(hashes).map(|(p, hash)| p.entry(hash)).collect();
     let keep = |name, bytes: Option<&[u8]>| bytes.map(|bytes| partial.small_file(name, bytes)).transpose();
     manifest.tokenizer = keep(bundle::TOKENIZER, small[0])?;

@@ -277,6 +277,7 @@ fn what_is_no_dense_glm_is_refused_by_name() {
         let error = quiet(&source, &target, &options(None)).unwrap_err().to_string();
         assert!(error.contains(wanted), "{wanted}: {error}");
         assert!(!target.exists());
+        assert!(!dir.path().join("target.partial").exists(), "{wanted}: what will never be whole stays");
     }
 }
 
