@@ -138,7 +138,9 @@ fn import_at(
     }
     let arch = checkpoint.arch.clone();
     let formats = formats(&checkpoint, options);
-    let (placed, weights_bytes) = write::place(pack::targets(checkpoint, formats))?;
+    let targets = pack::targets(checkpoint, formats);
+    notes.extend(pack::regrained(&targets));
+    let (placed, weights_bytes) = write::place(targets)?;
     let tokenizer = tokenizer.as_ref().map(Tokenizer::bytes).transpose()?;
     let mut manifest = Manifest {
         format: FORMAT,
