@@ -8,7 +8,8 @@
 //!
 //! Headers are read first and everything is checked against the shape; then weights flow piece by piece through a few threads:
 //! memory is [`limits::IMPORT_THREADS_MAX`] times about 10 MiB at most, beside names and the tokenizer, whatever the model's
-//! size. Blocks that the engine knows (`Q4_0`, `Q8_0`) are kept to the bit; what else is a number is quantised; a weight that is
+//! size. An ONNX graph is run once beforehand, with all its weights in memory several times over ([`PROBE_COPIES`]), if they have
+//! no more than [`limits::IMPORT_PROBE_BYTES_MAX`] and the machine has room. Blocks that the engine knows (`Q4_0`, `Q8_0`) are kept to the bit; what else is a number is quantised; a weight that is
 //! not finite is refused with its tensor and row. Nothing of a source is trusted: sizes are held against the file's own, counts
 //! against [`limits`].
 
@@ -43,6 +44,7 @@ use write::{Pace, Partial};
 use crate::glm::arch::Arch;
 use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256, Words};
 use crate::glm::kernels::{BytesMut, Format, Matrix};
+use crate::glm::memory::available_bytes;
 use crate::glm::weights::{TensorSource, Weights, tensors};
 use crate::limits;
 
@@ -206,8 +208,9 @@ fn formats(checkpoint: &Checkpoint, options: &ImportOptions) -> Formats {
 
 /// Holds a graph against the engine; a sentence for the operator where that is not possible.
 fn probed(path: &Path, arch: &Arch) -> Result<Option<String>, ImportError> {
-    let parameters: u64 = tensors(arch).iter().map(|(_, shape)| shape.numbers()).sum();
-    if 4 * parameters > limits::IMPORT_PROBE_BYTES_MAX {
+    let bytes = tensors(arch).iter().map(|(_, shape)| shape.numbers()).sum::<u64>().saturating_mul(4);
+    let free = available_bytes(Path::new("/")).unwrap_or(u64::MAX);
+    if bytes > limits::IMPORT_PROBE_BYTES_MAX || bytes.saturating_mul(PROBE_COPIES) > free {
         return Ok(Some(
             "the graph is too large to be run for comparison; compare its answers yourself".into(),
         ));
@@ -220,6 +223,9 @@ fn probed(path: &Path, arch: &Arch) -> Result<Option<String>, ImportError> {
         }
     })
 }
+
+/// How often the weights of a graph lie in memory while it is compared: ours, the file's, tract's before and after it optimises.
+pub const PROBE_COPIES: u64 = 4;
 
 fn file_name(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
