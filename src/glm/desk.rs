@@ -324,6 +324,10 @@ impl Desk {
         if !speaker.has_work(floor) {
             return false;
         }
+        if let Err(cut) = speaker.check() {
+            self.dismiss(clock::mono(), cut.to_string());
+            return true;
+        }
         let stepped = caught(|| speaker.step(floor));
         *used = clock::mono();
         if let Err(reason) = stepped {

@@ -129,3 +129,17 @@ fn a_model_is_not_loaded_into_memory_that_others_use() {
     let Some(End::Failed(reason)) = end(&said) else { panic!("it was loaded") };
     assert!(reason.contains("and may use 17"), "50000 kB less what is left to others: {reason}");
 }
+
+#[test]
+fn weights_that_are_cut_short_under_a_model_end_its_answers_and_not_the_agent() {
+    let (mut desk, [dir, _root]) = desk(|_| {});
+    let said = ask(&desk, hello(400));
+    desk.turn(false);
+    assert_eq!((desk.speaker.running(), end(&said)), ((1, 0), None));
+    let weights = dir.path().join("tiny.bundle").join(crate::glm::bundle::WEIGHTS);
+    std::fs::OpenOptions::new().write(true).open(weights).unwrap().set_len(0).unwrap();
+    desk.turn(false);
+    let Some(End::Failed(reason)) = end(&said) else { panic!("the answer goes on") };
+    assert!(reason.contains("weights.bin") && reason.contains("0 bytes"), "{reason}");
+    assert!(matches!(desk.speaker, Seat::Failed { .. }));
+}

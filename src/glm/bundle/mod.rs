@@ -115,13 +115,27 @@ impl Bundle {
         let path = dir.join(WEIGHTS);
         let failed = |source| BundleError::Read { path: path.clone(), source };
         let file = File::open(&path).map_err(failed)?;
-        let found = file.metadata().map_err(failed)?.len();
-        if found != manifest.weights_bytes {
-            let what = format!("it has {found} bytes where {} are due", manifest.weights_bytes);
-            return Err(BundleError::Damaged { path, what });
+        let weights = Bytes::map(file).map_err(failed)?;
+        let bundle = Bundle { dir: dir.to_owned(), manifest, weights };
+        bundle.check_length()?;
+        Ok(bundle)
+    }
+
+    /// Whether the file of the weights is as long as it has to be. Whoever shortens it under a program that has it mapped, by
+    /// copying another over it, ends that program at its next access: who uses the weights for long asks before each use. What
+    /// happens within a use nothing prevents.
+    pub fn check_length(&self) -> Result<(), BundleError> {
+        let path = self.dir.join(WEIGHTS);
+        let found =
+            self.weights.file_bytes().map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        let due = self.manifest.weights_bytes;
+        match found.is_none_or(|found| found == due) {
+            true => Ok(()),
+            false => {
+                let what = format!("it has {} bytes where {due} are due", found.unwrap_or(0));
+                Err(BundleError::Damaged { path, what })
+            }
         }
-        let weights = Bytes::map(&file).map_err(failed)?;
-        Ok(Bundle { dir: dir.to_owned(), manifest, weights })
     }
 
     /// Where it lies.

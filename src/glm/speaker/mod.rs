@@ -57,6 +57,7 @@ pub type Listener = Box<dyn FnMut(Said) -> bool + Send>;
 /// A loaded model and the conversations that it goes on with.
 pub struct Speaker {
     id: String,
+    bundle: Bundle,
     voice: Voice,
     end_ids: Arc<[u32]>,
     batcher: Batcher,
@@ -89,6 +90,7 @@ impl Speaker {
             id: bundle.id(),
             voice,
             end_ids: bundle.end_ids().into(),
+            bundle,
             batcher,
             answers: Vec::new(),
             events: Vec::new(),
@@ -108,6 +110,11 @@ impl Speaker {
     /// Longest prompt and answer together.
     pub fn context_tokens(&self) -> usize {
         self.batcher.engine().options().context_tokens
+    }
+
+    /// Whether its weights are still whole; to be asked before a step ([`Bundle::check_length`]).
+    pub fn check(&self) -> Result<(), BundleError> {
+        self.bundle.check_length()
     }
 
     /// Whether nobody waits for anything.
