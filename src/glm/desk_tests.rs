@@ -1,7 +1,7 @@
 //! Tests of what the thread `glm` does, a turn at a time.
 
 use super::*;
-use crate::digest::{Lang, testing};
+use crate::digest::{Lang, testing, verify};
 use crate::glm::worker::tests::{hello, speaking, tiny};
 
 #[test]
@@ -128,6 +128,36 @@ fn a_model_is_not_loaded_into_memory_that_others_use() {
     desk.turn(false);
     let Some(End::Failed(reason)) = end(&said) else { panic!("it was loaded") };
     assert!(reason.contains("and may use 17"), "50000 kB less what is left to others: {reason}");
+}
+
+/// The tiny model's letters mean nothing, and there is no check for that; what it says with its slots holds.
+#[test]
+fn a_digest_in_the_bigger_models_words_says_whose_they_are_and_one_that_it_does_not_finish_is_the_students() {
+    let student = Bundle::embedded().unwrap().id;
+    for answer_tokens_max in [16, 400] {
+        let (mut desk, _dirs) = desk(|options| {
+            let speaker = options.speaker.as_mut().unwrap();
+            (speaker.engine.context_tokens, speaker.answer_tokens_max) = (4096, answer_tokens_max);
+        });
+        let (reply, answer) = smol::channel::bounded(1);
+        let (facts, until, lang) = (Arc::new(testing::hot_bearing()), Mono(u64::MAX), Lang::Zh);
+        let priority = Priority::Alarm;
+        let speaker_until = Some(until);
+        let job = DigestJob { facts, lang, id: 1, priority, speaker_until, deadline: until, reply };
+        desk.jobs.push(priority, Job::Digest(job)).unwrap();
+        desk.turn(false);
+        assert_eq!((desk.speaker.running(), desk.wording.len()), ((1, 0), 0), "it is the bigger model's");
+        let digest = loop {
+            desk.turn(false);
+            if let Ok(worded) = answer.try_recv() {
+                break worded.unwrap();
+            }
+        };
+        verify::complete(digest.verdict, &digest.text, &digest.facts, lang).unwrap();
+        verify::figures_are_facts(&digest.text, &digest.facts, lang).unwrap();
+        let by = if answer_tokens_max == 16 { &student } else { desk.speaker.id().unwrap() };
+        assert_eq!((digest.engine, digest.model.as_str()), (Engine::Glm, by), "{}", digest.text);
+    }
 }
 
 #[test]
