@@ -482,7 +482,7 @@ const GLM: &[Key] = &[
         "batch_max",
         Integer { min: 1, max: 16 },
         "4",
-        "Most answers written at a time; fewer where together they would crawl.",
+        "Most answers written at a time; others wait, and an alarm takes the place of something less important.",
     ),
     Key::new(
         "answer_tokens_max",
