@@ -28,7 +28,7 @@ fn main() {
     let formats: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
     let isas: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();
     let file = weights();
-    let bytes = Bytes::map(&file).expect("a file of weights");
+    let bytes = Bytes::map(file).expect("a file of weights");
     let threads_max = thread::available_parallelism().map_or(1, usize::from);
     let threads: &[usize] = if threads_max > 1 { &[1, threads_max] } else { &[1] };
     let reads: Vec<f64> = threads.iter().map(|&threads| read_gb_per_s(&bytes, threads)).collect();

@@ -390,8 +390,10 @@ pub const GRAMMAR_REPEAT_MAX: u32 = 1000;
 pub const GRAMMAR_PLACES_MAX: usize = 1024;
 /// Memory of the states that one answer remembers; then it forgets them. A single walk may take twice that.
 pub const GRAMMAR_TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Answers under one grammar whose states and masks are kept for the next ones.
-pub const GRAMMAR_WARM_MAX: usize = 2;
+/// Answers whose states and masks are kept for the next ones under the same grammars.
+pub const GRAMMAR_IDLE_MAX: usize = 16;
+/// Memory of the states and masks of all answers under all grammars of one model.
+pub const GRAMMAR_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// Most masks that are kept; 19 kB each for a vocabulary of 150 000.
 pub const GRAMMAR_MASKS_MAX: usize = 256;
 /// Digests that the student words side by side.
@@ -413,6 +415,10 @@ pub const KV_SLOTS_MAX: usize = 1024;
 pub const GLM_QUEUE_MAX: usize = 8;
 /// Shortest time between two looks at temperature and load, in milliseconds.
 pub const GOVERNOR_LOOK_MS: u64 = 1000;
+/// Memory of the machine that a language model of an operator's own leaves to others: below it gives its own back.
+pub const GLM_MEMORY_SPARE_BYTES: u64 = 32 * 1024 * 1024;
+/// Shortest time between two looks at the memory that is left, in milliseconds.
+pub const GLM_MEMORY_LOOK_MS: u64 = 250;
 /// Time after which a language model that could not be loaded is tried again, in seconds.
 pub const GLM_RETRY_S: u64 = 60;
 /// Messages of one conversation.

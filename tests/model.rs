@@ -87,6 +87,19 @@ fn what_is_no_checkpoint_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_an_import_that_could_go_on_leaves_behind_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // A folder where the weights should go: they can't be written, and the checkpoint is right.
+    std::fs::create_dir_all(dir.path().join("tiny.bundle.partial/weights.bin")).unwrap();
+    let source = checkpoint("glm_edge");
+    let args = ["model", "import", source.to_str().unwrap(), "--to", "tiny.bundle"];
+    let failed = outpost(dir.path(), &args);
+    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    let told = said(&failed);
+    assert!(told.contains("is kept in tiny.bundle.partial: the same command goes on there"), "{told}");
+}
+
+#[test]
 fn a_bundle_and_the_student_inside_are_measured() {
     let dir = shop("glm_edge");
     let args = "model bench tiny.bundle --prompt 40 --generate 5 --depth 3 --repeat 2 --threads 1 --kv int8 --isa portable --json";

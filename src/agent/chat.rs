@@ -2,14 +2,15 @@
 //!
 //! What is understood: `messages` (text), `max_tokens` or `max_completion_tokens`, `temperature`, `top_p`, `seed`, `stop`,
 //! `stream`, `stream_options.include_usage`, `response_format` (`text`, `json_object`, `json_schema` as far as
-//! [`Schema`] goes); and as llama.cpp's server has them `top_k`, `min_p`, `repeat_penalty` and `grammar`. What would change the
-//! answer and is not understood is refused, everything else ignored. A client that goes away ends its answer. Served on
-//! loopback only: there is no login.
+//! [`Schema`] goes); and as llama.cpp's server has them `top_k`, `min_p`, `repeat_penalty` (or `repetition_penalty`) and
+//! `grammar`. Keys that can't change an answer are ignored ([`WITHOUT_EFFECT`]), and so is any key that says nothing: null, empty,
+//! false, `none` or `auto`. Every other key is refused by name: an answer that is not what was asked for would not show it. A
+//! client that goes away ends its answer. Served on loopback only: there is no login.
 
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use smol::stream::{self, Stream};
 
 use super::Shared;
@@ -71,6 +72,7 @@ struct Raw {
     top_p: Option<f32>,
     top_k: Option<i64>,
     min_p: Option<f32>,
+    #[serde(alias = "repetition_penalty")]
     repeat_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     presence_penalty: Option<f32>,
@@ -82,8 +84,9 @@ struct Raw {
     stream_options: Option<StreamOptions>,
     response_format: Option<ResponseFormat>,
     grammar: Option<String>,
-    tools: Option<Vec<Value>>,
-    logprobs: Option<bool>,
+    /// What this does not know.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -145,16 +148,16 @@ struct Asked {
 struct Refusal {
     status: u16,
     kind: &'static str,
-    param: Option<&'static str>,
+    param: Option<String>,
     code: Option<&'static str>,
     message: String,
 }
 
 impl Refusal {
     /// The client's fault.
-    fn bad(param: &'static str, message: impl Into<String>) -> Refusal {
+    fn bad(param: impl Into<String>, message: impl Into<String>) -> Refusal {
         let (kind, message) = ("invalid_request_error", message.into());
-        Refusal { status: 400, kind, param: Some(param), code: None, message }
+        Refusal { status: 400, kind, param: Some(param.into()), code: None, message }
     }
 
     fn value(&self) -> Value {
@@ -209,14 +212,28 @@ fn not_understood(raw: &Raw) -> Result<(), Refusal> {
     let set = |x: Option<f32>| x.is_some_and(|x| x != 0.0);
     let refused = [
         ("n", raw.n.is_some_and(|n| n != 1), "one answer at a time is given"),
-        ("tools", raw.tools.as_ref().is_some_and(|tools| !tools.is_empty()), "tools are not supported"),
-        ("logprobs", raw.logprobs == Some(true), "log probabilities are not told"),
         ("frequency_penalty", set(raw.frequency_penalty), "not supported; use repeat_penalty"),
         ("presence_penalty", set(raw.presence_penalty), "not supported; use repeat_penalty"),
     ];
-    match refused.into_iter().find(|(_, is_set, _)| *is_set) {
-        Some((param, _, message)) => Err(Refusal::bad(param, message)),
+    if let Some((param, _, message)) = refused.into_iter().find(|(_, is_set, _)| *is_set) {
+        return Err(Refusal::bad(param, message));
+    }
+    let speaks =
+        |(key, value): &(&String, &Value)| !WITHOUT_EFFECT.contains(&key.as_str()) && !says_nothing(value);
+    match raw.others.iter().find(speaks) {
+        Some((key, _)) => Err(Refusal::bad(key, format!("{key} is not supported; leave it out"))),
         None => Ok(()),
+    }
+}
+
+/// Whether a value is what clients send for a key that they do not use.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => matches!(text.as_str(), "" | "none" | "auto"),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        _ => false,
     }
 }
 
@@ -425,6 +442,20 @@ fn created() -> i64 {
     clock::wall().0.div_euclid(1_000_000)
 }
 
+/// Keys of OpenAI's API and of llama.cpp's server that are about accounts, caches and times, and not about the answer.
+const WITHOUT_EFFECT: &[&str] = &[
+    "cache_prompt",
+    "id_slot",
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "timings_per_token",
+    "user",
+];
 const GONE: &str = "the language model's thread has ended; see the agent's log";
 /// A little less than the page gives a slow answer, so that what there is still arrives.
 const ANSWER_TIME: Duration = Duration::from_secs(limits::HTTP_SLOW_S_MAX - 10);
@@ -457,6 +488,12 @@ mod tests {
         for (more, param, status) in [
             (",\"n\":2", "n", 400),
             (",\"tools\":[{}]", "tools", 400),
+            (",\"tool_choice\":\"required\"", "tool_choice", 400),
+            (",\"functions\":[{\"name\":\"f\"}]", "functions", 400),
+            (",\"logit_bias\":{\"7\":-100}", "logit_bias", 400),
+            (",\"logprobs\":true", "logprobs", 400),
+            (",\"typical_p\":0.5", "typical_p", 400),
+            (",\"repetition_penalty\":99", "repeat_penalty", 400),
             (",\"temperature\":3", "temperature", 400),
             (",\"top_p\":-0.1", "top_p", 400),
             (",\"max_tokens\":0", "max_tokens", 400),
@@ -471,11 +508,20 @@ mod tests {
             (",\"model\":\"gpt-9\"", "model", 404),
         ] {
             let refusal = asked(more).unwrap_err();
-            assert_eq!((refusal.param, refusal.status), (Some(param), status), "{more}: {refusal:?}");
+            let told = (refusal.param.as_deref(), refusal.status);
+            assert_eq!(told, (Some(param), status), "{more}: {refusal:?}");
             let error = &refusal.value()["error"];
             assert!(error["message"].is_string() && error["type"].is_string(), "{error}");
         }
         assert_eq!(asked(",\"temperature\":\"hot\"").unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn what_can_not_change_the_answer_is_no_reason_to_refuse_it() {
+        let more = ",\"user\":\"me\",\"service_tier\":\"flex\",\"metadata\":{\"a\":\"b\"},\"store\":true,\"cache_prompt\":true,\
+                    \"tools\":[],\"tool_choice\":\"none\",\"function_call\":\"auto\",\"logit_bias\":{},\"logprobs\":false,\
+                    \"typical_p\":null,\"repetition_penalty\":1.1";
+        assert_eq!(asked(more).unwrap().talk.sampling.repetition_penalty, 1.1);
     }
 
     #[test]
@@ -492,7 +538,7 @@ mod tests {
             "[{\"role\":\"tool\",\"content\":\"x\"}]",
             "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"x\"}}]}]",
         ] {
-            assert_eq!(of(bad).unwrap_err().param, Some("messages"), "{bad}");
+            assert_eq!(of(bad).unwrap_err().param.as_deref(), Some("messages"), "{bad}");
         }
     }
 }

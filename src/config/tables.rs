@@ -470,7 +470,7 @@ const GLM: &[Key] = &[
         "memory_max",
         Size { min: 16 << 20, max: 1 << 40 },
         "\"1536 MiB\"",
-        "Most memory that the model may take, weights included; one that needs more is not loaded. When absent, what the machine has free.",
+        "Most memory that the model may take, weights included, and never more than the machine has free; one that needs more is not loaded.",
     ),
     Key::new(
         "context_tokens",
@@ -488,7 +488,7 @@ const GLM: &[Key] = &[
         "batch_max",
         Integer { min: 1, max: 16 },
         "4",
-        "Most answers written at a time; fewer where together they would crawl.",
+        "Most answers written at a time; others wait, and an alarm takes the place of something less important.",
     ),
     Key::new(
         "answer_tokens_max",

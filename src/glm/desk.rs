@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::engine::EngineOptions;
 use super::generate::{Priority, Usage};
 use super::governor::Governor;
 use super::jobs::Jobs;
@@ -43,6 +44,8 @@ pub(super) struct Desk {
     returned: mpsc::Receiver<Returned>,
     back: mpsc::Sender<Returned>,
     load: Load,
+    /// When it was last looked how much memory is left.
+    memory_looked: Mono,
 }
 
 /// The bigger model's place.
@@ -67,6 +70,7 @@ impl Desk {
     pub(super) fn new(options: GlmOptions, jobs: Jobs<Job>) -> Desk {
         let student = load_student(&options);
         let (back, returned) = mpsc::channel();
+        let now = clock::mono();
         Desk {
             governor: Governor::new(options.governor.clone()),
             options,
@@ -77,34 +81,44 @@ impl Desk {
             speaker: Seat::Empty,
             returned,
             back,
-            load: Load::new(clock::mono()),
+            load: Load::new(now),
+            memory_looked: now,
         }
     }
 
     /// Until the queues are closed and everything that was taken is done.
     pub(super) fn run(mut self) {
         loop {
-            let now = clock::mono();
             let closed = self.jobs.is_closed();
-            if closed {
-                self.break_off();
-            }
-            let floor = if self.look(now) && !closed { Priority::Alarm } else { Priority::Periodic };
-            self.give_up(now);
-            while let Some(job) = self.next(floor) {
-                self.begin(job);
-            }
-            let worked = self.step(floor);
-            self.take_back();
-            self.tell(now);
+            let (floor, worked) = self.turn(closed);
             if !worked {
                 if closed && self.is_empty() {
                     return;
                 }
+                self.save_kept();
                 self.unload_if_idle(clock::mono());
                 self.jobs.wait(floor, self.patience());
             }
         }
+    }
+
+    /// Ends what is over, begins what there is room for, and lets both models take a step. Gives the least priority that may go
+    /// on, and whether anything did.
+    fn turn(&mut self, closed: bool) -> (Priority, bool) {
+        let now = clock::mono();
+        if closed {
+            self.break_off();
+        }
+        let floor = if self.look(now) && !closed { Priority::Alarm } else { Priority::Periodic };
+        self.give_up(now);
+        self.give_way(now);
+        while let Some(job) = self.next(floor) {
+            self.begin(job);
+        }
+        let worked = self.step(floor);
+        self.take_back();
+        self.tell(now);
+        (floor, worked)
     }
 
     /// Whether only alarms may go on.
@@ -118,14 +132,45 @@ impl Desk {
         self.is_paused
     }
 
-    /// Jobs that nobody waits for any more leave the queue.
+    /// What nobody waits for any more leaves the queue and the bigger model, also while that pauses: nobody waits past his time
+    /// for a machine to cool.
     fn give_up(&mut self, now: Mono) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker {
+            speaker.end_what_is_due();
+        }
         for job in self.jobs.take_if(|job| job.is_over(now)) {
             if let Job::Talk(job) = job {
                 let late = job.talk.deadline.is_some_and(|deadline| now > deadline);
                 refuse(&job, if late { End::Late } else { End::Cancelled });
             }
         }
+    }
+
+    /// The bigger model gives its memory back before the kernel takes somebody's: its cache fills while it works, and who grows
+    /// beside it has not asked. It is loaded again when it is needed and fits.
+    fn give_way(&mut self, now: Mono) {
+        let is_loaded = matches!(self.speaker, Seat::Taken { .. });
+        if !is_loaded || now.since(self.memory_looked) < MEMORY_LOOK_EVERY {
+            return;
+        }
+        self.memory_looked = now;
+        let free = memory::available_bytes(&self.options.governor.root);
+        let Some(free) = free.filter(|free| *free < limits::GLM_MEMORY_SPARE_BYTES) else { return };
+        let reason = format!(
+            "the machine has {} MiB of memory left, and the model gives way; configure a shorter context, a smaller batch_max or \
+             an int8 cache, or take a smaller model",
+            free >> 20
+        );
+        self.dismiss(now, reason);
+    }
+
+    /// Sends the bigger model away: its conversations end, its digests go to the student, and it is not loaded again at once.
+    fn dismiss(&mut self, now: Mono, reason: String) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker {
+            speaker.end_all(&reason);
+        }
+        self.unload(&reason);
+        self.speaker = Seat::Failed { at: now, reason };
     }
 
     /// The next job, while there is room for it; alarms always have room.
@@ -279,6 +324,10 @@ impl Desk {
         if !speaker.has_work(floor) {
             return false;
         }
+        if let Err(cut) = speaker.check() {
+            self.dismiss(clock::mono(), cut.to_string());
+            return true;
+        }
         let stepped = caught(|| speaker.step(floor));
         *used = clock::mono();
         if let Err(reason) = stepped {
@@ -339,7 +388,8 @@ impl Desk {
         };
         if must_load {
             let Some(options) = &self.options.speaker else { return Err("there is no such model".into()) };
-            match caught(|| load_speaker(options)).and_then(|loaded| loaded) {
+            let engine = options.engine_within_memory(&self.options.governor.root);
+            match caught(|| load_speaker(options, engine)).and_then(|loaded| loaded) {
                 Ok(speaker) => self.speaker = Seat::Taken { speaker: Box::new(speaker), used: clock::mono() },
                 Err(reason) => {
                     emit(&GlmUnavailable { reason: &reason });
@@ -354,6 +404,16 @@ impl Desk {
             }
             Seat::Failed { reason, .. } => Err(reason.clone()),
             Seat::Empty => Err("there is no such model".into()),
+        }
+    }
+
+    /// What a restart need not read again goes to disk while nobody waits.
+    fn save_kept(&mut self) {
+        if let Seat::Taken { speaker, .. } = &mut self.speaker
+            && speaker.is_idle()
+        {
+            // A full disk costs the next start a while, nothing else.
+            let _ = speaker.save_kept();
         }
     }
 
@@ -538,10 +598,9 @@ fn load_student(options: &GlmOptions) -> Result<Writer, String> {
     model.map(Writer::new)
 }
 
-fn load_speaker(options: &SpeakerOptions) -> Result<Speaker, String> {
+fn load_speaker(options: &SpeakerOptions, engine: EngineOptions) -> Result<Speaker, String> {
     let started = clock::mono();
-    let mut speaker =
-        Speaker::open(&options.dir, options.engine_within_memory()).map_err(|e| e.to_string())?;
+    let mut speaker = Speaker::open(&options.dir, engine).map_err(|e| e.to_string())?;
     // An instruction that can't be kept is read with every digest: slower, not wrong.
     let _ = speaker.keep(prose::system(options.lang), options.prefix_file.as_deref());
     let memory_bytes = speaker.memory().total();
@@ -560,60 +619,9 @@ fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 
 const PANICKED: &str = "the engine panicked";
 const RETRY: Duration = Duration::from_secs(limits::GLM_RETRY_S);
+const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(limits::GLM_MEMORY_LOOK_MS);
 const LOAD_WINDOW_S: f64 = 60.0;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::{Lang, testing};
-
-    #[test]
-    fn a_panic_costs_one_answer() {
-        assert_eq!(caught(|| -> u8 { panic!("an engine's bug") }), Err(PANICKED.to_owned()));
-        assert_eq!(caught(|| 1), Ok(1));
-    }
-
-    #[test]
-    fn words_of_the_bigger_model_are_taken_if_they_hold_and_replaced_if_they_do_not() {
-        let mut desk = Desk::new(GlmOptions::default(), Jobs::new());
-        let facts = Arc::new(testing::hot_bearing());
-        let mut worded = |words: &str| {
-            let (reply, answer) = smol::channel::bounded(1);
-            let deadline = Mono(u64::MAX);
-            let (facts, priority) = (Arc::clone(&facts), Priority::Alarm);
-            let job =
-                DigestJob { facts, lang: Lang::En, id: 3, priority, speaker_until: None, deadline, reply };
-            let usage = Usage { prompt_tokens: 90, answer_tokens: 30, ..Usage::default() };
-            desk.back.send(Returned { job, words: Ok(words.to_owned()), usage }).unwrap();
-            desk.take_back();
-            while desk.step(Priority::Periodic) {}
-            answer.try_recv().unwrap().unwrap()
-        };
-        let good = "critical\nbearing_wear\nOn <a1> the <c1> rose from <b1> to <p1>, above its limit of <l1>, since <s1>.";
-        let digest = worded(good);
-        assert!(digest.text.contains("rose from 41.2 °C to 78.3 °C"), "{}", digest.text);
-        assert!(digest.text.contains("[alarm:12-15]") && digest.timing.prompt_tokens == 90, "{digest:?}");
-        let other = worded(&good.replace("rose", "fell"));
-        assert!(
-            !other.text.contains("fell") && other.timing.prompt_tokens != 90,
-            "the student's: {}",
-            other.text
-        );
-    }
-
-    #[test]
-    fn saturation_shows_within_a_minute_and_fades_with_it() {
-        let at = |s: u64| Mono(s * 1_000_000);
-        let mut load = Load::new(at(0));
-        let mut shown = Vec::new();
-        for s in 1..=180 {
-            if s <= 90 {
-                load.worked(Duration::from_secs(1));
-            }
-            shown.extend(load.percent(at(s)));
-        }
-        assert!(shown[59] > 60 && shown[89] > 75, "{shown:?}");
-        assert!(shown[179] < 20, "{shown:?}");
-        assert_eq!(load.percent(at(180)), None, "at most once a second");
-    }
-}
+#[path = "desk_tests.rs"]
+mod tests;

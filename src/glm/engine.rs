@@ -34,8 +34,10 @@ pub struct EngineOptions {
     pub chunk_tokens: usize,
     /// Most rows of logits of one run.
     pub rows_max: usize,
-    /// Most memory of weights, cache and work together; `None`: no bound.
+    /// Most memory of weights, cache, work and words together; `None`: no bound.
     pub memory_bytes_max: Option<u64>,
+    /// Memory that whoever speaks through it takes beside it, for tokens, texts and grammars: declared and bounded with the rest.
+    pub words_bytes: usize,
     /// What may compute parts of the graph beside the CPU.
     pub device: Option<DeviceOptions>,
 }
@@ -51,6 +53,7 @@ impl Default for EngineOptions {
             chunk_tokens: limits::GLM_CHUNK_TOKENS,
             rows_max: 32,
             memory_bytes_max: None,
+            words_bytes: 0,
             device: None,
         }
     }
@@ -65,12 +68,14 @@ pub struct Memory {
     pub kv: u64,
     /// Activations and logits of the largest run.
     pub work: u64,
+    /// Tokenizer and grammars ([`EngineOptions::words_bytes`]).
+    pub words: u64,
 }
 
 impl Memory {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights.saturating_add(self.kv).saturating_add(self.work)
+        [self.weights, self.kv, self.work, self.words].into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -79,9 +84,9 @@ impl Memory {
 pub enum EngineError {
     /// It would take more than it may.
     #[error(
-        "the model needs {} MiB (weights {}, cache {}, work {}) and may use {}; allow more memory, configure a shorter context, \
-         fewer slots or an int8 cache, or take a smaller model",
-        mib(.needed.total()), mib(.needed.weights), mib(.needed.kv), mib(.needed.work), mib(*.allowed)
+        "the model needs {} MiB (weights {}, cache {}, work {}, tokens and grammars {}) and may use {}; allow more memory, configure \
+         a shorter context, fewer slots or an int8 cache, or take a smaller model",
+        mib(.needed.total()), mib(.needed.weights), mib(.needed.kv), mib(.needed.work), mib(.needed.words), mib(*.allowed)
     )]
     Memory {
         /// What it would take.
@@ -197,6 +202,7 @@ impl Engine {
             weights: weights.matrix_bytes() as u64,
             kv: kv as u64,
             work: numbers.checked_mul(4)? as u64,
+            words: options.words_bytes as u64,
         })
     }
 

@@ -4,7 +4,7 @@
 //! A digest never fails and never waits longer than its budget: whatever goes wrong, the template words it and
 //! `fallback_reason` says why. A conversation may be refused, and says so at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -52,7 +52,7 @@ pub struct GlmOptions {
 pub struct SpeakerOptions {
     /// Its bundle.
     pub dir: PathBuf,
-    /// What it may use; without a bound of memory, what the machine has free when it is loaded.
+    /// What it may use; of memory no more than the machine has free when it is loaded.
     pub engine: EngineOptions,
     /// Longest answer, whatever is asked for.
     pub answer_tokens_max: usize,
@@ -67,9 +67,12 @@ pub struct SpeakerOptions {
 }
 
 impl SpeakerOptions {
-    /// What the engine may use, bounded by the memory that the machine has free where nothing else is said.
-    pub fn engine_within_memory(&self) -> EngineOptions {
-        let memory_bytes_max = self.engine.memory_bytes_max.or_else(memory::available_bytes);
+    /// What the engine may use: never more than can be taken at this moment without anybody being killed for it. `root` is the
+    /// directory under which `proc` and `sys` are.
+    pub fn engine_within_memory(&self, root: &Path) -> EngineOptions {
+        let free = memory::available_bytes(root);
+        let free = free.map(|bytes| bytes.saturating_sub(limits::GLM_MEMORY_SPARE_BYTES));
+        let memory_bytes_max = [self.engine.memory_bytes_max, free].into_iter().flatten().min();
         EngineOptions { memory_bytes_max, ..self.engine.clone() }
     }
 
@@ -324,4 +327,4 @@ impl GlmHandle {
 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
-mod tests;
+pub(super) mod tests;

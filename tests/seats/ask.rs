@@ -95,3 +95,39 @@ fn a_request_that_is_no_question_is_refused_with_how_to_ask() {
     assert!(post(&long).contains("longer than 2000 bytes"));
     assert!(post("{\"question\":\"what happened?\"}").starts_with("HTTP/1.1 200"));
 }
+
+/// What the model says is noise: its queries are valid all the same, and where its words do not hold others are taken.
+#[test]
+fn a_bigger_model_reads_questions_and_words_digests_and_what_it_does_not_finish_is_done_without_it() {
+    let questions =
+        ["what happened to pump1?", "any alarms today?", "is pump1.temp fine?", "昨天发生了什么？"];
+    for (answer_tokens_max, read_by) in [(400, "glm"), (16, "rules")] {
+        let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
+        let glm = format!("answer_tokens_max = {answer_tokens_max}\ndigest_budget = \"1 min\"\n{LIMITS}");
+        let agent = site.agent_with_model(dir.path(), &glm);
+        send(&agent, 91.5);
+        eventually("a digest", || {
+            let digest = agent.json("/api/status").unwrap()["last_digest"].clone();
+            digest["text"].as_str().is_some_and(|text| text.contains("91.5")).then_some(())
+        });
+        let jobs = |kind: &str| -> Vec<Value> {
+            let is_one = |event: &Value| event["event"] == "glm_job" && event["kind"] == kind;
+            agent.events().into_iter().filter(is_one).collect()
+        };
+        let worded = jobs("digest");
+        assert!(worded.iter().any(|job| job["answer_tokens"] != "0"), "it was asked: {worded:?}");
+        assert!(answer_tokens_max > 16 || worded.iter().all(|job| job["end"] == "Failed"), "{worded:?}");
+
+        let answers = questions.map(|question| ask(&agent, question));
+        for answer in &answers {
+            assert_eq!(answer["read_by"], read_by, "{answer}");
+            let query = answer["understood"].as_str().unwrap();
+            let keys: Vec<&str> = query.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+            assert_eq!(keys, ["line", "period", "about", "severity"], "{answer}");
+            let cites = answer["citations"].as_array().into_iter().flatten();
+            cites.for_each(|cite| assert!(text(answer).contains(cite.as_str().unwrap()), "{answer}"));
+            assert!(answer["engine"] == "template" || answer_tokens_max > 16, "{answer}");
+        }
+        assert!(jobs("ask").len() >= questions.len(), "{:?}", jobs("ask"));
+    }
+}

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use outpost::aggregator::store::{RawBlock, Reader};
 use outpost::demo::proxy::Line;
+use outpost::glm::import::{ImportOptions, import};
 use outpost::link::{self, Link, LinkOptions, Protocol};
 use outpost::reading::Reading;
 use outpost::spool::{self, SpoolStat};
@@ -82,6 +83,25 @@ impl Site {
             mqtt = self.mqtt("gateway", broker, &format!("heartbeat_every = \"5 s\"\n{more}")),
         );
         Seat::start("run", self.dir.path(), &toml)
+    }
+
+    /// An agent without a line and with a language model of its own, made in `dir`: tiny, random, its context long enough for
+    /// instructions. `glm` goes into the table of that name.
+    pub fn agent_with_model(&self, dir: &Path, glm: &str) -> Seat {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/glm/glm_edge");
+        let (source, bundle) = (dir.join("source"), dir.join("tiny.bundle"));
+        std::fs::create_dir(&source).unwrap();
+        for name in ["generation_config.json", "model.safetensors", "tokenizer.json"] {
+            std::fs::copy(golden.join(name), source.join(name)).unwrap();
+        }
+        let config = std::fs::read_to_string(golden.join("config.json")).unwrap();
+        let (short, long) = ("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 4096");
+        assert!(config.contains(short), "{config}");
+        std::fs::write(source.join("config.json"), config.replace(short, long)).unwrap();
+        import(&source, &bundle, &ImportOptions::default(), &mut |_| {}).unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        let digest = format!("model = {bundle:?}\n");
+        self.agent_with(nowhere, &format!("[glm]\nthreads = 1\n{glm}"), &digest)
     }
 
     /// Brokers that know no MQTT 5 need not know shared subscriptions: aedes takes one for a topic like any other, grants

@@ -131,7 +131,7 @@ fn model(config: &AgentConfig) -> Option<Finding> {
 fn imported(options: &crate::glm::SpeakerOptions) -> Finding {
     use crate::glm::speaker::Speaker;
     let name = options.dir.display();
-    match Speaker::open(&options.dir, options.engine_within_memory()) {
+    match Speaker::open(&options.dir, options.engine_within_memory(Path::new("/"))) {
         Ok(speaker) => {
             let mib = speaker.memory().total() >> 20;
             Finding::ok("model", format!("{name} is model {} and takes {mib} MiB at most", speaker.id()))

@@ -12,7 +12,7 @@ use crate::cli::exit::Failure;
 use crate::cli::model_args::ImportArgs;
 use crate::cli::{Style, print};
 use crate::glm::bundle::{self, Bundle, Verified};
-use crate::glm::import::{self, ImportOptions, Step};
+use crate::glm::import::{self, ImportOptions, SourceKind, Step};
 use crate::glm::kernels::Format;
 use crate::limits;
 
@@ -26,12 +26,8 @@ pub(super) fn import(args: &ImportArgs, as_json: bool, style: Style) -> Result<E
         replace: args.replace,
     };
     if !as_json {
-        let bound = options.threads.min(limits::IMPORT_THREADS_MAX) * MIB_PER_THREAD;
-        eprintln!(
-            "{} into {}, in pieces: at most about {bound} MiB of memory",
-            args.source.display(),
-            target.display()
-        );
+        let (from, to) = (args.source.display(), target.display());
+        eprintln!("{from} into {to}, in pieces: {}", memory_text(&args.source, options.threads));
     }
     let mut shown: Option<(Step, Progress)> = None;
     let imported = import::import(&args.source, &target, &options, &mut |progress| {
@@ -50,6 +46,14 @@ pub(super) fn import(args: &ImportArgs, as_json: bool, style: Style) -> Result<E
     });
     if let Some((_, bar)) = shown {
         bar.finish();
+    }
+    if imported.is_err()
+        && let Some(left) = import::partial_dir(&target).filter(|dir| dir.exists())
+    {
+        eprintln!(
+            "What there is so far is kept in {}: the same command goes on there, or remove it.",
+            left.display()
+        );
     }
     let imported = imported.map_err(failed)?;
     let bundle = Bundle::open(&imported.dir).map_err(failed)?;
@@ -159,6 +163,21 @@ fn described(bundle: &Bundle) -> Value {
         "template": bundle.manifest().template.is_some(),
         "source": { "kind": origin.kind, "name": origin.name },
     })
+}
+
+/// How much memory an import takes at most.
+fn memory_text(source: &Path, threads: usize) -> String {
+    let pieces = threads.min(limits::IMPORT_THREADS_MAX) * MIB_PER_THREAD;
+    match import::kind_of(source) {
+        Ok(SourceKind::Onnx) => format!(
+            "at most about {pieces} MiB of memory; before, the graph is run for comparison, which takes {} times the size of its \
+             weights in f32, if those are no more than {} MiB and there is room",
+            import::PROBE_COPIES,
+            limits::IMPORT_PROBE_BYTES_MAX >> 20,
+        ),
+        // What is no checkpoint is told by the import itself.
+        _ => format!("at most about {pieces} MiB of memory"),
+    }
 }
 
 /// `glm-edge.bundle` in the working directory for `/models/glm-edge.gguf`.

@@ -3,7 +3,8 @@
 //! At the prompt, Ctrl-C ends the program as usual; while an answer is written it ends the answer, after one token at most.
 //! Standard input that is no terminal is one message, and one answer follows.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{BufRead, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use crate::glm::available_bytes;
 use crate::glm::engine::EngineOptions;
 use crate::glm::generate::{Priority, Usage};
 use crate::glm::sample::Sampling;
-use crate::glm::speaker::{End, Form, Message, Role, Said, Speaker, Talk};
+use crate::glm::speaker::{BadTalk, End, Form, Message, Role, Said, Speaker, Talk};
 use crate::limits;
 
 /// Talks until the input ends.
@@ -39,26 +40,32 @@ fn chat(args: &ChatArgs, style: Style) -> anyhow::Result<ExitCode> {
             _ => Ok(ExitCode::SUCCESS),
         };
     }
-    let prompt = style.bold("you> ");
     eprintln!(
         "{} is here. /new begins anew, /quit or Ctrl-D ends; Ctrl-C stops an answer.",
         args.dir.display()
     );
+    converse(&mut chat, stdin.lock(), &style.bold("you> "))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers line by line until the input ends or says so. What the model can't go on with, a conversation longer than its context
+/// most of all, ends nothing: it is told, and the conversation is as it was before.
+fn converse(chat: &mut Chat, mut input: impl BufRead, prompt: &str) -> std::io::Result<()> {
     loop {
         eprint!("{prompt}");
         let mut line = String::new();
-        if stdin.lock().read_line(&mut line)? == 0 {
+        if input.read_line(&mut line)? == 0 {
             eprintln!();
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         match line.trim() {
             "" => {}
-            "/quit" => return Ok(ExitCode::SUCCESS),
+            "/quit" => return Ok(()),
             "/new" => chat.begin_anew(),
-            message => {
-                let (end, usage) = chat.answer(message)?;
-                eprintln!("{}", remark(&end, &usage));
-            }
+            message => match chat.answer(message) {
+                Ok((end, usage)) => eprintln!("{}", remark(&end, &usage)),
+                Err(e) => eprintln!("[not asked: {e}; or begin anew with /new]"),
+            },
         }
     }
 }
@@ -81,7 +88,7 @@ impl Chat {
             threads: threads(args.threads),
             context_tokens: args.context,
             kv_format: kv_format(args.kv),
-            memory_bytes_max: available_bytes(),
+            memory_bytes_max: available_bytes(Path::new("/")),
             ..EngineOptions::default()
         };
         let speaker = Speaker::open(&args.dir, options)?;
@@ -114,8 +121,8 @@ impl Chat {
         self.messages = self.system.iter().cloned().collect();
     }
 
-    /// Streams the answer to `message` to standard output, and keeps both.
-    fn answer(&mut self, message: &str) -> anyhow::Result<(End, Usage)> {
+    /// Streams the answer to `message` to standard output, and keeps both; neither where it can't be asked.
+    fn answer(&mut self, message: &str) -> Result<(End, Usage), BadTalk> {
         self.messages.push(Message::new(Role::User, message));
         self.talk.messages.clone_from(&self.messages);
         self.talk.sampling.seed = self.seed;
@@ -146,7 +153,7 @@ impl Chat {
         *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if let Err(e) = begun {
             self.messages.pop();
-            return Err(e.into());
+            return Err(e);
         }
         // The end of a line is part of no answer. Should nobody read it, the answer has been heard all the same.
         let _ = writeln!(std::io::stdout());
@@ -189,4 +196,45 @@ fn remark(end: &End, usage: &Usage) -> String {
         usage.cached_tokens,
         (usage.queued_us + usage.prefill_us) as f64 / 1e6,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KvKind;
+    use crate::glm::import::{ImportOptions, import};
+
+    #[test]
+    fn a_conversation_that_outgrows_the_context_goes_on_where_it_was_or_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/glm/glm_edge");
+        let bundle = dir.path().join("tiny.bundle");
+        import(&source, &bundle, &ImportOptions::default(), &mut |_| {}).unwrap();
+        let mut chat = Chat::open(&ChatArgs {
+            dir: bundle,
+            system: None,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: Some(1),
+            max_tokens: 4,
+            context: 128,
+            grammar: None,
+            threads: Some(1),
+            kv: KvKind::F16,
+        })
+        .unwrap();
+        let long = "word ".repeat(100);
+        let input = format!("hello\n{long}\nand you?\n");
+        converse(&mut chat, input.as_bytes(), "").unwrap();
+        let asked = |chat: &Chat| -> Vec<String> {
+            let of = chat.messages.iter().filter(|message| message.role == Role::User);
+            of.map(|message| message.content.clone()).collect()
+        };
+        assert_eq!(asked(&chat), ["hello", "and you?"], "what does not fit is not kept");
+        converse(&mut chat, "/new\nonce more\n/quit\nnever\n".as_bytes(), "").unwrap();
+        assert_eq!(asked(&chat), ["once more"]);
+    }
 }

@@ -170,6 +170,7 @@ fn engine(weights: &Weights, threads: usize, isa: Option<Isa>) -> Result<Engine,
         chunk_tokens: context_tokens,
         rows_max: 1,
         memory_bytes_max: None,
+        words_bytes: 0,
         device: None,
     };
     Engine::new(weights, options)

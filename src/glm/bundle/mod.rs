@@ -10,13 +10,14 @@
 //!
 //! A bundle is written under another name and renamed when it is whole, and never changed after that: a directory that opens
 //! is complete, and what is mapped stays as it is. [`Bundle::open`] reads the manifest and maps the weights without looking at
-//! them; [`Bundle::verify`] reads everything.
+//! them; [`Bundle::verify`] reads everything. Tokenizer and template are parsed at the import and by whoever uses them ([`Words`]).
 
 mod golden;
 mod layout;
 mod list;
 mod manifest;
 mod verify;
+mod words;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -34,6 +35,7 @@ pub use layout::Layout;
 pub use list::{Listed, list};
 pub use manifest::{ALIGN, FORMAT, FileEntry, Manifest, Origin, TensorEntry};
 pub use verify::Verified;
+pub use words::{BadWords, Words};
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
@@ -79,6 +81,14 @@ pub enum BundleError {
         /// What is wrong.
         what: String,
     },
+    /// Tokenizer or template, whole as they are, can't be used with the model.
+    #[error("the model in {dir}: {source}")]
+    Words {
+        /// The bundle's directory.
+        dir: PathBuf,
+        /// Why not.
+        source: BadWords,
+    },
     /// The bytes are right and the model answers otherwise; this program's or this machine's fault.
     #[error(
         "the model does not answer as when it was imported: at token {} of prompt {} the logit of {} is {} and was {}; its \
@@ -105,13 +115,27 @@ impl Bundle {
         let path = dir.join(WEIGHTS);
         let failed = |source| BundleError::Read { path: path.clone(), source };
         let file = File::open(&path).map_err(failed)?;
-        let found = file.metadata().map_err(failed)?.len();
-        if found != manifest.weights_bytes {
-            let what = format!("it has {found} bytes where {} are due", manifest.weights_bytes);
-            return Err(BundleError::Damaged { path, what });
+        let weights = Bytes::map(file).map_err(failed)?;
+        let bundle = Bundle { dir: dir.to_owned(), manifest, weights };
+        bundle.check_length()?;
+        Ok(bundle)
+    }
+
+    /// Whether the file of the weights is as long as it has to be. Whoever shortens it under a program that has it mapped, by
+    /// copying another over it, ends that program at its next access: who uses the weights for long asks before each use. What
+    /// happens within a use nothing prevents.
+    pub fn check_length(&self) -> Result<(), BundleError> {
+        let path = self.dir.join(WEIGHTS);
+        let found =
+            self.weights.file_bytes().map_err(|source| BundleError::Read { path: path.clone(), source })?;
+        let due = self.manifest.weights_bytes;
+        match found.is_none_or(|found| found == due) {
+            true => Ok(()),
+            false => {
+                let what = format!("it has {} bytes where {due} are due", found.unwrap_or(0));
+                Err(BundleError::Damaged { path, what })
+            }
         }
-        let weights = Bytes::map(&file).map_err(failed)?;
-        Ok(Bundle { dir: dir.to_owned(), manifest, weights })
     }
 
     /// Where it lies.

@@ -16,13 +16,15 @@ pub struct Verified {
 }
 
 impl Bundle {
-    /// Hashes every file, then lets the model answer its golden prompts again. `progress` is told of the hashes. Blocks.
+    /// Hashes every file, parses tokenizer and template, then lets the model answer its golden prompts again. `progress` is told of
+    /// the hashes. Blocks.
     pub fn verify(
         &self,
         threads: usize,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Verified, BundleError> {
         let bytes = self.verify_hashes(threads, progress)?;
+        self.words()?;
         Ok(Verified { bytes, golden: self.verify_golden(threads)? })
     }
 

@@ -1,44 +1,44 @@
 //! Constraints of one grammar over one vocabulary: what one answer has learnt serves the next.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::grammar::Grammar;
 use super::machine::{Machine, Program, StateId};
+use super::shelf::Shelf;
 use super::trie::TokenTrie;
 use super::{Constraint, NotAllowed, TokenMask};
-use crate::limits;
 
 /// A grammar prepared for a vocabulary; clones share it.
 #[derive(Clone)]
-pub struct Guide(Arc<Inner>);
-
-struct Inner {
+pub struct Guide {
     trie: Arc<TokenTrie>,
     program: Arc<Program>,
-    /// Machines of answers that have ended, with their states and masks; each with its end ids.
-    warm: Mutex<Vec<(Machine, Arc<[u32]>)>>,
+    shelf: Arc<Shelf>,
 }
 
 impl Guide {
     /// Prepares a grammar. The vocabulary should have a token for every byte that the grammar needs, as byte-level ones do;
     /// where it lacks one, an answer that gets there is stuck.
     pub fn new(grammar: Grammar, trie: Arc<TokenTrie>) -> Guide {
-        let program = Arc::new(Program::new(grammar));
-        Guide(Arc::new(Inner { trie, program, warm: Mutex::new(Vec::new()) }))
+        Guide::sharing(Arc::default(), grammar, trie)
+    }
+
+    /// The same for a model that has one `shelf` for all its grammars.
+    pub fn sharing(shelf: Arc<Shelf>, grammar: Grammar, trie: Arc<TokenTrie>) -> Guide {
+        Guide { trie, program: Arc::new(Program::new(grammar)), shelf }
     }
 
     /// The constraint of one answer, which ends by one of `end_ids`.
     pub fn constraint(&self, end_ids: Arc<[u32]>) -> GrammarConstraint {
-        let mut warm = self.0.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = warm.iter().position(|(_, ids)| *ids == end_ids).map(|at| warm.swap_remove(at).0);
-        drop(warm);
-        let mut machine = found.unwrap_or_else(|| Machine::new(Arc::clone(&self.0.program)));
+        let found = self.shelf.take(&self.program, &end_ids);
+        let (mut machine, counted) = found.unwrap_or_else(|| (Machine::new(Arc::clone(&self.program)), 0));
         let state = machine.start();
-        let nothing = TokenMask::none(self.0.trie.vocab());
+        let nothing = TokenMask::none(self.trie.vocab());
         GrammarConstraint {
             guide: self.clone(),
             end_ids,
             machine: Some(machine),
+            counted,
             state,
             has_ended: false,
             nothing,
@@ -55,6 +55,8 @@ pub struct GrammarConstraint {
     end_ids: Arc<[u32]>,
     /// There until it is dropped.
     machine: Option<Machine>,
+    /// Bytes of it that the shelf knows of.
+    counted: usize,
     state: StateId,
     has_ended: bool,
     nothing: TokenMask,
@@ -70,9 +72,14 @@ impl GrammarConstraint {
 impl Constraint for GrammarConstraint {
     fn mask(&mut self) -> &TokenMask {
         let Some(machine) = self.machine.as_mut().filter(|_| !self.has_ended) else { return &self.nothing };
-        let (state, mask) = machine.mask(self.state, &self.guide.0.trie, &self.end_ids);
-        self.state = state;
-        mask
+        let Guide { trie, shelf, .. } = &self.guide;
+        if !machine.knows(self.state) {
+            self.state = machine.learn(self.state, trie, &self.end_ids, shelf.is_full());
+            let bytes = machine.bytes();
+            shelf.count(self.counted, bytes);
+            self.counted = bytes;
+        }
+        machine.mask(self.state).unwrap_or(&self.nothing)
     }
 
     fn advance(&mut self, token: u32) -> Result<(), NotAllowed> {
@@ -84,7 +91,7 @@ impl Constraint for GrammarConstraint {
             return Ok(());
         }
         let Some(machine) = &mut self.machine else { return Err(NotAllowed(token)) };
-        let bytes = self.guide.0.trie.token_bytes(token).iter();
+        let bytes = self.guide.trie.token_bytes(token).iter();
         let led = bytes.copied().try_fold(self.state, |state, byte| machine.step(state, byte));
         self.state = led.ok_or(NotAllowed(token))?;
         Ok(())
@@ -97,10 +104,8 @@ impl Constraint for GrammarConstraint {
 
 impl Drop for GrammarConstraint {
     fn drop(&mut self) {
-        let Some(machine) = self.machine.take() else { return };
-        let mut warm = self.guide.0.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        if warm.len() < limits::GRAMMAR_WARM_MAX {
-            warm.push((machine, Arc::clone(&self.end_ids)));
+        if let Some(machine) = self.machine.take() {
+            self.guide.shelf.put(machine, Arc::clone(&self.end_ids), self.counted);
         }
     }
 }

@@ -122,26 +122,37 @@ impl Machine {
         self.states[state as usize].first() == Some(&(RETURN, BOTTOM))
     }
 
-    /// The tokens that may come next, and `end_ids` if the text may end. Forgets first if there is too much to remember, so the
-    /// state may have another number afterwards, which is given too.
-    pub(super) fn mask(
-        &mut self,
-        state: StateId,
-        trie: &TokenTrie,
-        end_ids: &[u32],
-    ) -> (StateId, &TokenMask) {
-        let mut state = state;
-        if self.is_full(1) && !self.masks.contains_key(&state) {
-            state = self.begin_anew(state);
+    /// Whether it is a machine of this grammar.
+    pub(super) fn is_of(&self, program: &Arc<Program>) -> bool {
+        Arc::ptr_eq(&self.program, program)
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let mask = self.masks.values().next().map_or(0, |mask| mask.vocab().div_ceil(8));
+        self.table_bytes() + self.masks.len() * mask
+    }
+
+    /// Whether [`Machine::mask`] is known.
+    pub(super) fn knows(&self, state: StateId) -> bool {
+        self.masks.contains_key(&state)
+    }
+
+    /// The tokens that may come next, and the end ids if the text may end; none before they are learnt.
+    pub(super) fn mask(&self, state: StateId) -> Option<&TokenMask> {
+        self.masks.get(&state)
+    }
+
+    /// Learns the mask of a state. Forgets first where it `must`, or where there is too much to remember, so the state may have
+    /// another number afterwards, which is given.
+    pub(super) fn learn(&mut self, state: StateId, trie: &TokenTrie, end_ids: &[u32], must: bool) -> StateId {
+        let state = if must || self.is_full(1) { self.begin_anew(state) } else { state };
+        if self.masks.len() >= limits::GRAMMAR_MASKS_MAX {
+            self.masks.clear();
         }
-        if !self.masks.contains_key(&state) {
-            if self.masks.len() >= limits::GRAMMAR_MASKS_MAX {
-                self.masks.clear();
-            }
-            let mask = self.walk(state, trie, end_ids);
-            self.masks.insert(state, mask);
-        }
-        (state, self.masks.entry(state).or_default())
+        let mask = self.walk(state, trie, end_ids);
+        self.masks.insert(state, mask);
+        state
     }
 
     fn walk(&mut self, state: StateId, trie: &TokenTrie, end_ids: &[u32]) -> TokenMask {
@@ -239,7 +250,11 @@ impl Machine {
     }
 
     fn is_full(&self, times: usize) -> bool {
-        self.bytes + self.table.len() * size_of::<StateId>() > times * limits::GRAMMAR_TABLE_BYTES_MAX
+        self.table_bytes() > times * limits::GRAMMAR_TABLE_BYTES_MAX
+    }
+
+    fn table_bytes(&self) -> usize {
+        self.bytes + self.table.len() * size_of::<StateId>()
     }
 
     /// Forgets everything but this state.

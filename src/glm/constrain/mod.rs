@@ -6,6 +6,7 @@ mod guide;
 mod machine;
 mod pattern;
 mod schema;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -17,6 +18,7 @@ pub use crate::digest::mask::TokenMask;
 pub use grammar::{BadGrammar, Grammar};
 pub use guide::{GrammarConstraint, Guide};
 pub use schema::{BadSchema, Schema};
+pub use shelf::Shelf;
 pub use trie::TokenTrie;
 
 /// The state of one constrained answer.

@@ -440,3 +440,28 @@ proptest! {
         }
     }
 }
+
+/// Eight grammars of one model kept two machines each, of 16 MiB and their masks, whatever the model might take.
+#[test]
+fn the_grammars_of_one_model_share_one_bound_and_write_the_same_within_it() {
+    let trie = trie();
+    let grammars: Vec<Grammar> = ["(ab|12)*c", "[a-f]{3,40}x", "pump[0-9]+", ".*!"]
+        .iter()
+        .map(|pattern| Grammar::regex(pattern).unwrap())
+        .chain([Grammar::json().unwrap()])
+        .collect();
+    let all = |shelf: &Arc<Shelf>| -> Vec<Vec<u8>> {
+        let mut texts = Vec::new();
+        for seed in 0..20 {
+            for grammar in &grammars {
+                let guide = Guide::sharing(Arc::clone(shelf), grammar.clone(), Arc::clone(&trie));
+                texts.extend([seed, seed + 100].map(|seed| written(&guide, &trie, seed)));
+            }
+        }
+        texts
+    };
+    let (roomy, tight) = (Arc::new(Shelf::new()), Arc::new(Shelf::with_room(20_000)));
+    assert_eq!(all(&roomy), all(&tight));
+    assert!(roomy.bytes() > 100_000, "{roomy:?}: this test would show nothing");
+    assert!(tight.bytes() <= 20_000, "{tight:?}");
+}

@@ -57,7 +57,16 @@ impl TokenTrie {
             before = bytes;
         }
         trie.close(&mut path, 0);
+        [&mut trie.ends, &mut trie.starts, &mut trie.tokens].into_iter().for_each(Vec::shrink_to_fit);
+        [&mut trie.bytes, &mut trie.text].into_iter().for_each(Vec::shrink_to_fit);
         trie
+    }
+
+    /// Bytes that one of `vocab` rows takes at most, if all tokens together have `text_bytes`.
+    pub(in crate::glm) fn bytes_max(vocab: usize, text_bytes: usize) -> usize {
+        let (node, row) =
+            (size_of::<u8>() + 2 * size_of::<u32>(), size_of::<u32>() + size_of::<(u32, u32)>());
+        text_bytes.saturating_mul(node + 1).saturating_add(vocab.saturating_mul(row))
     }
 
     fn close(&mut self, path: &mut Vec<u32>, depth: usize) {

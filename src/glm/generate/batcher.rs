@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::pace::Pace;
-use super::prefix::{self, BadPrefix, PrefixSource};
+use super::prefix::{BadPrefix, Prefix, PrefixSource};
 use super::request::{Ended, Event, Priority, Refused, Request, RequestId};
 use super::sequence::{Part, Sequence};
 use super::slots::Slots;
 use crate::clock;
-use crate::glm::engine::{Batch, Engine, EngineError};
+use crate::glm::engine::{Batch, Engine};
 use crate::limits;
 use crate::time::Mono;
 
@@ -38,6 +38,7 @@ pub struct Batcher {
     /// In the order they came.
     sequences: Vec<Sequence>,
     slots: Slots,
+    prefixes: Vec<Prefix>,
     pace: Pace,
     batch: Batch,
     next_id: u64,
@@ -53,6 +54,7 @@ impl Batcher {
             engine,
             options,
             sequences: Vec::new(),
+            prefixes: Vec::new(),
             batch: Batch::default(),
             next_id: 1,
         }
@@ -145,7 +147,8 @@ impl Batcher {
         }
     }
 
-    fn end_what_is_due(&mut self, events: &mut Vec<Event>) {
+    /// Ends every request whose time is up or that nobody wants any more; a step does so too.
+    pub fn end_what_is_due(&mut self, events: &mut Vec<Event>) {
         let now = clock::mono();
         let due: Vec<_> = self.sequences.iter().filter_map(|s| Some((s.id, s.is_due_to_end(now)?))).collect();
         for (id, why) in due {
@@ -157,7 +160,7 @@ impl Batcher {
         let Some(at) = self.sequences.iter().position(|s| s.id == id) else { return };
         let sequence = self.sequences.remove(at);
         if let Some(slot) = sequence.slot {
-            self.slots.leave(slot, &sequence.tokens[..sequence.kept]);
+            self.leave(slot, &sequence.tokens[..sequence.kept]);
         }
         events.push(sequence.end(why, now));
     }
@@ -189,9 +192,9 @@ impl Batcher {
         let Some(victim) = seated.min_by_key(|s| (s.priority(), std::cmp::Reverse(s.id))) else {
             return false;
         };
-        let kept = victim.kept;
+        let kept = victim.tokens[..victim.kept].to_vec();
         if let Some(slot) = victim.stand() {
-            self.slots.leave(slot, &victim.tokens[..kept]);
+            self.leave(slot, &kept);
         }
         true
     }
@@ -250,9 +253,9 @@ impl Batcher {
         self.batch.logits.extend((end - part.rows..end).map(|row| row as u32));
     }
 
-    /// Keeps a prefix in a slot of its own, so that no prompt that begins with it is read from the start: from `file`, if that
-    /// holds it for this model, else the model reads it and the file is written. A file that can't be written (a full disk) is an
-    /// error, and the prefix is kept all the same. Blocks for as long as that takes.
+    /// Keeps a prefix in a slot of its own, so that only the first prompt that begins with it is read from the start: from `file`,
+    /// if that holds it for this model, else as soon as a request has had it read. Never runs the model itself: nobody waits for
+    /// a prefix.
     pub fn pin(
         &mut self,
         tokens: &[u32],
@@ -260,30 +263,32 @@ impl Batcher {
         file: Option<&Path>,
     ) -> Result<PrefixSource, BadPrefix> {
         self.check(tokens)?;
-        let slot = self.slots.pin(tokens).ok_or(BadPrefix::NoSlot)?;
-        if let Some(path) = file
-            && prefix::load(path, model, tokens, self.engine.kv(), slot).is_ok()
-        {
-            return Ok(PrefixSource::File);
-        }
-        if let Err(error) = self.read(slot, tokens) {
-            self.slots.unpin(slot);
-            return Err(error.into());
-        }
-        if let Some(path) = file {
-            prefix::save(path, model, tokens, self.engine.kv(), slot)?;
-        }
-        Ok(PrefixSource::Model)
+        let slot = self.slots.pin().ok_or(BadPrefix::NoSlot)?;
+        let mut prefix = Prefix::new(slot, tokens, model, file);
+        let source = match prefix.load(self.engine.kv()) {
+            Ok(()) => PrefixSource::File,
+            Err(_) => PrefixSource::Model,
+        };
+        self.slots.hold(slot, prefix.held());
+        self.prefixes.push(prefix);
+        Ok(source)
     }
 
-    fn read(&mut self, slot: u32, tokens: &[u32]) -> Result<(), EngineError> {
-        let chunk = self.engine.options().chunk_tokens;
-        for (n, piece) in tokens.chunks(chunk).enumerate() {
-            self.batch.clear();
-            self.batch.push(slot, (n * chunk) as u32, piece, false);
-            self.engine.run(&self.batch)?;
+    /// Writes the files of pinned prefixes that were read since; for a moment in which nobody waits. A file that can't be written
+    /// (a full disk) is not tried again, and the prefix is kept all the same.
+    pub fn save_pinned(&mut self) -> Result<(), BadPrefix> {
+        self.prefixes.iter_mut().try_for_each(|prefix| prefix.save(self.engine.kv()))
+    }
+
+    /// A slot is free again and holds `tokens`: whoever comes next may go on from them, and a pinned prefix that they begin with
+    /// is taken from here.
+    fn leave(&mut self, slot: u32, tokens: &[u32]) {
+        self.slots.leave(slot, tokens);
+        for prefix in &mut self.prefixes {
+            if prefix.take_from(self.engine.kv(), slot, tokens) {
+                self.slots.hold(prefix.slot, prefix.held());
+            }
         }
-        Ok(())
     }
 }
 

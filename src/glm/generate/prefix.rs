@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::glm::kernels::{BadSaved, KvStore};
 
@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 /// Where a prefix came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrefixSource {
-    /// The model read it.
+    /// The model reads it with the first prompt that begins with it.
     Model,
     /// The file had it.
     File,
@@ -33,9 +33,6 @@ pub enum BadPrefix {
     /// It is empty or too long, or its tokens are not the model's.
     #[error(transparent)]
     Refused(#[from] super::Refused),
-    /// The model can't read it.
-    #[error(transparent)]
-    Engine(#[from] crate::glm::engine::EngineError),
     /// The file is of another model or another prefix.
     #[error("the saved prefix is of another model, another text or another version; it is made anew")]
     Other,
@@ -50,14 +47,56 @@ impl From<io::Error> for BadPrefix {
     }
 }
 
+/// A prefix with a slot of its own.
+pub(super) struct Prefix {
+    pub(super) slot: u32,
+    tokens: Vec<u32>,
+    model: String,
+    /// Where it is kept over a restart; nothing where that is done, or nowhere.
+    file: Option<PathBuf>,
+    is_held: bool,
+}
+
+impl Prefix {
+    /// Not read yet.
+    pub(super) fn new(slot: u32, tokens: &[u32], model: &str, file: Option<&Path>) -> Prefix {
+        let (tokens, model, file) = (tokens.to_vec(), model.to_owned(), file.map(Path::to_owned));
+        Prefix { slot, tokens, model, file, is_held: false }
+    }
+
+    /// What its slot holds: all of it, or nothing yet.
+    pub(super) fn held(&self) -> &[u32] {
+        if self.is_held { &self.tokens } else { &[] }
+    }
+
+    /// Fills its slot from the file.
+    pub(super) fn load(&mut self, kv: &KvStore) -> Result<(), BadPrefix> {
+        let path = self.file.as_deref().ok_or(BadPrefix::Other)?;
+        load(path, &self.model, &self.tokens, kv, self.slot)?;
+        (self.is_held, self.file) = (true, None);
+        Ok(())
+    }
+
+    /// Fills its slot from another one, if that holds `tokens` which begin with it; true if its slot holds it since.
+    pub(super) fn take_from(&mut self, kv: &KvStore, slot: u32, tokens: &[u32]) -> bool {
+        if self.is_held || !tokens.starts_with(&self.tokens) {
+            return false;
+        }
+        self.is_held = kv.copy_prefix(slot, self.slot, self.tokens.len() as u32).is_ok();
+        self.is_held
+    }
+
+    /// Writes the file, once it is held and as long as it is not written.
+    pub(super) fn save(&mut self, kv: &KvStore) -> Result<(), BadPrefix> {
+        match self.file.take_if(|_| self.is_held) {
+            Some(path) => save(&path, &self.model, &self.tokens, kv, self.slot),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Writes what `slot` holds, all of it or nothing.
-pub(super) fn save(
-    path: &Path,
-    model: &str,
-    tokens: &[u32],
-    kv: &KvStore,
-    slot: u32,
-) -> Result<(), BadPrefix> {
+fn save(path: &Path, model: &str, tokens: &[u32], kv: &KvStore, slot: u32) -> Result<(), BadPrefix> {
     let partial = path.with_extension("partial");
     let written = write(&partial, model, tokens, kv, slot);
     if written.is_err() {
@@ -80,13 +119,7 @@ fn write(path: &Path, model: &str, tokens: &[u32], kv: &KvStore, slot: u32) -> R
 }
 
 /// Fills `slot` from a file. Whatever goes wrong, the model has to read the prefix from its beginning.
-pub(super) fn load(
-    path: &Path,
-    model: &str,
-    tokens: &[u32],
-    kv: &KvStore,
-    slot: u32,
-) -> Result<(), BadPrefix> {
+fn load(path: &Path, model: &str, tokens: &[u32], kv: &KvStore, slot: u32) -> Result<(), BadPrefix> {
     let mut from = BufReader::new(File::open(path)?);
     let wanted = head(model, tokens.len() as u32);
     let mut found = [0; HEAD_BYTES];

@@ -82,23 +82,23 @@ impl Slots {
         }
     }
 
-    /// A free slot that will hold `tokens` for good, the one left longest ago; `None` where that would leave no slot to work in.
-    pub(super) fn pin(&mut self, tokens: &[u32]) -> Option<u32> {
+    /// A free slot that is kept from now on for what [`Slots::hold`] says, the one left longest ago; `None` where that would leave
+    /// no slot to work in.
+    pub(super) fn pin(&mut self) -> Option<u32> {
         if self.seats.iter().filter(|seat| !seat.is_pinned).count() < 2 {
             return None;
         }
         let free = self.seats.iter_mut().enumerate().filter(|(_, seat)| seat.is_free());
         let (slot, seat) = free.min_by_key(|(_, seat)| seat.left_at)?;
         seat.is_pinned = true;
-        seat.tokens = tokens.to_vec();
+        seat.tokens.clear();
         Some(slot as u32)
     }
 
-    /// Nothing is held for good there any more, and nothing else either.
-    pub(super) fn unpin(&mut self, slot: u32) {
+    /// What a pinned slot holds.
+    pub(super) fn hold(&mut self, slot: u32, tokens: &[u32]) {
         if let Some(seat) = self.seats.get_mut(slot as usize) {
-            seat.is_pinned = false;
-            seat.tokens.clear();
+            seat.tokens = tokens.to_vec();
         }
     }
 }
@@ -148,7 +148,9 @@ mod tests {
     #[test]
     fn what_a_taken_or_pinned_slot_holds_is_copied_and_the_slot_left_alone() {
         let mut slots = Slots::new(3);
-        assert_eq!(slots.pin(&[1, 2, 3]), Some(0));
+        assert_eq!(slots.pin(), Some(0));
+        assert_eq!(slots.place(&[1, 2, 3, 4], nobody).unwrap().cached, 0, "it holds nothing yet");
+        slots.hold(0, &[1, 2, 3]);
         slots.take(1, RequestId(7));
         assert_eq!(slots.place(&[1, 2, 3, 4], nobody), Some(Place { slot: 2, from: 0, cached: 3 }));
         let held = |_| &[1, 2, 3, 4, 5][..];
@@ -157,9 +159,7 @@ mod tests {
         slots.take(2, RequestId(8));
         assert_eq!(slots.place(&[1], nobody), None);
         slots.leave(2, &[]);
-        assert_eq!(slots.pin(&[9]), Some(2));
-        assert_eq!(slots.pin(&[9]), None, "one is left to work in");
-        slots.unpin(2);
-        assert_eq!(slots.free(), 1);
+        assert_eq!(slots.pin(), Some(2));
+        assert_eq!(slots.pin(), None, "one is left to work in");
     }
 }

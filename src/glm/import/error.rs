@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::glm::arch::BadArch;
+use crate::glm::bundle::BadWords;
 
 /// A checkpoint that can't be imported. The file's fault, but for [`ImportError::Write`], [`ImportError::Disk`] and
 /// [`ImportError::Exists`], which are the place's that it should go to.
@@ -59,6 +60,14 @@ pub enum ImportError {
         name: String,
         /// What is wrong with it.
         problem: TensorProblem,
+    },
+    /// Tokenizer or template can't be used with the model.
+    #[error("{path}: {source}")]
+    Words {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why not.
+        source: BadWords,
     },
     /// Numbers that no dense GLM has.
     #[error(transparent)]
@@ -128,6 +137,12 @@ pub enum TensorProblem {
 }
 
 impl ImportError {
+    /// Whether the same import would fail again: the checkpoint is wrong, not the disk that it is read from or written to.
+    pub(super) fn is_lasting(&self) -> bool {
+        use ImportError as E;
+        !matches!(self, E::Read { .. } | E::Write { .. } | E::Disk { .. } | E::Exists { .. })
+    }
+
     pub(super) fn damaged(path: &Path, what: impl Into<String>) -> ImportError {
         ImportError::Damaged { path: path.to_owned(), what: what.into() }
     }

@@ -8,7 +8,8 @@
 //!
 //! Headers are read first and everything is checked against the shape; then weights flow piece by piece through a few threads:
 //! memory is [`limits::IMPORT_THREADS_MAX`] times about 10 MiB at most, beside names and the tokenizer, whatever the model's
-//! size. Blocks that the engine knows (`Q4_0`, `Q8_0`) are kept to the bit; what else is a number is quantised; a weight that is
+//! size. An ONNX graph is run once beforehand, with all its weights in memory several times over ([`PROBE_COPIES`]), if they have
+//! no more than [`limits::IMPORT_PROBE_BYTES_MAX`] and the machine has room. Blocks that the engine knows (`Q4_0`, `Q8_0`) are kept to the bit; what else is a number is quantised; a weight that is
 //! not finite is refused with its tensor and row. Nothing of a source is trusted: sizes are held against the file's own, counts
 //! against [`limits`].
 
@@ -41,13 +42,15 @@ use source::{Source, Tokenizer};
 use write::{Pace, Partial};
 
 use crate::glm::arch::Arch;
-use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256};
+use crate::glm::bundle::{self, FORMAT, Layout, Manifest, Origin, Sha256, Words};
 use crate::glm::kernels::{BytesMut, Format, Matrix};
+use crate::glm::memory::available_bytes;
 use crate::glm::weights::{TensorSource, Weights, tensors};
 use crate::limits;
 
 pub use error::{ImportError, TensorProblem};
-pub use source::SourceKind;
+pub use source::{SourceKind, kind_of};
+pub use write::partial_dir;
 
 /// What an operator may choose.
 #[derive(Debug, Clone)]
@@ -110,7 +113,7 @@ pub struct Imported {
 }
 
 /// Makes a bundle at `target` from the checkpoint at `source`. Blocks; goes on where an interrupted one stopped. Whatever
-/// fails, there is no bundle at `target` that is not whole.
+/// fails, there is no bundle at `target` that is not whole; what could go on lies in [`partial_dir`], what never could is removed.
 pub fn import(
     source: &Path,
     target: &Path,
@@ -137,7 +140,9 @@ fn import_at(
     }
     let arch = checkpoint.arch.clone();
     let formats = formats(&checkpoint, options);
-    let (placed, weights_bytes) = write::place(pack::targets(checkpoint, formats))?;
+    let targets = pack::targets(checkpoint, formats);
+    notes.extend(pack::regrained(&targets));
+    let (placed, weights_bytes) = write::place(targets)?;
     let tokenizer = tokenizer.as_ref().map(Tokenizer::bytes).transpose()?;
     let mut manifest = Manifest {
         format: FORMAT,
@@ -152,11 +157,17 @@ fn import_at(
         tensors: placed.iter().map(|p| p.entry(Sha256::of(b""))).collect(),
     };
     manifest.check().map_err(|what| ImportError::damaged(source, what))?;
+    Words::read(tokenizer.as_deref(), template.as_deref(), arch.vocab, &manifest.end_ids)
+        .map_err(|bad| ImportError::Words { path: source.to_owned(), source: bad })?;
     let small = [tokenizer.as_deref(), template.as_deref().map(str::as_bytes)];
     let others = small.into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
     let this = Sha256::of(&json(&(&manifest, &files)));
     let mut partial = Partial::open(target, this, weights_bytes, others + limits::IMPORT_ROOM_BYTES)?;
-    let hashes = partial.write(&placed, pace, progress)?;
+    let hashes = partial.write(&placed, pace, progress).inspect_err(|error| {
+        if error.is_lasting() {
+            partial.discard();
+        }
+    })?;
     manifest.tensors = placed.iter().zip(hashes).map(|(p, hash)| p.entry(hash)).collect();
     let keep = |name, bytes: Option<&[u8]>| bytes.map(|bytes| partial.small_file(name, bytes)).transpose();
     manifest.tokenizer = keep(bundle::TOKENIZER, small[0])?;
@@ -197,8 +208,9 @@ fn formats(checkpoint: &Checkpoint, options: &ImportOptions) -> Formats {
 
 /// Holds a graph against the engine; a sentence for the operator where that is not possible.
 fn probed(path: &Path, arch: &Arch) -> Result<Option<String>, ImportError> {
-    let parameters: u64 = tensors(arch).iter().map(|(_, shape)| shape.numbers()).sum();
-    if 4 * parameters > limits::IMPORT_PROBE_BYTES_MAX {
+    let bytes = tensors(arch).iter().map(|(_, shape)| shape.numbers()).sum::<u64>().saturating_mul(4);
+    let free = available_bytes(Path::new("/")).unwrap_or(u64::MAX);
+    if bytes > limits::IMPORT_PROBE_BYTES_MAX || bytes.saturating_mul(PROBE_COPIES) > free {
         return Ok(Some(
             "the graph is too large to be run for comparison; compare its answers yourself".into(),
         ));
@@ -211,6 +223,9 @@ fn probed(path: &Path, arch: &Arch) -> Result<Option<String>, ImportError> {
         }
     })
 }
+
+/// How often the weights of a graph lie in memory while it is compared: ours, the file's, tract's before and after it optimises.
+pub const PROBE_COPIES: u64 = 4;
 
 fn file_name(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());

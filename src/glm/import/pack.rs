@@ -4,6 +4,7 @@
 //! memory does not depend on the model: a piece takes its own bytes, the source's bytes of its rows, and those rows as
 //! numbers or blocks.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::checkpoint::{Checkpoint, LayerParts, Part};
@@ -69,6 +70,27 @@ pub(super) fn targets(checkpoint: Checkpoint, formats: Formats) -> Vec<Target> {
     // What is packed here and what is read there must be the same list.
     assert!(all.iter().map(Target::listed).eq(weights::tensors(&arch)), "targets do not follow the list");
     all
+}
+
+/// What changes blocks of one kind into blocks of another, for the operator: the engine has not every kind.
+pub(super) fn regrained(targets: &[Target]) -> Option<String> {
+    let changes: BTreeSet<String> = targets
+        .iter()
+        .filter_map(|target| match target.layout {
+            Layout::Panels(format) => Some((format, &target.parts)),
+            Layout::Vector => None,
+        })
+        .flat_map(|(format, parts)| parts.iter().map(move |part| (part.tensor.encoding, format)))
+        .filter_map(|(encoding, format)| encoding.regrained(format))
+        .collect();
+    let changes: Vec<String> = changes.into_iter().collect();
+    (!changes.is_empty()).then(|| {
+        format!(
+            "blocks are made anew, which costs a little of what the file holds: {}; for the least loss import the original \
+             checkpoint",
+            changes.join(", ")
+        )
+    })
 }
 
 fn layer_targets(
@@ -164,7 +186,7 @@ impl Target {
         let Scratch { raw, numbers, blocks } = scratch;
         let tensor = &self.parts[run[0].part].tensor;
         let rows = run[0].row..run[0].row + run.len();
-        if tensor.is_exact(format) {
+        if tensor.encoding.is_exact(format) {
             let per_row = self.cols.div_ceil(BLOCK_COLS);
             blocks.resize(rows.len() * per_row, Block::ZERO);
             tensor.blocks(rows, raw, blocks)?;

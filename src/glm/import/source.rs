@@ -81,7 +81,7 @@ impl Tokenizer {
 }
 
 /// Tells what `path` is: a directory, or a file by its first bytes.
-pub(super) fn kind_of(path: &Path) -> Result<SourceKind, ImportError> {
+pub fn kind_of(path: &Path) -> Result<SourceKind, ImportError> {
     let failed = |source| ImportError::Read { path: path.to_owned(), source };
     let no = |what: &str| Err(ImportError::NoCheckpoint { path: path.to_owned(), what: what.to_owned() });
     let meta = std::fs::metadata(path).map_err(failed)?;

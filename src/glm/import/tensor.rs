@@ -70,6 +70,28 @@ impl Encoding {
         (cols as u64 / numbers as u64).checked_mul(bytes as u64)
     }
 
+    /// `q4_k to q4_0`, where blocks of this kind become other blocks.
+    pub(super) fn regrained(self, format: Format) -> Option<String> {
+        let name = match self {
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::I8 => return None,
+            Encoding::Q4_0 => "q4_0",
+            Encoding::Q8_0 => "q8_0",
+            Encoding::Q4K => "q4_k",
+            Encoding::Q5K => "q5_k",
+            Encoding::Q6K => "q6_k",
+        };
+        (format != Format::F32 && !self.is_exact(format)).then(|| format!("{name} to {}", format.name()))
+    }
+
+    /// Whether `format` takes the blocks as they are.
+    pub(super) fn is_exact(self, format: Format) -> bool {
+        match self {
+            Encoding::Q4_0 => format != Format::F32,
+            Encoding::Q8_0 | Encoding::I8 => format == Format::Q8_0,
+            _ => false,
+        }
+    }
+
     /// The format that keeps what this holds and wastes least, where there is one; plain numbers have none.
     pub(super) fn kept_by(self) -> Option<Format> {
         match self {
@@ -149,15 +171,6 @@ impl Tensor {
         shape(self.rows, self.cols)
     }
 
-    /// Whether `format` takes the blocks as they are.
-    pub(super) fn is_exact(&self, format: Format) -> bool {
-        match self.encoding {
-            Encoding::Q4_0 => format != Format::F32,
-            Encoding::Q8_0 | Encoding::I8 => format == Format::Q8_0,
-            _ => false,
-        }
-    }
-
     /// Some rows as numbers, one after the other; `out` has room for exactly these.
     pub(super) fn numbers(
         &self,
@@ -192,7 +205,7 @@ impl Tensor {
         Ok(())
     }
 
-    /// Some rows as blocks, where [`Tensor::is_exact`] says so; `out` has room for exactly these.
+    /// Some rows as blocks, where [`Encoding::is_exact`] says so; `out` has room for exactly these.
     pub(super) fn blocks(
         &self,
         rows: Range<usize>,

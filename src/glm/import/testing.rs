@@ -23,7 +23,8 @@ pub(in crate::glm) fn arch(family: Family, qkv_bias: bool, tied_head: bool) -> A
         kv_heads: 2,
         head_dim: 32,
         inter: 72,
-        vocab: 101,
+        // A little more than the tokenizer has, as people pad it.
+        vocab: 293,
         rotary_dim: 16,
         rope_theta: 10_000.0,
         rms_eps: 1e-5,
@@ -119,13 +120,17 @@ pub(in crate::glm) fn safetensors(tensors: &BTreeMap<String, Plain>, dtype: &str
     [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
+/// Bytes, a few merges and GLM's marks: 278 tokens.
+pub(in crate::glm) const TOKENIZER: &[u8] =
+    include_bytes!("../../../tests/golden/glm/glm_edge/tokenizer.json");
+
 /// A whole Hugging Face directory.
 pub(in crate::glm) fn write_hf(dir: &Path, arch: &Arch, dtype: &str) {
     std::fs::create_dir_all(dir).unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.join(name), bytes).unwrap();
     write("config.json", config(arch).to_string().as_bytes());
     write("model.safetensors", &safetensors(&tensors(arch), dtype));
-    write("tokenizer.json", br#"{"added_tokens": [{"id": 4, "content": "<|user|>"}]}"#);
+    write("tokenizer.json", TOKENIZER);
     write("tokenizer_config.json", br#"{"chat_template": "{{ messages }}"}"#);
     write("generation_config.json", br#"{"eos_token_id": [5, 6]}"#);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::testing::{self, Plain, arch, config, safetensors, tensors, write_hf, write_sharded_hf};
 use super::{ImportError, ImportOptions, Imported, Pace, Step, import, import_at};
 use crate::glm::arch::Family;
-use crate::glm::bundle::{Bundle, list};
+use crate::glm::bundle::{Bundle, BundleError, FileEntry, Manifest, Sha256, list};
 use crate::glm::kernels::{Format, Matrix};
 
 fn options(format: Option<Format>) -> ImportOptions {
@@ -234,7 +234,7 @@ fn what_is_no_dense_glm_is_refused_by_name() {
         ("hidden_act gelu", |c, _| c["hidden_act"] = "gelu".into()),
         ("the key hidden_size is missing", |c, _| c["hidden_size"] = serde_json::Value::Null),
         ("hidden = 999999999", |c, _| c["hidden_size"] = 999_999_999.into()),
-        ("end id 101 is behind the vocabulary", |c, _| c["eos_token_id"] = 101.into()),
+        ("end id 293 is behind the vocabulary", |c, _| c["eos_token_id"] = 293.into()),
         ("lm_head.weight is missing", |_, t| drop(t.remove("lm_head.weight"))),
         ("model.layers.1.mlp.down_proj.weight is missing", |_, t| {
             t.remove("model.layers.1.mlp.down_proj.weight");
@@ -277,7 +277,65 @@ fn what_is_no_dense_glm_is_refused_by_name() {
         let error = quiet(&source, &target, &options(None)).unwrap_err().to_string();
         assert!(error.contains(wanted), "{wanted}: {error}");
         assert!(!target.exists());
+        assert!(!dir.path().join("target.partial").exists(), "{wanted}: what will never be whole stays");
     }
+}
+
+#[test]
+fn a_tokenizer_or_template_that_can_not_be_used_with_the_model_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
+    write_hf(&source, &arch(Family::Glm, false, false), "F32");
+    let whole: serde_json::Value = serde_json::from_slice(testing::TOKENIZER).unwrap();
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut json = whole.clone();
+        change(&mut json);
+        json.to_string().into_bytes()
+    };
+    let cut = testing::TOKENIZER[..testing::TOKENIZER.len() / 2].to_vec();
+    let pieces = with(&|json| {
+        json["model"] = serde_json::json!({"type": "Unigram", "vocab": [["<unk>", 0.0]]});
+    });
+    let larger = with(&|json| json["added_tokens"][7]["id"] = 400.into());
+    // Without its marks it ends before the model's answers do.
+    let smaller = with(&|json| {
+        (json["added_tokens"], json["post_processor"]) = (serde_json::json!([]), serde_json::Value::Null);
+    });
+    let cases: [(&str, Vec<u8>, &str); 5] = [
+        ("tokenizer.json", cut, "tokenizer.json can't be read"),
+        ("tokenizer.json", pieces, "tokenizer.json can't be read"),
+        ("tokenizer.json", larger, "ids up to 400 and the model 293 rows"),
+        ("tokenizer.json", smaller, "answers end by token 275"),
+        ("chat_template.jinja", b"{% for m in messages %}".to_vec(), "the chat template can't be read"),
+    ];
+    std::fs::write(source.join("generation_config.json"), br#"{"eos_token_id": [5, 275]}"#).unwrap();
+    for (name, bytes, wanted) in cases {
+        std::fs::write(source.join(name), bytes).unwrap();
+        let error = quiet(&source, &target, &options(None)).unwrap_err();
+        assert!(matches!(error, ImportError::Words { .. }), "{wanted}: {error}");
+        assert!(error.to_string().contains(wanted), "{wanted}: {error}");
+        assert_eq!(list(dir.path()).unwrap().len(), 0);
+        assert!(!dir.path().join("target.partial").exists() && !target.exists(), "{wanted}");
+        std::fs::write(source.join("tokenizer.json"), testing::TOKENIZER).unwrap();
+    }
+}
+
+#[test]
+fn a_bundle_with_another_models_tokenizer_does_not_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
+    write_hf(&source, &arch(Family::Glm, false, false), "F32");
+    quiet(&source, &target, &options(None)).unwrap();
+    Bundle::open(&target).unwrap().verify(1, &mut |_, _| {}).unwrap();
+    // As an import of before could leave it: hashes and golden tokens are right, and nobody can chat with it.
+    let foreign = br#"{"added_tokens": [{"id": 4, "content": "<|user|>"}]}"#;
+    let mut manifest: Manifest =
+        serde_json::from_slice(&std::fs::read(target.join("manifest.json")).unwrap()).unwrap();
+    manifest.tokenizer = Some(FileEntry { bytes: foreign.len() as u64, sha256: Sha256::of(foreign) });
+    std::fs::write(target.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    std::fs::write(target.join("tokenizer.json"), foreign).unwrap();
+    let error = Bundle::open(&target).unwrap().verify(1, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(error, BundleError::Words { .. }), "{error}");
 }
 
 #[test]

@@ -52,6 +52,13 @@ type Piece = (usize, usize);
 
 const JOURNAL: &str = "journal";
 
+/// Where the bundle `target` is made, and where an interrupted import leaves what it has; `None` for what is no name.
+pub fn partial_dir(target: &Path) -> Option<PathBuf> {
+    let mut name = target.file_name()?.to_owned();
+    name.push(limits::IMPORT_PARTIAL_SUFFIX);
+    Some(target.with_file_name(name))
+}
+
 /// Lays targets one behind the other; gives the bytes of all.
 pub(super) fn place(targets: Vec<Target>) -> Result<(Vec<Placed>, u64), ImportError> {
     let mut at = 0_u64;
@@ -106,9 +113,7 @@ impl Partial {
     ) -> Result<Partial, ImportError> {
         let no_name =
             || failed(target)(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a directory"));
-        let mut name = target.file_name().ok_or_else(no_name)?.to_owned();
-        name.push(limits::IMPORT_PARTIAL_SUFFIX);
-        let dir = target.with_file_name(name);
+        let dir = partial_dir(target).ok_or_else(no_name)?;
         std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
         let (journal, finished) = Journal::open(&dir.join(JOURNAL), import)?;
         let path = dir.join(WEIGHTS);
@@ -206,6 +211,12 @@ impl Partial {
     pub(super) fn golden(&self, threads: usize) -> Result<Option<Golden>, BundleError> {
         let bundle = Bundle::open(&self.dir)?;
         Ok(Golden::record(&bundle.weights()?, threads)?)
+    }
+
+    /// Removes what was made so far, because it will never be whole.
+    pub(super) fn discard(&self) {
+        // What can't be removed is in nobody's way: another import begins anew there.
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 
     /// Gives the directory its name. `replace`: what has it now is removed.

@@ -16,7 +16,7 @@ pub struct Bytes {
 }
 
 enum Owner {
-    Mapped(Mmap),
+    Mapped(Mmap, File),
     Own(BytesMut),
 }
 
@@ -25,17 +25,17 @@ impl Bytes {
     ///
     /// # Caveats
     /// Whoever shortens the file under a running program makes its next access fatal (SIGBUS); a bundle is written once and
-    /// renamed into place, never changed.
-    pub fn map(file: &File) -> io::Result<Bytes> {
+    /// renamed into place, never changed. [`Bytes::file_bytes`] tells, before an access, who did not keep to that.
+    pub fn map(file: File) -> io::Result<Bytes> {
         // SAFETY: the map is private to reading. Bundles are immutable by contract (see Caveats); changed bytes would
         // change numbers, which every user of them tolerates, and no reference is handed out as anything but bytes.
-        let map = unsafe { Mmap::map(file)? };
+        let map = unsafe { Mmap::map(&file)? };
         // Weights are read from end to end for every token: large pages save a tenth of the time, and most of the time of
         // the first read. Where there are none, nothing is lost.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         let range = 0..map.len();
-        Ok(Bytes { owner: Arc::new(Owner::Mapped(map)), range })
+        Ok(Bytes { owner: Arc::new(Owner::Mapped(map, file)), range })
     }
 
     /// A part of these bytes; `None` where they end before.
@@ -57,7 +57,15 @@ impl Bytes {
 
     /// Whether they lie in a mapped file rather than in memory of our own.
     pub fn is_mapped(&self) -> bool {
-        matches!(*self.owner, Owner::Mapped(_))
+        matches!(*self.owner, Owner::Mapped(..))
+    }
+
+    /// How long the mapped file is at this moment; `None` where there is none.
+    pub fn file_bytes(&self) -> io::Result<Option<u64>> {
+        match &*self.owner {
+            Owner::Mapped(_, file) => Ok(Some(file.metadata()?.len())),
+            Owner::Own(_) => Ok(None),
+        }
     }
 }
 
@@ -66,7 +74,7 @@ impl std::ops::Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &*self.owner {
-            Owner::Mapped(map) => map,
+            Owner::Mapped(map, _) => map,
             Owner::Own(own) => own,
         };
         &all[self.range.clone()]
@@ -147,7 +155,7 @@ mod tests {
         own.iter_mut().enumerate().for_each(|(i, b)| *b = i as u8);
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &own).unwrap();
-        let (own, mapped) = (Bytes::from(own), Bytes::map(&file).unwrap());
+        let (own, mapped) = (Bytes::from(own), Bytes::map(file).unwrap());
         for bytes in [own, mapped] {
             assert_eq!(bytes.as_ptr().align_offset(64), 0);
             let part = bytes.slice(64..200).unwrap().slice(1..5).unwrap();

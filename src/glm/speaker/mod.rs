@@ -21,7 +21,7 @@ use voice::Voice;
 use crate::glm::bundle::{Bundle, BundleError};
 use crate::glm::engine::{Engine, EngineError, EngineOptions, Memory};
 use crate::glm::generate::{
-    BadPrefix, Batcher, BatcherOptions, Event, PrefixSource, Priority, Request, RequestId, Stops,
+    BadPrefix, Batcher, BatcherOptions, Ended, Event, PrefixSource, Priority, Request, RequestId, Stops,
 };
 use crate::glm::tokenizer::Decoder;
 use crate::limits;
@@ -57,6 +57,7 @@ pub type Listener = Box<dyn FnMut(Said) -> bool + Send>;
 /// A loaded model and the conversations that it goes on with.
 pub struct Speaker {
     id: String,
+    bundle: Bundle,
     voice: Voice,
     end_ids: Arc<[u32]>,
     batcher: Batcher,
@@ -80,13 +81,16 @@ impl Speaker {
         let bundle = Bundle::open(dir)?;
         let context_tokens = options.context_tokens.min(bundle.arch().context_tokens_max);
         let chunk_tokens = options.chunk_tokens.min(context_tokens);
-        let options = EngineOptions { context_tokens, chunk_tokens, ..options };
+        let voice = Voice::of(&bundle)?;
+        let options =
+            EngineOptions { context_tokens, chunk_tokens, words_bytes: voice.bytes_max(), ..options };
         let engine = Engine::new(&bundle.weights()?, options)?;
         let batcher = Batcher::new(engine, BatcherOptions::default());
         Ok(Speaker {
             id: bundle.id(),
-            voice: Voice::of(&bundle)?,
+            voice,
             end_ids: bundle.end_ids().into(),
+            bundle,
             batcher,
             answers: Vec::new(),
             events: Vec::new(),
@@ -98,7 +102,7 @@ impl Speaker {
         &self.id
     }
 
-    /// What it takes of memory when its cache is full.
+    /// What it takes of memory when its cache is full and its grammars have learnt all they may.
     pub fn memory(&self) -> Memory {
         self.batcher.engine().memory()
     }
@@ -106,6 +110,11 @@ impl Speaker {
     /// Longest prompt and answer together.
     pub fn context_tokens(&self) -> usize {
         self.batcher.engine().options().context_tokens
+    }
+
+    /// Whether its weights are still whole; to be asked before a step ([`Bundle::check_length`]).
+    pub fn check(&self) -> Result<(), BundleError> {
+        self.bundle.check_length()
     }
 
     /// Whether nobody waits for anything.
@@ -128,8 +137,8 @@ impl Speaker {
         Ok(self.voice.prompt(messages)?.len())
     }
 
-    /// Keeps the instruction that many conversations begin with in a place of its own in the cache, so that none of them reads
-    /// it again: from `file` if that holds it for this model, else the model reads it and the file is written. Blocks.
+    /// Keeps the instruction that many conversations begin with in a place of its own in the cache, so that only the first of them
+    /// reads it: from `file` if that holds it for this model. Blocks for reading the file at most.
     pub fn keep(&mut self, system: &str, file: Option<&Path>) -> Result<PrefixSource, BadKeep> {
         let begun = |user: &str| {
             self.voice.prompt(&[Message::new(Role::System, system), Message::new(Role::User, user)])
@@ -137,6 +146,11 @@ impl Speaker {
         let (one, other) = (begun("1")?, begun("a")?);
         let shared = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
         Ok(self.batcher.pin(&one[..shared], &self.id, file)?)
+    }
+
+    /// Writes the file of an instruction that was read since it was to be kept. Blocks; for a moment in which nobody waits.
+    pub fn save_kept(&mut self) -> Result<(), BadKeep> {
+        Ok(self.batcher.save_pinned()?)
     }
 
     /// Goes on with a conversation; `listener` is told everything, the end last. `cancel`, if there is one, ends it from outside.
@@ -171,19 +185,28 @@ impl Speaker {
 
     /// One run of the model for conversations of at least `floor`. Blocks for about [`limits::GLM_STEP_TARGET_MS`].
     pub fn step(&mut self, floor: Priority) {
-        let mut events = std::mem::take(&mut self.events);
-        self.batcher.step(floor, &mut events);
-        for event in events.drain(..) {
-            self.pass_on(event);
-        }
-        self.events = events;
+        self.passing_on(|batcher, events| batcher.step(floor, events));
+    }
+
+    /// Ends every conversation whose time is up or that nobody wants any more, for a time in which no step is taken.
+    pub fn end_what_is_due(&mut self) {
+        self.passing_on(Batcher::end_what_is_due);
     }
 
     /// Ends every conversation with `reason`.
     pub fn end_all(&mut self, reason: &str) {
-        let mut events = Vec::new();
-        self.batcher.end_all(&crate::glm::generate::Ended::Failed(reason.to_owned()), &mut events);
-        events.into_iter().for_each(|event| self.pass_on(event));
+        let why = Ended::Failed(reason.to_owned());
+        self.passing_on(|batcher, events| batcher.end_all(&why, events));
+    }
+
+    /// Lets the batcher do something and passes on what came of it.
+    fn passing_on(&mut self, work: impl FnOnce(&mut Batcher, &mut Vec<Event>)) {
+        let mut events = std::mem::take(&mut self.events);
+        work(&mut self.batcher, &mut events);
+        for event in events.drain(..) {
+            self.pass_on(event);
+        }
+        self.events = events;
     }
 
     fn pass_on(&mut self, event: Event) {
@@ -289,9 +312,15 @@ mod tests {
         for source in [PrefixSource::Model, PrefixSource::File] {
             let mut speaker = open(dir.path());
             assert_eq!(speaker.keep(SYSTEM, Some(&file)).unwrap(), source);
+            if source == PrefixSource::Model {
+                answer(&mut speaker, &talk("who are you?"), usize::MAX);
+                let other = Talk::new(vec![Message::new(Role::User, "x".repeat(90))], 2);
+                answer(&mut speaker, &other, usize::MAX);
+            }
             let (pieces, _, usage) = answer(&mut speaker, &talk("hello"), usize::MAX);
             assert_eq!(pieces, plain, "{source:?}");
             assert!(usage.cached_tokens > usage.prompt_tokens / 2, "{source:?}: {usage:?} after {cold:?}");
+            speaker.save_kept().unwrap();
         }
     }
 

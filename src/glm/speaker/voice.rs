@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::talk::{BadTalk, Form, Message};
-use crate::glm::bundle::{Bundle, BundleError};
-use crate::glm::constrain::{Constraint, Grammar, Guide, TokenTrie};
-use crate::glm::template::{self, BadTemplate, Template};
-use crate::glm::tokenizer::{BadTokenizer, Tokenizer};
+use crate::glm::bundle::{Bundle, BundleError, Words};
+use crate::glm::constrain::{Constraint, Grammar, Guide, Shelf, TokenTrie};
+use crate::glm::template::{self, Template};
+use crate::glm::tokenizer::Tokenizer;
 use crate::limits;
 
 /// Texts of one model.
@@ -18,38 +18,36 @@ pub(super) struct Voice {
     vocab: usize,
     /// Made when the first grammar is asked for: most models never need it.
     trie: Option<Arc<TokenTrie>>,
-    /// The latest grammars with what was computed for them.
+    /// The latest grammars.
     guides: VecDeque<(Form, Guide)>,
+    /// What was learnt of them.
+    shelf: Arc<Shelf>,
 }
 
 /// A model that can't talk; the bundle's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum BadVoice {
-    /// Its files can't be read.
+    /// Its files can't be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// There is no tokenizer.
     #[error("the model has no tokenizer.json, so it can't chat; import it again from a folder that has one")]
     NoTokenizer,
-    /// The tokenizer can't be used.
-    #[error(transparent)]
-    Tokenizer(#[from] BadTokenizer),
-    /// The template can't be used.
-    #[error(transparent)]
-    Template(#[from] BadTemplate),
 }
 
 impl Voice {
     /// Reads a bundle's tokenizer and its template.
     pub(super) fn of(bundle: &Bundle) -> Result<Voice, BadVoice> {
-        let json = bundle.tokenizer_json()?.ok_or(BadVoice::NoTokenizer)?;
-        let template = match bundle.chat_template()? {
-            Some(source) => Template::new(&source)?,
-            None => Template::glm(),
-        };
-        let tokenizer = Tokenizer::from_json(&json)?;
+        let Words { tokenizer, template } = bundle.words()?;
+        let tokenizer = tokenizer.ok_or(BadVoice::NoTokenizer)?;
         let vocab = bundle.arch().vocab;
-        Ok(Voice { tokenizer, template, vocab, trie: None, guides: VecDeque::new() })
+        Ok(Voice { tokenizer, template, vocab, trie: None, guides: VecDeque::new(), shelf: Arc::default() })
+    }
+
+    /// Memory that it takes at most, about: the tokenizer, its tokens by their bytes, and what grammars remember.
+    pub(super) fn bytes_max(&self) -> usize {
+        let trie = TokenTrie::bytes_max(self.vocab, self.tokenizer.text_bytes());
+        self.tokenizer.memory_bytes() + trie + limits::GRAMMAR_BYTES_MAX
     }
 
     /// The prompt of a conversation that the model is to go on with.
@@ -91,7 +89,8 @@ impl Voice {
             Form::Json | Form::Free => Grammar::json()?,
         };
         let make = || Arc::new(TokenTrie::new(self.vocab, texts(&self.tokenizer, self.vocab)));
-        let guide = Guide::new(grammar, Arc::clone(self.trie.get_or_insert_with(make)));
+        let trie = Arc::clone(self.trie.get_or_insert_with(make));
+        let guide = Guide::sharing(Arc::clone(&self.shelf), grammar, trie);
         if self.guides.len() == limits::GLM_GUIDES_MAX {
             self.guides.pop_front();
         }

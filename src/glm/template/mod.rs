@@ -36,7 +36,7 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTemplate {
     /// The bundle's fault.
-    #[error("the chat template can't be read: {0}; import the model again, or correct template.jinja before")]
+    #[error("the chat template can't be read: {0}; correct it and import the model again")]
     Syntax(String),
     /// The template refuses the conversation; the fault of who wrote it.
     #[error("the model's chat template refuses the conversation: {0}")]

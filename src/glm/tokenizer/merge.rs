@@ -37,6 +37,11 @@ struct Symbol {
 const NONE: usize = usize::MAX;
 
 impl Merges {
+    /// Memory that the rules take, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.rules.capacity() * (size_of::<[u32; 4]>() + 1)
+    }
+
     /// Appends the ids of `piece`. Takes time about in proportion to its length.
     pub(super) fn encode(&self, piece: &[u8], tokens: &Tokens, scratch: &mut Scratch, ids: &mut Vec<u32>) {
         if self.ignore_merges

@@ -40,13 +40,13 @@ pub struct Tokenizer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTokenizer {
     /// It is no JSON of that form.
-    #[error("tokenizer.json can't be read: {0}; import the model again")]
+    #[error("tokenizer.json can't be read: {0}; take the model's own file and import it again")]
     Json(String),
     /// It is of another kind.
     #[error("tokenizer.json asks for {0}, which this engine does not have; GLM models have byte-level BPE")]
     Unsupported(String),
     /// It contradicts itself.
-    #[error("tokenizer.json is damaged: {0}; import the model again")]
+    #[error("tokenizer.json is damaged: {0}; take the model's own file and import it again")]
     Damaged(String),
 }
 
@@ -98,6 +98,19 @@ impl Tokenizer {
     /// One more than the highest id. A model's vocabulary may be larger: its last rows are padding.
     pub fn len(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Bytes of all tokens together.
+    pub fn text_bytes(&self) -> usize {
+        self.tokens.blob.len()
+    }
+
+    /// Memory that it takes, about: tables of tokens and merges.
+    pub fn memory_bytes(&self) -> usize {
+        let Tokens { blob, ends, sorted } = &self.tokens;
+        blob.capacity()
+            + size_of::<u32>() * (ends.capacity() + sorted.capacity())
+            + self.merges.memory_bytes()
     }
 
     /// Never true: every byte is a token.

@@ -66,7 +66,8 @@ fn every_block_is_decoded_to_the_numbers_of_the_reference() {
 #[test]
 fn a_file_of_the_python_package_comes_out_to_the_bit() {
     let dir = tempfile::tempdir().unwrap();
-    imported(dir.path(), &golden("tiny.gguf"), &options()).unwrap();
+    let made = imported(dir.path(), &golden("tiny.gguf"), &options()).unwrap();
+    assert!(!made.notes.iter().any(|note| note.contains("made anew")), "{:?}", made.notes);
     let bundle = Bundle::open(&dir.path().join("target")).unwrap();
     let weights = bundle.weights().unwrap();
     let rows: BTreeMap<String, BTreeMap<String, Vec<f32>>> =
@@ -166,7 +167,9 @@ fn k_blocks_become_the_format_that_keeps_them() {
         numbers.insert(tensor.0.clone(), all);
     }
     let dir = tempfile::tempdir().unwrap();
-    imported(dir.path(), &gguf(&gguf_keys(&arch), &stored), &options()).unwrap();
+    let made = imported(dir.path(), &gguf(&gguf_keys(&arch), &stored), &options()).unwrap();
+    let note = made.notes.iter().find(|note| note.contains("made anew")).expect("a word about it");
+    assert!(note.contains(": q4_k to q4_0, q4_k to q8_0, q5_k to q8_0, q6_k to q8_0;"), "{note}");
     let bundle = Bundle::open(&dir.path().join("target")).unwrap();
     let layout = |name: &str| bundle.manifest().tensors.iter().find(|t| t.name == name).unwrap().layout;
     // One of the three is Q6_K: all of the fused matrix is kept as well as that one.
@@ -218,10 +221,10 @@ fn what_is_no_dense_glm_is_refused_by_name() {
             set(k, "tokenizer.ggml.model", Key::Text("gpt2"));
             set(k, "tokenizer.ggml.pre", Key::Text("qwen2"));
         }),
-        ("more than the model's 101 tokens", |k, _| {
+        ("more than the model's 293 tokens", |k, _| {
             set(k, "tokenizer.ggml.model", Key::Text("gpt2"));
             set(k, "tokenizer.ggml.pre", Key::Text("glm4"));
-            set(k, "tokenizer.ggml.tokens", Key::Texts((0..102).map(|n| format!("t{n}")).collect()));
+            set(k, "tokenizer.ggml.tokens", Key::Texts((0..294).map(|n| format!("t{n}")).collect()));
         }),
         ("alignment", |k, _| set(k, "general.alignment", Key::U32(0))),
         ("Q2_K", |_, t| t[3].2 = 10),

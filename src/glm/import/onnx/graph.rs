@@ -1,6 +1,6 @@
 //! An ONNX graph without its weights' bytes: nodes, names, shapes, and where each initializer stands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::wire::{Span, Value, Wire};
@@ -128,6 +128,12 @@ impl Graph {
                 what: "there is no ONNX graph in it".into(),
             }),
         }
+    }
+
+    /// Names of the files that hold weights beside the graph's own.
+    pub(super) fn files_beside(&self) -> BTreeSet<&str> {
+        let externals = self.initializers.values().filter_map(|it| it.external.as_ref());
+        externals.map(|external| external.location.as_str()).collect()
     }
 
     fn read_graph(&mut self, wire: &mut Wire, graph: Span) -> Result<(), ImportError> {

@@ -24,13 +24,19 @@ pub(super) fn open(path: &Path) -> Result<Source, ImportError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let config = hf::optional(&dir.join("config.json"))?.map(|blob| Config::read(&blob)).transpose()?;
     let Companions { tokenizer, template, end_ids, notes } = hf::companions(dir, config.as_ref())?;
+    let graph = graph::Graph::read(&blob)?;
+    let checkpoint = model::checkpoint(&graph, &blob, config.as_ref())?;
+    let beside = graph.files_beside().into_iter().map(|name| dir.join(name));
     Ok(Source {
-        checkpoint: model::checkpoint(&graph::Graph::read(&blob)?, &blob, config.as_ref())?,
+        checkpoint,
         tokenizer,
         template,
         end_ids,
         kind: SourceKind::Onnx,
-        files: vec![SourceFile::of(path)?],
+        files: std::iter::once(path.to_owned())
+            .chain(beside)
+            .map(|path| SourceFile::of(&path))
+            .collect::<Result<_, _>>()?,
         notes,
     })
 }

@@ -7,8 +7,11 @@ use tract_onnx::pb;
 use tract_onnx::prelude::Framework as _;
 
 use super::probe::{Probe, probe};
+use super::wire::{Span, Value, Wire};
 use crate::glm::arch::{Arch, Family};
-use crate::glm::import::{ImportError, read_onnx};
+use crate::glm::bundle::Bundle;
+use crate::glm::import::blob::Blob;
+use crate::glm::import::{ImportError, ImportOptions, import, read_onnx};
 use crate::glm::kernels::Format;
 
 const STUDENT: &[u8] = include_bytes!("../../../../models/student/student.onnx");
@@ -150,5 +153,121 @@ fn what_is_no_onnx_is_refused_as_such() {
     for bytes in [&b""[..], b"\x08\x0b", b"GGUF\x03\0\0\0", &[0xff; 64]] {
         let error = read_onnx("x.onnx", bytes, Format::F32).unwrap_err();
         assert!(matches!(error, ImportError::NoCheckpoint { .. } | ImportError::Damaged { .. }), "{error}");
+    }
+}
+
+/// Gives a part written anew.
+type Part<'a> = &'a mut dyn FnMut(&mut Wire, u64, Span) -> Option<Vec<u8>>;
+
+/// A message with some of its parts written anew: `part` gives what stands in a part's place, `None` leaves it.
+fn rebuilt(wire: &mut Wire, message: Span, part: Part<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let fields = wire.fields(message, |wire, field, value| {
+        match value {
+            Value::Number(n) => out.extend([varint(field << 3), varint(n)].concat()),
+            Value::Bytes(span) => {
+                let same = |wire: &Wire| bytes_field(field, &wire.blob.part(span.at, span.len).unwrap());
+                out.extend(part(wire, field, span).unwrap_or_else(|| same(wire)));
+            }
+            other => panic!("{other:?} in field {field}"),
+        }
+        Ok(())
+    });
+    fields.unwrap();
+    out
+}
+
+fn varint(mut n: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while n >= 128 {
+        out.push(n as u8 | 128);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out
+}
+
+fn bytes_field(field: u64, bytes: &[u8]) -> Vec<u8> {
+    [&varint(field << 3 | 2)[..], &varint(bytes.len() as u64), bytes].concat()
+}
+
+/// The student's graph with its weights in the file `location`, and those.
+fn student_outside(location: &str) -> (Vec<u8>, Vec<u8>) {
+    const GRAPH: u64 = 7;
+    const INITIALIZER: u64 = 5;
+    const RAW: u64 = 9;
+    let mut beside = Vec::new();
+    let mut wire = Wire::new(Blob::memory("student.onnx", STUDENT.to_vec()));
+    let all = wire.all();
+    let mut raw = |wire: &mut Wire, field, span: Span| {
+        if field != RAW || span.len < 256 {
+            return None;
+        }
+        let place = [("location", location.to_owned()), ("offset", beside.len().to_string())];
+        let place = place.into_iter().chain([("length", span.len.to_string())]);
+        beside.extend(wire.blob.part(span.at, span.len).unwrap());
+        let entry = |(key, text): (&str, String)| {
+            bytes_field(13, &[bytes_field(1, key.as_bytes()), bytes_field(2, text.as_bytes())].concat())
+        };
+        let external = [varint(14 << 3), varint(1)].concat();
+        Some(place.flat_map(entry).chain(external).collect())
+    };
+    let mut tensor = |wire: &mut Wire, field, span| {
+        (field == INITIALIZER).then(|| bytes_field(field, &rebuilt(wire, span, &mut raw)))
+    };
+    let graph = rebuilt(&mut wire, all, &mut |wire, field, span| {
+        (field == GRAPH).then(|| bytes_field(field, &rebuilt(wire, span, &mut tensor)))
+    });
+    (graph, beside)
+}
+
+#[test]
+fn an_export_with_its_weights_beside_it_becomes_the_bundle_that_it_becomes_in_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (graph, weights) = student_outside("weights.data");
+    assert!(graph.len() < STUDENT.len() / 2, "the weights are still inside");
+    for (name, bytes) in [("whole.onnx", STUDENT), ("parted.onnx", &graph), ("weights.data", &weights)] {
+        std::fs::write(path(name), bytes).unwrap();
+    }
+    let imported = ["whole", "parted"].map(|name| {
+        let options = ImportOptions::default();
+        import(&path(&format!("{name}.onnx")), &path(name), &options, &mut |_| {}).unwrap()
+    });
+    let tensors = imported.map(|made| {
+        assert!(!made.notes.iter().any(|note| note.contains("compar")), "both were run: {:?}", made.notes);
+        Bundle::open(&made.dir).unwrap().manifest().tensors.clone()
+    });
+    assert_eq!(tensors[0], tensors[1]);
+    let files = super::open(&path("parted.onnx")).unwrap().files;
+    assert_eq!(
+        files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+        ["parted.onnx", "weights.data"]
+    );
+    std::fs::write(path("weights.data"), &weights[..weights.len() / 2]).unwrap();
+    let error =
+        import(&path("parted.onnx"), &path("cut"), &ImportOptions::default(), &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("lies outside the file"), "{error}");
+}
+
+#[test]
+fn weights_are_taken_from_files_beside_the_graph_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("model");
+    std::fs::create_dir_all(inside.join("below")).unwrap();
+    let (_, weights) = student_outside("");
+    let absolute = dir.path().join("weights.data");
+    for place in [absolute.clone(), inside.join("below/weights.data")] {
+        std::fs::write(place, &weights).unwrap();
+    }
+    let absolute = absolute.to_string_lossy();
+    for location in ["../weights.data", &absolute, "below/weights.data", "below/../../weights.data", "..", ""]
+    {
+        let graph = inside.join("graph.onnx");
+        std::fs::write(&graph, student_outside(location).0).unwrap();
+        let target = dir.path().join("target");
+        let error = import(&graph, &target, &ImportOptions::default(), &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains("which is not beside it"), "{location:?}: {error}");
+        assert!(!target.exists() && !dir.path().join("target.partial").exists());
     }
 }
