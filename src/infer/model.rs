@@ -85,7 +85,7 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let mut model = Self { name: name.into(), bundle, served: Vec::new(), refused: Vec::new() };
         for backend in backends {
-            model.add(backend.as_ref())?;
+            model.add(backend.as_ref());
             if require && model.served.is_empty() {
                 break;
             }
@@ -171,7 +171,7 @@ impl Model {
     }
 
     /// Loads every variant that is meant for `backend` until one does.
-    fn add(&mut self, backend: &dyn ComputeBackend) -> Result<(), BundleError> {
+    fn add(&mut self, backend: &dyn ComputeBackend) {
         let mut variants: Vec<Variant> =
             self.bundle.manifest.variants.iter().filter(|v| backend.takes(&v.backend)).cloned().collect();
         // What was made for it goes before what it takes as well.
@@ -181,7 +181,7 @@ impl Model {
             self.refused.push(Refused::new(backend.name(), Stage::Find, reason));
         }
         for variant in variants {
-            match self.load_variant(backend, variant)? {
+            match self.load_variant(backend, variant) {
                 Ok(served) => {
                     self.served.push(served);
                     break;
@@ -189,22 +189,15 @@ impl Model {
                 Err(refused) => self.refused.push(refused),
             }
         }
-        Ok(())
     }
 
-    fn load_variant(
-        &self,
-        backend: &dyn ComputeBackend,
-        variant: Variant,
-    ) -> Result<Result<Served, Refused>, BundleError> {
-        let file = self.bundle.file(&variant)?;
-        let loaded = backend.load(&file).and_then(|mut runner| {
-            let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
-            let p50 = timed(&self.bundle, &variant, runner.as_mut())?;
-            let backend = backend.name().to_owned();
-            Ok(Served { backend, variant, runner, health: Health::default(), p50, golden_error })
-        });
-        Ok(loaded)
+    fn load_variant(&self, backend: &dyn ComputeBackend, variant: Variant) -> Result<Served, Refused> {
+        let refuse = |error: BundleError| Refused::new(backend.name(), Stage::Load, error);
+        let mut runner = backend.load(&self.bundle.file(&variant).map_err(refuse)?)?;
+        let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
+        let p50 = timed(&self.bundle, &variant, runner.as_mut())?;
+        let backend = backend.name().to_owned();
+        Ok(Served { backend, variant, runner, health: Health::default(), p50, golden_error })
     }
 
     /// What runs on a device and is slower than the CPU gives way to it.

@@ -18,10 +18,8 @@ fn frame(window: &[f64]) -> Frame {
     Frame { at: Wall(0), start: Wall(0), rows: vec![window.to_vec()] }
 }
 
-/// A copy of the shipped bundle in a folder, its manifest changed by `change` and the hashes set right.
-fn changed(
-    change: impl FnOnce(&Path, &mut serde_json::Value),
-) -> (tempfile::TempDir, Result<Model, ModelError>) {
+/// A copy of the shipped bundle in a folder.
+fn copied() -> tempfile::TempDir {
     let (dir, from) =
         (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")).join("models/cold_room"));
     for name in
@@ -29,6 +27,14 @@ fn changed(
     {
         std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
     }
+    dir
+}
+
+/// The same, its manifest changed by `change` and the hashes set right.
+fn changed(
+    change: impl FnOnce(&Path, &mut serde_json::Value),
+) -> (tempfile::TempDir, Result<Model, ModelError>) {
+    let dir = copied();
     let path = dir.path().join("manifest.json");
     let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(dir.path(), &mut manifest);
@@ -167,6 +173,36 @@ fn a_file_that_is_not_what_the_manifest_says_is_refused_with_file_and_reason() {
         let (_dir, model) = changed(change);
         let error = model.map(|_| ()).unwrap_err().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{case}: {error}");
+    }
+}
+
+/// A variant's file that could not be read once kept every backend from serving, whatever files were sound.
+#[test]
+fn a_file_that_is_spoilt_missing_or_too_large_costs_its_variant_and_not_the_model() {
+    type Spoil = fn(&Path);
+    let cases: [(Spoil, &str); 3] = [
+        (|file| std::fs::write(file, b"another file").unwrap(), "is not the file that manifest.json names"),
+        (|file| std::fs::remove_file(file).unwrap(), "can't be read"),
+        (
+            |file| {
+                let file = std::fs::File::options().write(true).open(file).unwrap();
+                file.set_len(limits::SMALL_MODEL_BYTES_MAX + 1).unwrap();
+            },
+            "is larger than",
+        ),
+    ];
+    for (spoil, says) in cases {
+        let dir = copied();
+        let bundle = Bundle::open(dir.path()).unwrap();
+        spoil(&dir.path().join("cold_room.int8.onnx"));
+        let model = Model::load("spoilt", bundle, &onnx(), false).unwrap();
+        let files: Vec<String> = model.serving().map(|s| s.file).collect();
+        assert_eq!(files, ["cold_room.f32.onnx"], "{says}");
+        let Refused { stage, reason, .. } = &model.refused()[0];
+        assert!(
+            *stage == Stage::Load && reason.contains("cold_room.int8.onnx") && reason.contains(says),
+            "{reason}"
+        );
     }
 }
 
