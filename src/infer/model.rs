@@ -65,7 +65,7 @@ pub enum ModelError {
         given: usize,
     },
     /// No backend does.
-    #[error("no backend can run model {name}: {reasons}")]
+    #[error("no backend that model {name} may use does: {reasons}")]
     NoBackend {
         /// Name of the model.
         name: String,
@@ -94,7 +94,9 @@ impl Model {
         for refused in &model.refused {
             observe::emit(&events::BackendRefused { model: name, refused });
         }
-        let Some(first) = model.served.first() else {
+        let wanted = backends.first().filter(|_| require).map(|backend| backend.name());
+        let may_be_first = |served: &&Served| wanted.is_none_or(|wanted| served.backend == wanted);
+        let Some(first) = model.served.first().filter(may_be_first) else {
             let reasons: Vec<String> = model.refused.iter().map(Refused::to_string).collect();
             return Err(ModelError::NoBackend { name: name.into(), reasons: reasons.join("; ") });
         };

@@ -313,3 +313,12 @@ fn with_require_the_first_backend_must_do() {
     let error = Model::load("cold_room", shipped(), &backends, true).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("moody, stage invoke: not now") && !error.contains("onnx, stage"), "{error}");
 }
+
+/// What is refused for its speed is refused when all are loaded, and once that was after `require` had been looked at.
+#[test]
+fn with_require_a_first_backend_that_is_slower_than_the_cpu_does_not_do() {
+    let moody = Box::new(Moody { name: "moody", claimed: 8, mood: |_| Mood::Dawdles });
+    let backends: [Box<dyn ComputeBackend>; 2] = [moody, Box::new(Onnx)];
+    let error = Model::load("cold_room", shipped(), &backends, true).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("moody, stage speed: a run takes"), "{error}");
+}
