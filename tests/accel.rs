@@ -8,7 +8,7 @@ mod student;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outpost::accel::worker::{Vendor, WorkerOptions};
 use outpost::accel::{
@@ -205,6 +205,29 @@ fn what_a_device_does_wrong_with_a_part_of_a_small_models_graph_is_told_with_its
     }
 }
 
+/// The nodes of the graph computed the answer in its place once, and the model was told to be on the device all the same.
+#[test]
+fn a_device_that_fails_while_the_whole_model_is_measured_does_not_serve() {
+    // A part is run 22 times on its own before.
+    let logged = cold_room("fault=error,at_run=30", PATIENT);
+    assert_eq!(logged.serving(), ["onnx"]);
+    logged.assert_line("backend_refused", &["backend=hailo", "stage=invoke", "code 42: the device has timed out"]);
+}
+
+#[test]
+fn a_device_that_fails_in_service_with_parts_of_a_graph_fails_its_model_and_the_next_backend_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let when = dir.path().join("when");
+    let mut logged = cold_room(&format!("fault=error,when={}", when.display()), PATIENT);
+    assert_eq!(logged.serving(), ["hailo", "onnx"]);
+    std::fs::write(&when, "").unwrap();
+    let golden = &Bundle::open(Path::new("cold_room")).unwrap().golden[9];
+    let frame = Frame { at: Wall(0), start: Wall(0), rows: vec![golden.window.clone()] };
+    let scored = logged.model.judge(&frame).unwrap();
+    assert!((scored.score - golden.score).abs() < 0.03, "{scored:?}");
+    logged.assert_line("backend_failed", &["backend=hailo", "stage=invoke", "code 42: the device has timed out"]);
+}
+
 /// More runs than loading takes: the golden vector, and the timing.
 const AT_RUN: u32 = 1 + 21 * 8 + 3;
 
@@ -233,6 +256,63 @@ fn what_shows_in_service_costs_no_answer() {
         assert!(mark.exists(), "{fault} did not show");
         logged.assert_line("backend_failed", &["backend=hailo", "stage=invoke", says, "quarantined=false"]);
     }
+}
+
+/// A model on a device that has just died, where the process begun next has the fault `then`.
+fn died(dir: &Path, then: &str) -> Logged {
+    let mark = dir.join(then);
+    let mut logged =
+        Shop::new().model(&format!("fault=segv,at_run={AT_RUN},mark={},then={then}", mark.display()));
+    while !mark.exists() {
+        assert_eq!(judged(&mut logged.model), 0.0, "{then}");
+    }
+    logged
+}
+
+/// What hangs there may do so for 20 s, and a request waited for it once.
+#[test]
+fn while_a_device_that_died_is_begun_again_the_cpu_answers_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for then in ["create_hang", "prepare_hang"] {
+        let mut logged = died(dir.path(), then);
+        // It is asked again after a second.
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            let begun = Instant::now();
+            assert_eq!(judged(&mut logged.model), 0.0, "{then}");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{then}: {:?}", begun.elapsed());
+        }
+    }
+}
+
+#[test]
+fn a_device_that_comes_back_otherwise_than_it_was_does_not_serve_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for (then, stage, says) in [
+        ("wrong", "golden", "wrong numbers"),
+        ("claims_nothing", "claim", "begun again, it takes 0 of 7 operators, and 7 before"),
+        ("claims_part", "claim", "begun again, it takes 3 of 7 operators"),
+        ("create", "create", "the device is busy"),
+    ] {
+        let mut logged = died(dir.path(), then);
+        let until = Instant::now() + Duration::from_secs(20);
+        let stage = format!("stage={stage}");
+        while !logged.has_line("backend_failed", &["backend=hailo", &stage, says]) {
+            assert_eq!(judged(&mut logged.model), 0.0, "{then}");
+            assert!(Instant::now() < until, "{then}");
+        }
+        assert_eq!(judged(&mut logged.model), 0.0, "{then}");
+    }
+}
+
+/// Runs when the device is ready for it.
+fn run(runner: &mut dyn Runner, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !runner.ready()? {
+        assert!(Instant::now() < until, "it is not begun again");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    runner.run(input, output)
 }
 
 /// A file for the device that hands `count` bytes back.
@@ -264,7 +344,7 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
     let mut failures = 0;
     for n in 0..6u8 {
         for runner in [&mut first, &mut second] {
-            match runner.run(&[n, 1, 2, 3], &mut out) {
+            match run(runner.as_mut(), &[n, 1, 2, 3], &mut out) {
                 Ok(()) => assert_eq!(out, [n, 1, 2, 3]),
                 Err(refused) => {
                     failures += 1;
@@ -309,7 +389,7 @@ fn a_model_that_nobody_has_any_more_is_given_back_and_the_others_keep_their_numb
     let mut out = Vec::new();
     let answered = (0..6u8).filter(|n| {
         let runner = if n % 2 == 0 { &mut second } else { &mut third };
-        runner.run(&[*n, 1, 2, 3], &mut out).is_ok_and(|()| out == [*n, 1, 2, 3])
+        run(runner.as_mut(), &[*n, 1, 2, 3], &mut out).is_ok_and(|()| out == [*n, 1, 2, 3])
     });
     assert_eq!((answered.count(), mark.exists()), (5, true));
 }

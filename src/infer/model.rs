@@ -2,14 +2,16 @@
 //!
 //! A backend serves when it has loaded the variant that is meant for it and its answers to the golden vectors are within the
 //! variant's tolerance; one that runs on a device must also claim operators and be no slower than the CPU. When it fails later,
-//! the next one gives the answer to the same window, and [`Health`] decides whether it is asked again.
+//! the next one gives the answer to the same window, and [`Health`] decides whether it is asked again. What must begin anew for
+//! that does so beside, while the next one goes on answering, and proves itself again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bundle::{Bundle, BundleError};
 use super::manifest::Variant;
 use super::window::{self, Prepared, Scored};
-use crate::accel::{ComputeBackend, Health, Refused, Runner, Stage, State};
+use crate::accel::{Check, ComputeBackend, Health, Refused, Runner, Stage, State};
 use crate::clock;
 use crate::frame::Frame;
 use crate::limits;
@@ -18,7 +20,7 @@ use crate::observe::{self, infer as events};
 /// A bundle with the backends that serve it.
 pub struct Model {
     name: String,
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     served: Vec<Served>,
     refused: Vec<Refused>,
 }
@@ -83,6 +85,7 @@ impl Model {
         backends: &[Box<dyn ComputeBackend>],
         require: bool,
     ) -> Result<Self, ModelError> {
+        let bundle = Arc::new(bundle);
         let mut model = Self { name: name.into(), bundle, served: Vec::new(), refused: Vec::new() };
         for backend in backends {
             model.add(backend.as_ref());
@@ -146,7 +149,8 @@ impl Model {
         self.refused.iter().any(had_loaded).then_some(State::Loaded)
     }
 
-    /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails.
+    /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails: what must be begun again is
+    /// not waited for.
     pub fn judge(&mut self, frame: &Frame) -> Option<Scored> {
         let prepared = window::prepare(&self.bundle.manifest.input, &frame.rows);
         let mut answer = Vec::new();
@@ -156,7 +160,11 @@ impl Model {
             if !served.health.may_try(now) {
                 continue;
             }
-            let scored = score(&self.bundle, served, &prepared, &mut answer);
+            let scored = match served.runner.ready() {
+                Ok(true) => score(&self.bundle, served, &prepared, &mut answer),
+                Ok(false) => continue,
+                Err(refused) => Err(refused),
+            };
             match scored {
                 Ok(scored) => {
                     served.health.succeeded();
@@ -197,9 +205,16 @@ impl Model {
         let refuse = |error: BundleError| Refused::new(backend.name(), Stage::Load, error);
         let mut runner = backend.load(&self.bundle.file(&variant).map_err(refuse)?)?;
         let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
+        runner.keep(self.check(backend.name(), &variant));
         let p50 = timed(&self.bundle, &variant, runner.as_mut())?;
         let backend = backend.name().to_owned();
         Ok(Served { backend, variant, runner, health: Health::default(), p50, golden_error })
+    }
+
+    /// The golden vectors once more.
+    fn check(&self, backend: &str, variant: &Variant) -> Check {
+        let (bundle, backend, variant) = (Arc::clone(&self.bundle), backend.to_owned(), variant.clone());
+        Check::new(move |runner| golden(&bundle, &variant, &backend, runner).map(drop))
     }
 
     /// What runs on a device and is slower than the CPU gives way to it.

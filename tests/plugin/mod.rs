@@ -83,6 +83,14 @@ impl Logged {
     pub fn assert_line(&self, event: &str, words: &[&str]) {
         assert_line(&format!(" model={} ", self.name), event, words);
     }
+
+    /// Whether there is such a line yet.
+    #[allow(dead_code, reason = "each test program uses some of this")]
+    pub fn has_line(&self, event: &str, words: &[&str]) -> bool {
+        let about = format!(" model={} ", self.name);
+        let fits = |line: &String| line.contains(event) && words.iter().all(|word| line.contains(word));
+        lines().iter().any(|line| line.contains(&about) && fits(line))
+    }
 }
 
 /// The line named `event` with `about` in it, which must be there; every word of `words` must be in it.

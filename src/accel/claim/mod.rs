@@ -68,6 +68,11 @@ pub trait Device: fmt::Debug + Send + Sync {
 
     /// Makes a segment ready. Blocks.
     fn create(&self, segment: &ModelFile) -> Result<Box<dyn Runner + Send>, Refused>;
+
+    /// Whether it can run now; where it can't, what that takes has begun beside. Errors: that did not succeed.
+    fn ready(&self) -> Result<bool, Refused> {
+        Ok(true)
+    }
 }
 
 impl Device for Isolated {
@@ -81,6 +86,10 @@ impl Device for Isolated {
 
     fn create(&self, segment: &ModelFile) -> Result<Box<dyn Runner + Send>, Refused> {
         Ok(Box::new(self.model(segment)?))
+    }
+
+    fn ready(&self) -> Result<bool, Refused> {
+        Isolated::ready(self)
     }
 }
 
@@ -114,9 +123,14 @@ impl Claimant {
         self.standing().health.is_quarantined()
     }
 
-    /// Whether it is asked at `now`: it has not just failed.
+    /// Whether it is asked at `now`: it has not just failed, and its process is there.
     pub fn is_well(&self, now: Mono) -> bool {
-        self.standing().health.may_try(now)
+        matches!(self.ready(now), Ok(true))
+    }
+
+    /// The same. Errors: it would be asked again, but could not be begun again.
+    fn ready(&self, now: Mono) -> Result<bool, Refused> {
+        Ok(self.standing().health.may_try(now) && self.device.ready()?)
     }
 
     fn succeeded(&self, segment: &str) {
@@ -135,6 +149,16 @@ impl Claimant {
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What becomes of a run whose device fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenItFails {
+    /// The CPU computes the same nodes in the same run, and the device is left alone for a while.
+    GoOnTheCpu,
+    /// The run ends with the [`Refused`] as its error: whoever asked has somebody else to ask, and decides when the device is asked
+    /// again.
+    EndTheRun,
 }
 
 /// When a segment may run on a device.
@@ -187,6 +211,8 @@ pub struct Claiming {
     pub rows: Vec<(&'static str, usize)>,
     /// What it is measured by.
     pub rule: Rule,
+    /// What becomes of a run whose device fails.
+    pub when_it_fails: WhenItFails,
     claimed: Mutex<Claimed>,
 }
 
@@ -219,6 +245,7 @@ impl Claiming {
             describe,
             rows: Vec::new(),
             rule: Rule::default(),
+            when_it_fails: WhenItFails::GoOnTheCpu,
             claimed: Mutex::default(),
         }
     }
@@ -330,7 +357,8 @@ impl Claiming {
             Err(refused) => return Ok(Err(refused)),
         };
         let on_device = runner.placement().claimed;
-        let ready = match Ready::new(name.into(), claimant, model, segment, sizes, runner)? {
+        let made = Ready::new(name.into(), claimant, self.when_it_fails, model, segment, sizes, runner)?;
+        let ready = match made {
             Ok(ready) => ready,
             Err(why) => return Ok(Err(refuse(why))),
         };
@@ -343,22 +371,10 @@ impl Claiming {
             Ok(Err(Refused::new(self.claimant.name(), stage, format_args!("{}: {why}", ready.name))))
         };
         let inputs = ready.any_inputs(&mut fastrand::Rng::with_seed(SEED))?;
-        let (wanted, found) = match ready.on_device(&inputs)? {
-            Ok(found) => (ready.on_cpu(inputs.clone())?, found),
+        let error = match ready.keep(ready.golden(&inputs, self.rule.error_max)?) {
+            Ok(error) => error,
             Err(refused) => return Ok(Err(refused)),
         };
-        let mut error = 0.0_f32;
-        for (found, wanted) in found.iter().zip(&wanted) {
-            let numbers = |t: &TValue| TractResult::Ok(t.try_as_plain_ram()?.as_slice::<f32>()?.to_vec());
-            error = error.max(apart(&numbers(found)?, &numbers(wanted)?));
-        }
-        if error > self.rule.error_max {
-            let most = self.rule.error_max;
-            return refuse(
-                Stage::Golden,
-                format!("it is off by {error} of the CPU's answer, {most} is tolerated: wrong numbers"),
-            );
-        }
         let mut fault = None;
         let mut on_device = || {
             match ready.on_device(&inputs) {
