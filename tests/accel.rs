@@ -5,6 +5,7 @@ mod plugin;
 #[path = "plugin/student.rs"]
 mod student;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
@@ -149,14 +150,74 @@ fn what_shows_before_it_serves_is_told_with_its_stage_and_the_cpu_serves() {
 #[test]
 fn a_plugin_that_is_none_is_told_with_its_file() {
     let shop = Shop::new();
-    let text = shop.dir.path().join("text.so");
-    std::fs::write(&text, "no library").unwrap();
-    for (library, says) in [(text.as_path(), "text.so"), (Path::new("/nowhere/lib.so"), "nowhere")] {
-        let vendor = Vendor::Plugin { library: library.into() };
+    let file = |name: &str, content: &[u8]| {
+        let path = shop.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let closed = file("closed.so", b"");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    // The head of a library for a processor that nobody has.
+    let strange = [b"\x7fELF".as_slice(), &[2; 60]].concat();
+    for (library, says) in [
+        (
+            file("text.so", b"this is text, not a shared library"),
+            "text.so is no shared library; install it again",
+        ),
+        (file("strange.so", &strange), "strange.so is made for another processor, not for this one"),
+        // Root may read everything: then there is nothing in it.
+        (closed, "closed.so can't be read"),
+        (shop.dir.path().to_owned(), "can't be read: Is a directory"),
+        ("/nowhere/lib.so".into(), "/nowhere/lib.so can't be read: No such file"),
+        (compiled("delegate"), "delegate.so: it has no symbol outpost_plugin_abi"),
+    ] {
+        let vendor = Vendor::Plugin { library };
         assert_refused(shop.with(WorkerOptions { vendor, ..worker("") }), Stage::Load, says);
     }
     let gone = WorkerOptions { program: "/nowhere/outpost".into(), ..worker("") };
     assert_refused(shop.with(gone), Stage::Worker, "can't be started");
+}
+
+/// What `outpost backends --verify --json` says of the Hailo of a machine made of files whose plug-in is the test's.
+fn tried(options: &str) -> serde_json::Value {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("dev")).unwrap();
+    std::fs::write(dir.path().join("dev/hailo0"), "").unwrap();
+    let library = compiled("plugin");
+    let config =
+        format!("[accelerator.hailo]\nplugin = \"{}\"\noptions = \"{options}\"\n", library.display());
+    std::fs::write(dir.path().join("outpost.toml"), config).unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_outpost"))
+        .args(["backends", "--json", "--verify", "-c"])
+        .arg(dir.path().join("outpost.toml"))
+        .arg("--root")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    told["accelerators"].as_array().unwrap().iter().find(|a| a["id"] == "hailo").unwrap().clone()
+}
+
+/// A plug-in was tried with files made for it alone once, which the model that ships can't have.
+#[test]
+fn a_plugin_is_tried_with_what_it_computes_of_the_graph_that_ships() {
+    let told = tried("");
+    let (first, refused) = (&told["tried"]["backends"][0], &told["tried"]["refused"]);
+    // Which of the two is faster is this machine's affair.
+    let is_slow = refused.as_array().unwrap().iter().any(|refused| refused["stage"] == "speed");
+    match told["state"].as_str() {
+        Some("verified") => assert_eq!(
+            (&first["backend"], &first["file"], &first["claimed"], &first["operators"]),
+            (&"hailo".into(), &"cold_room.f32.onnx".into(), &17.into(), &18.into())
+        ),
+        Some("loaded") => assert!(is_slow && first["backend"] == "onnx", "{told:#}"),
+        other => panic!("{other:?}: {told:#}"),
+    }
+    let told = tried("fault=create");
+    assert_eq!(told["tried"]["backends"][0]["placement"], "CPU");
+    let refused = told["tried"]["refused"].as_array().unwrap();
+    assert!(refused.iter().any(|refused| refused["stage"] == "create"), "{told:#}");
 }
 
 /// The model that ships, on what the device computes of its graph; either is fast enough.
@@ -211,7 +272,10 @@ fn a_device_that_fails_while_the_whole_model_is_measured_does_not_serve() {
     // A part is run 22 times on its own before.
     let logged = cold_room("fault=error,at_run=30", PATIENT);
     assert_eq!(logged.serving(), ["onnx"]);
-    logged.assert_line("backend_refused", &["backend=hailo", "stage=invoke", "code 42: the device has timed out"]);
+    logged.assert_line(
+        "backend_refused",
+        &["backend=hailo", "stage=invoke", "code 42: the device has timed out"],
+    );
 }
 
 #[test]
@@ -225,7 +289,10 @@ fn a_device_that_fails_in_service_with_parts_of_a_graph_fails_its_model_and_the_
     let frame = Frame { at: Wall(0), start: Wall(0), rows: vec![golden.window.clone()] };
     let scored = logged.model.judge(&frame).unwrap();
     assert!((scored.score - golden.score).abs() < 0.03, "{scored:?}");
-    logged.assert_line("backend_failed", &["backend=hailo", "stage=invoke", "code 42: the device has timed out"]);
+    logged.assert_line(
+        "backend_failed",
+        &["backend=hailo", "stage=invoke", "code 42: the device has timed out"],
+    );
 }
 
 /// More runs than loading takes: the golden vector, and the timing.

@@ -12,11 +12,11 @@ use super::machine_args::BackendsArgs;
 use super::{print, run, sources};
 use crate::accel::claim::Verified;
 use crate::accel::worker::Vendor;
-use crate::accel::{self, Found, Isolated, Npu, Placement, Refused, Route, Stage, State};
+use crate::accel::{self, Found, Npu, Placement, Refused, Route, Stage, State};
 use crate::config::{self, AgentConfig};
 use crate::glm::placing::{DeviceOptions, Placed};
 use crate::glm::{GlmOptions, student};
-use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Onnx};
+use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions};
 use crate::observe;
 
 /// What became of a model: a configured one, or the shipped one on an accelerator that is tried.
@@ -80,10 +80,8 @@ fn trial(found: &Found, options: &InferOptions) -> Option<Row> {
         let library = found.library.clone().filter(|_| found.npu.route == Route::Delegate)?;
         Some(run::worker(id, Vendor::Delegate { library, tflite: options.tflite.library.clone() }))
     })?;
-    let device = Box::new(Isolated::new(worker));
-    let loaded = Bundle::open(Path::new(TRIED_WITH)).map_err(|e| e.to_string()).and_then(|bundle| {
-        Model::load(id, bundle, &[device, Box::new(Onnx)], false).map_err(|e| e.to_string())
-    });
+    let options = InferOptions { accelerators: vec![worker], ..options.clone() };
+    let loaded = load(id, Path::new(TRIED_WITH), &Devices::new(&options), &[id.into()]);
     Some(Row { name: id.into(), loaded })
 }
 
@@ -103,10 +101,14 @@ fn configuration(args: &BackendsArgs) -> Result<AgentConfig, Failure> {
 
 fn row(options: &ModelOptions, devices: &Devices) -> Row {
     let name = options.name.to_string();
-    let loaded = Bundle::open(&options.bundle).map_err(|e| e.to_string()).and_then(|bundle| {
-        Model::load(&name, bundle, &devices.backends(&options.backends), false).map_err(|e| e.to_string())
-    });
+    let loaded = load(&name, &options.bundle, devices, &options.backends);
     Row { name, loaded }
+}
+
+/// The model `name` as the agent would load it.
+fn load(name: &str, bundle: &Path, devices: &Devices, backends: &[String]) -> Result<Model, String> {
+    let bundle = Bundle::open(bundle).map_err(|e| e.to_string())?;
+    Model::load(name, bundle, &devices.backends(backends), false).map_err(|e| e.to_string())
 }
 
 /// The student, if it may use a device.
