@@ -79,7 +79,7 @@ fn what_shows_before_it_serves_is_told_with_its_stage_and_the_cpu_serves() {
     let Some(tflite) = named("OUTPOST_TEST_TFLITE") else { return };
     for (options, stage, says) in [
         ("fault=create", Stage::Create, "the device is busy; end the other program"),
-        ("fault=silent", Stage::Create, "does not say why"),
+        ("fault=silent", Stage::Create, "delegate.so: it makes no delegate and does not say why"),
         ("fault=create_crash", Stage::Prepare, "died"),
         ("fault=prepare", Stage::Prepare, "operator 3 is not supported; compile the model again"),
         ("fault=prepare_crash", Stage::Prepare, "died"),
@@ -89,7 +89,7 @@ fn what_shows_before_it_serves_is_told_with_its_stage_and_the_cpu_serves() {
         ("fault=segv", Stage::Invoke, "died"),
         ("fault=hang", Stage::Invoke, "no answer within 500ms"),
         ("fault=error", Stage::Invoke, "the device has timed out after 42 ms"),
-        ("speed=9", Stage::Create, "unknown option speed"),
+        ("speed=9", Stage::Create, "delegate.so: unknown option speed"),
         ("turbo", Stage::Create, "the option turbo has no value"),
     ] {
         assert_refused(load(worker(options, &tflite)), stage, says);

@@ -197,7 +197,8 @@ impl Process {
     }
 
     fn no_thread(&self) -> Refused {
-        let reason = "the worker process can't be started: the system has no thread for that; raise the process limit";
+        let reason =
+            "the worker process can't be started: the system has no thread for that; raise the process limit";
         Refused::new(&self.options.name, Stage::Worker, reason)
     }
 }
