@@ -16,10 +16,10 @@ use outpost::accel::{
     ComputeBackend, Element, Isolated, ModelFile, Placement, Refused, Runner, Stage, TensorSpec,
 };
 use outpost::frame::Frame;
-use outpost::infer::{Bundle, Model, OnnxOn};
+use outpost::infer::{Bundle, Devices, InferOptions, Model, OnnxOn};
 use outpost::time::Wall;
 
-use plugin::{Logged, compiled};
+use plugin::{Logged, assert_line, compiled, count_lines, log_file};
 
 const LENGTH: usize = 16;
 
@@ -218,6 +218,20 @@ fn a_plugin_is_tried_with_what_it_computes_of_the_graph_that_ships() {
     assert_eq!(told["tried"]["backends"][0]["placement"], "CPU");
     let refused = told["tried"]["refused"].as_array().unwrap();
     assert!(refused.iter().any(|refused| refused["stage"] == "create"), "{told:#}");
+}
+
+/// Neither a build without TensorFlow Lite nor a machine without its library says so for every model.
+#[test]
+fn a_backend_that_is_missing_is_told_once_however_many_models_would_have_it() {
+    log_file();
+    let devices = Devices::new(&InferOptions::default());
+    for name in ["one", "other"] {
+        let bundle = Bundle::open(Path::new("cold_room")).unwrap();
+        let model = Model::load(name, bundle, &devices.backends(&["tflite".into()]), false).unwrap();
+        assert_eq!(model.serving().next().unwrap().backend, "onnx");
+    }
+    assert_eq!(count_lines("backend=tflite", "backend_", &[]), 1);
+    assert_line("backend=tflite", "backend_missing", &["stage=find"]);
 }
 
 /// The model that ships, on what the device computes of its graph; either is fast enough.

@@ -34,7 +34,7 @@ fn the_shipped_file_computes_to_the_bit_what_pythons_interpreter_does() {
             Box::new(Onnx),
         ]);
         assert_eq!(model.serving().map(|s| s.backend).collect::<Vec<_>>(), ["onnx"]);
-        assert_eq!(model.refused()[0].stage, Stage::Load);
+        assert_eq!(model.refused()[0].stage, Stage::Find);
         assert!(model.refused()[0].reason.contains("/nowhere"), "{}", model.refused()[0]);
         return;
     };

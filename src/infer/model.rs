@@ -5,7 +5,7 @@
 //! the next one gives the answer to the same window, and [`Health`] decides whether it is asked again. What must begin anew for
 //! that does so beside, while the next one goes on answering, and proves itself again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bundle::{Bundle, BundleError};
@@ -94,9 +94,7 @@ impl Model {
             }
         }
         model.refuse_slow();
-        for refused in &model.refused {
-            observe::emit(&events::BackendRefused { model: name, refused });
-        }
+        model.refused.iter().for_each(|refused| tell(name, refused));
         let wanted = backends.first().filter(|_| require).map(|backend| backend.name());
         let may_be_first = |served: &&Served| wanted.is_none_or(|wanted| served.backend == wanted);
         let Some(first) = model.served.first().filter(may_be_first) else {
@@ -188,7 +186,7 @@ impl Model {
         variants.sort_by_key(|variant| variant.backend != backend.name());
         if variants.is_empty() {
             let reason = format!("the bundle has no file for {}", backend.name());
-            self.refused.push(Refused::new(backend.name(), Stage::Find, reason));
+            self.refused.push(Refused::new(backend.name(), Stage::Load, reason));
         }
         for variant in variants {
             match self.load_variant(backend, variant) {
@@ -228,6 +226,20 @@ impl Model {
             let reason = format!("a run takes {} us, {} us on the CPU", micros(served.p50), micros(cpu));
             Refused::new(&served.backend, Stage::Speed, reason)
         }));
+    }
+}
+
+/// Tells why a backend does not do for a model; one that is missing does for none, which is told once.
+fn tell(model: &str, refused: &Refused) {
+    static MISSING: Mutex<Vec<Refused>> = Mutex::new(Vec::new());
+    if refused.stage != Stage::Find {
+        observe::emit(&events::BackendRefused { model, refused });
+        return;
+    }
+    let mut told = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.contains(refused) {
+        observe::emit(&events::BackendMissing { refused });
+        told.push(refused.clone());
     }
 }
 
