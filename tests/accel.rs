@@ -215,7 +215,10 @@ fn a_plugin_is_tried_with_what_it_computes_of_the_graph_that_ships() {
         other => panic!("{other:?}: {told:#}"),
     }
     let told = tried("fault=create");
-    assert_eq!(told["tried"]["backends"][0]["placement"], "CPU");
+    assert_eq!(
+        (&told["state"], &told["tried"]["backends"][0]["placement"]),
+        (&"probed".into(), &"CPU".into())
+    );
     let refused = told["tried"]["refused"].as_array().unwrap();
     assert!(refused.iter().any(|refused| refused["stage"] == "create"), "{told:#}");
 }
@@ -253,7 +256,7 @@ fn a_device_computes_what_it_can_of_a_small_models_graph_and_the_cpu_the_rest() 
     assert!(first.golden_error < 1e-3, "{first:?}");
     // Its int8 graph has nothing that is offered.
     let Refused { stage, reason, .. } = &logged.model.refused()[0];
-    assert!(*stage == Stage::Claim && reason.contains("cold_room.int8.onnx"), "{reason}");
+    assert!(*stage == Stage::Prepare && reason.contains("cold_room.int8.onnx"), "{reason}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::machine_args::BackendsArgs;
 use super::{print, run, sources};
 use crate::accel::claim::Verified;
 use crate::accel::worker::Vendor;
-use crate::accel::{self, Found, Npu, Placement, Refused, Route, Stage, State};
+use crate::accel::{self, Found, Npu, Placement, Refused, Route, State};
 use crate::config::{self, AgentConfig};
 use crate::glm::placing::{DeviceOptions, Placed};
 use crate::glm::{GlmOptions, student};
@@ -132,14 +132,7 @@ fn student(options: &GlmOptions) -> Option<Student> {
 impl Student {
     /// How far the device has come with it.
     fn state(&self) -> Option<State> {
-        let phases = self.placed.as_ref().ok()?;
-        let was_loaded = |placed: &Placed| {
-            placed.refused.iter().any(|refused| (Stage::Golden..=Stage::Invoke).contains(&refused.stage))
-        };
-        if phases.iter().any(|placed| placed.placement.claimed > 0) {
-            return Some(State::Serving);
-        }
-        phases.iter().any(was_loaded).then_some(State::Loaded)
+        self.placed.as_ref().ok()?.iter().map(Placed::state).max()
     }
 
     fn text(&self, out: &mut String) {

@@ -15,12 +15,14 @@ use crate::accel::{Check, ComputeBackend, Health, Refused, Runner, Stage, State}
 use crate::clock;
 use crate::frame::Frame;
 use crate::limits;
-use crate::observe::{self, infer as events};
+use crate::observe::{self, backends, infer as events};
 
 /// A bundle with the backends that serve it.
 pub struct Model {
     name: String,
     bundle: Arc<Bundle>,
+    /// Names of all that were to serve it.
+    backends: Vec<String>,
     served: Vec<Served>,
     refused: Vec<Refused>,
 }
@@ -86,7 +88,9 @@ impl Model {
         require: bool,
     ) -> Result<Self, ModelError> {
         let bundle = Arc::new(bundle);
-        let mut model = Self { name: name.into(), bundle, served: Vec::new(), refused: Vec::new() };
+        let names = backends.iter().map(|backend| backend.name().to_owned()).collect();
+        let mut model =
+            Self { name: name.into(), bundle, backends: names, served: Vec::new(), refused: Vec::new() };
         for backend in backends {
             model.add(backend.as_ref());
             if require && model.served.is_empty() {
@@ -95,6 +99,7 @@ impl Model {
         }
         model.refuse_slow();
         model.refused.iter().for_each(|refused| tell(name, refused));
+        model.show();
         let wanted = backends.first().filter(|_| require).map(|backend| backend.name());
         let may_be_first = |served: &&Served| wanted.is_none_or(|wanted| served.backend == wanted);
         let Some(first) = model.served.first().filter(may_be_first) else {
@@ -136,15 +141,32 @@ impl Model {
 
     /// How far `backend` has come; none where it was not even loaded.
     pub fn state_of(&self, backend: &str) -> Option<State> {
-        if let Some(rank) = self.served.iter().position(|served| served.backend == backend) {
-            let is_quarantined = self.served[rank].health.is_quarantined();
-            let state = if rank == 0 { State::Serving } else { State::Verified };
-            return Some(if is_quarantined { State::Quarantined } else { state });
+        let mut is_first = true;
+        for served in &self.served {
+            let state = match (served.health.is_quarantined(), is_first) {
+                (true, _) => State::Quarantined,
+                (false, true) => State::Serving,
+                (false, false) => State::Verified,
+            };
+            if served.backend == backend {
+                return Some(state);
+            }
+            is_first &= state == State::Quarantined;
         }
         let had_loaded = |refused: &Refused| {
             refused.backend == backend && (Stage::Claim..=Stage::Invoke).contains(&refused.stage)
         };
         self.refused.iter().any(had_loaded).then_some(State::Loaded)
+    }
+
+    /// Shows where its backends stand.
+    fn show(&self) {
+        for backend in &self.backends {
+            let is_not_there =
+                |refused: &Refused| refused.backend == *backend && refused.stage <= Stage::Load;
+            let before = if self.refused.iter().any(is_not_there) { State::Absent } else { State::Probed };
+            backends::set(backend, &self.name, self.state_of(backend).unwrap_or(before).name());
+        }
     }
 
     /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails: what must be begun again is
@@ -172,6 +194,9 @@ impl Model {
                     let quarantined = served.health.failed(clock::mono());
                     let model = self.name.as_str();
                     observe::emit(&events::BackendFailed { model, refused: &refused, quarantined });
+                    if quarantined {
+                        self.show();
+                    }
                 }
             }
         }

@@ -292,7 +292,15 @@ fn a_device_that_is_slower_than_the_cpu_does_not_serve() {
 #[test]
 fn a_backend_that_fails_in_service_gives_way_within_the_same_window_and_ends_in_quarantine() {
     // It is well while it is looked at, and never again.
-    let mut model = beside_the_cpu(0, |runs| if runs <= 500 { Mood::Well } else { Mood::Fails });
+    let moody =
+        Moody { name: "moody", claimed: 0, mood: |runs| if runs <= 500 { Mood::Well } else { Mood::Fails } };
+    let mut model = Model::load("left alone", shipped(), &[Box::new(moody), Box::new(Onnx)], false).unwrap();
+    let shown = |backend: &str| {
+        let all = crate::observe::backends::all();
+        let found = all.into_iter().find(|b| b.model == "left alone" && b.backend == backend);
+        found.map(|b| b.state).unwrap_or_default()
+    };
+    assert_eq!([shown("moody"), shown("onnx")], ["serving", "verified"]);
     assert_eq!(names(&model), ["moody", "onnx"]);
     assert_eq!(model.state_of("onnx"), Some(State::Verified));
     let (window, score) = (shipped().golden[0].window.clone(), shipped().golden[0].score);
@@ -304,6 +312,7 @@ fn a_backend_that_fails_in_service_gives_way_within_the_same_window_and_ends_in_
     }
     assert!(model.served[0].health.is_quarantined());
     assert_eq!(model.state_of("moody"), Some(State::Quarantined));
+    assert_eq!([shown("moody"), shown("onnx")], ["quarantined", "serving"]);
 }
 
 #[test]

@@ -27,9 +27,10 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::SimplePlan;
 use tract_onnx::tract_core::runtime::{RunOptions, Runnable, Runtime};
 
-use super::{ComputeBackend, Health, Isolated, ModelFile, Placement, Refused, Runner, Stage};
+use super::{ComputeBackend, Health, Isolated, ModelFile, Placement, Refused, Runner, Stage, State};
 use crate::clock;
 use crate::limits;
+use crate::observe::backends;
 use crate::time::Mono;
 pub use offload::Offload;
 use offload::Ready;
@@ -105,6 +106,8 @@ struct Standing {
     health: Health,
     /// The segment that failed last: what others answer says nothing about it.
     culprit: String,
+    /// Graphs of which it computes parts.
+    graphs: Vec<String>,
 }
 
 impl Claimant {
@@ -133,17 +136,30 @@ impl Claimant {
         Ok(self.standing().health.may_try(now) && self.device.ready()?)
     }
 
+    /// Shows how far it has come with `graph`.
+    pub fn show(&self, graph: &str, state: State) {
+        backends::set(self.name(), graph, state.name());
+        if state == State::Serving {
+            self.standing().graphs.push(graph.into());
+        }
+    }
+
     fn succeeded(&self, segment: &str) {
         let mut standing = self.standing();
         if standing.culprit == segment {
-            *standing = Standing::default();
+            standing.health.succeeded();
+            standing.culprit.clear();
         }
     }
 
     fn failed(&self, segment: &str, now: Mono) -> bool {
         let mut standing = self.standing();
         standing.culprit = segment.into();
-        standing.health.failed(now)
+        let quarantined = standing.health.failed(now);
+        for graph in standing.graphs.iter().filter(|_| quarantined) {
+            backends::set(self.name(), graph, State::Quarantined.name());
+        }
+        quarantined
     }
 
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
@@ -312,9 +328,15 @@ impl Claiming {
         let is_claimed: Vec<bool> =
             ops.iter().map(|op| op.is_some_and(|op| computed.contains(&op))).collect();
         if !is_claimed.contains(&true) {
-            let asked = if asked.is_empty() { "nothing".into() } else { asked.join(", ") };
-            let why = format!("{}: it computes none of what it is offered: {asked}", self.graph);
-            return Err(Refused::new(self.claimant.name(), Stage::Claim, why));
+            // Of what has nothing to offer, nobody was asked.
+            let (stage, why) = match asked.is_empty() {
+                true => (Stage::Prepare, "it has no operator that a device is offered".into()),
+                false => {
+                    (Stage::Claim, format!("it computes none of what it is offered: {}", asked.join(", ")))
+                }
+            };
+            let graph = &self.graph;
+            return Err(Refused::new(self.claimant.name(), stage, format_args!("{graph}: {why}")));
         }
         let place = |node: &usize| order.iter().position(|n| n == node);
         let reads = |&node: &usize| -> Vec<usize> {
