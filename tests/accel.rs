@@ -178,14 +178,16 @@ fn a_plugin_that_is_none_is_told_with_its_file() {
     assert_refused(shop.with(gone), Stage::Worker, "can't be started");
 }
 
-/// What `outpost backends --verify --json` says of the Hailo of a machine made of files whose plug-in is the test's.
-fn tried(options: &str) -> serde_json::Value {
+/// What `outpost backends --verify --json` says of a machine made of files with a Hailo whose plug-in is the test's, and a model on it.
+fn told(options: &str) -> serde_json::Value {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("dev")).unwrap();
     std::fs::write(dir.path().join("dev/hailo0"), "").unwrap();
     let library = compiled("plugin");
-    let config =
+    let model = "[[model]]\nname = \"freezer\"\nbundle = \"cold_room\"\nchannels = [\"cold1.temp\"]\nbackends = \"hailo\"\n";
+    let accelerator =
         format!("[accelerator.hailo]\nplugin = \"{}\"\noptions = \"{options}\"\n", library.display());
+    let config = format!("{model}{accelerator}");
     std::fs::write(dir.path().join("outpost.toml"), config).unwrap();
     let out = Command::new(env!("CARGO_BIN_EXE_outpost"))
         .args(["backends", "--json", "--verify", "-c"])
@@ -195,8 +197,31 @@ fn tried(options: &str) -> serde_json::Value {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+fn tried(options: &str) -> serde_json::Value {
+    let told = told(options);
     told["accelerators"].as_array().unwrap().iter().find(|a| a["id"] == "hailo").unwrap().clone()
+}
+
+#[test]
+fn what_runs_a_model_is_told_to_scripts() {
+    let told = told("fault=create");
+    let models = told["models"].as_array().unwrap();
+    assert_eq!((models.len(), &models[0]["name"]), (1, &"freezer".into()));
+    let [backend] = &models[0]["backends"].as_array().unwrap()[..] else { panic!("{told:#}") };
+    for (key, wanted) in [("backend", "onnx"), ("file", "cold_room.int8.onnx"), ("placement", "CPU")] {
+        assert_eq!(backend[key], wanted, "{told:#}");
+    }
+    assert_eq!((&backend["claimed"], backend["operators"].as_u64() > Some(0)), (&0.into(), true));
+    let number = |key: &str| backend[key].as_f64().unwrap();
+    assert!(number("golden_error") >= 0.0 && number("p50_us") > 0.0, "{told:#}");
+    let refused = models[0]["refused"].as_array().unwrap();
+    let stages: Vec<&str> = refused.iter().map(|r| r["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["prepare", "create"], "{told:#}");
+    assert!(refused.iter().all(|r| r["backend"] == "hailo" && r["reason"].as_str().unwrap().len() > 10));
+    assert_eq!(models[0]["slower_than_the_cpu"], serde_json::json!([]));
 }
 
 /// A plug-in was tried with files made for it alone once, which the model that ships can't have.

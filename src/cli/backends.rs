@@ -16,7 +16,7 @@ use crate::accel::{self, Found, Npu, Placement, Refused, Route, State};
 use crate::config::{self, AgentConfig};
 use crate::glm::placing::{DeviceOptions, Placed};
 use crate::glm::{GlmOptions, student};
-use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions};
+use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Serving};
 use crate::observe;
 
 /// What became of a model: a configured one, or the shipped one on an accelerator that is tried.
@@ -48,7 +48,7 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
     let found = found.iter().find(|f| f.npu.id == name).ok_or_else(|| {
         Failure::Failed(anyhow::anyhow!("no accelerator is called {name}; known are {}", known()))
     })?;
-    let Npu { id, name, library, route, model, .. } = *found.npu;
+    let Npu { id, name, library, route, model, options, .. } = *found.npu;
     let usual = || Path::new("/usr/lib").join(library);
     let vendor = match route {
         Route::Delegate => found.library.clone().unwrap_or_else(usual),
@@ -66,8 +66,12 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
         format!("put it into the bundle as a variant with \"backend\": \"{id}\"")
     };
     let (route, vendor) = (route.name(), vendor.display());
+    let options = match options {
+        "" => String::new(),
+        told => format!("options = \"{told}\"  # at least; the board's documents tell the rest\n"),
+    };
     Ok(format!(
-        "# {name}. It takes {model}: {takes}.\n[accelerator.{id}]\n{route} = \"{vendor}\"  # {origin}\n\n[[model]]\n\
+        "# {name}. It takes {model}: {takes}.\n[accelerator.{id}]\n{route} = \"{vendor}\"  # {origin}\n{options}\n[[model]]\n\
          name = \"freezer\"\nbundle = \"{bundle}\"\nchannels = [\"cold1.temp\"]\nbackends = \"{id}, onnx\"\n"
     ))
 }
@@ -273,8 +277,9 @@ fn row_text(out: &mut String, Row { name, loaded }: &Row, before: &str) {
             return;
         }
     };
-    for (rank, s) in model.serving().enumerate() {
-        let rank = if rank == 0 { "serves" } else { "stands by" };
+    let serving = model.serving().enumerate();
+    let serving = serving.map(|(rank, s)| (if rank == 0 { "serves" } else { "stands by" }, s));
+    for (rank, s) in serving.chain(model.slow().iter().cloned().map(|s| ("is slower than the CPU", s))) {
         let _ = writeln!(
             out,
             "{before}{name}: {} {rank} with {} on the {}, off by {} from the golden vectors, {:?} per run",
@@ -294,15 +299,21 @@ fn row_json(Row { name, loaded }: &Row) -> Value {
     match loaded {
         Ok(model) => json!({
             "name": name,
-            "backends": model.serving().map(|s| json!({
-                "backend": s.backend, "file": s.file, "placement": place(s.placement),
-                "claimed": s.placement.claimed, "operators": s.placement.total,
-                "golden_error": s.golden_error, "p50_us": s.p50.as_nanos() as f64 / 1000.0,
-            })).collect::<Vec<_>>(),
+            "backends": model.serving().map(|s| measured(&s)).collect::<Vec<_>>(),
+            "slower_than_the_cpu": model.slow().iter().map(measured).collect::<Vec<_>>(),
             "refused": model.refused().iter().map(refused_json).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "name": name, "error": error }),
     }
+}
+
+/// How a backend did.
+fn measured(s: &Serving) -> Value {
+    json!({
+        "backend": s.backend, "file": s.file, "placement": place(s.placement),
+        "claimed": s.placement.claimed, "operators": s.placement.total,
+        "golden_error": s.golden_error, "p50_us": s.p50.as_nanos() as f64 / 1000.0,
+    })
 }
 
 fn refused_json(refused: &Refused) -> Value {
@@ -325,6 +336,9 @@ mod tests {
             let (accelerator, model) = (&config.accelerators[0], &config.models[0]);
             assert_eq!((accelerator.name.as_str(), model.backends[0].as_str()), (id, id));
             assert_eq!(accelerator.is_delegate, text.contains("\ndelegate = "), "{text}");
+            let told = found.iter().find(|f| f.npu.id == id).unwrap().npu.options;
+            assert_eq!(accelerator.options, told);
+            assert_eq!(told.is_empty(), !["qnn", "tidl"].contains(&id));
         }
         let error = example("gpu", &found).unwrap_err().to_string();
         assert!(error.contains("gpu") && error.contains("vx, ethosu"), "{error}");

@@ -24,6 +24,8 @@ pub struct Model {
     /// Names of all that were to serve it.
     backends: Vec<String>,
     served: Vec<Served>,
+    /// What is right and gave way to the CPU.
+    slow: Vec<Serving>,
     refused: Vec<Refused>,
 }
 
@@ -78,6 +80,18 @@ pub enum ModelError {
     },
 }
 
+impl Served {
+    fn told(&self) -> Serving {
+        Serving {
+            backend: self.backend.clone(),
+            file: self.variant.file.clone(),
+            placement: self.runner.placement(),
+            golden_error: self.golden_error,
+            p50: self.p50,
+        }
+    }
+}
+
 impl Model {
     /// Loads the bundle with every backend of `backends`, in order of preference; those that do not do are told once. With
     /// `require`, the first one must do. Blocks: it loads, runs the golden vectors and takes times.
@@ -89,8 +103,14 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let bundle = Arc::new(bundle);
         let names = backends.iter().map(|backend| backend.name().to_owned()).collect();
-        let mut model =
-            Self { name: name.into(), bundle, backends: names, served: Vec::new(), refused: Vec::new() };
+        let mut model = Self {
+            name: name.into(),
+            bundle,
+            backends: names,
+            served: Vec::new(),
+            slow: Vec::new(),
+            refused: Vec::new(),
+        };
         for backend in backends {
             model.add(backend.as_ref());
             if require && model.served.is_empty() {
@@ -125,13 +145,12 @@ impl Model {
 
     /// The backends that serve it, the preferred one first.
     pub fn serving(&self) -> impl Iterator<Item = Serving> {
-        self.served.iter().map(|served| Serving {
-            backend: served.backend.clone(),
-            file: served.variant.file.clone(),
-            placement: served.runner.placement(),
-            golden_error: served.golden_error,
-            p50: served.p50,
-        })
+        self.served.iter().map(Served::told)
+    }
+
+    /// How those did that were right and slower than the CPU.
+    pub fn slow(&self) -> &[Serving] {
+        &self.slow
     }
 
     /// Why the others do not.
@@ -247,6 +266,7 @@ impl Model {
         let (kept, slow): (Vec<_>, Vec<_>) =
             self.served.drain(..).partition(|served| on_cpu(served) || served.p50 <= cpu);
         self.served = kept;
+        self.slow = slow.iter().map(Served::told).collect();
         self.refused.extend(slow.iter().map(|served| {
             let reason = format!("a run takes {} us, {} us on the CPU", micros(served.p50), micros(cpu));
             Refused::new(&served.backend, Stage::Speed, reason)

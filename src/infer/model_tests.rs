@@ -287,6 +287,9 @@ fn a_device_that_is_slower_than_the_cpu_does_not_serve() {
     assert_eq!(model.state_of("moody"), Some(State::Loaded));
     assert_eq!((model.state_of("onnx"), model.state_of("other")), (Some(State::Serving), None));
     assert_eq!(model.refused().last().map(|r| r.stage), Some(Stage::Speed));
+    let [slow] = model.slow() else { panic!("{:?}", model.slow()) };
+    assert_eq!((slow.backend.as_str(), slow.placement.claimed), ("moody", 8));
+    assert!(slow.golden_error.is_finite() && slow.p50 >= Duration::from_millis(2), "{slow:?}");
 }
 
 #[test]
