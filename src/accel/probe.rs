@@ -451,7 +451,7 @@ mod tests {
         }
         let found = board.look("edgetpu");
         let node = board.0.path().join("dev/bus/usb/001/005");
-        assert_eq!(found.devices, [node.clone()]);
+        assert_eq!(found.devices, [node]);
         assert!(found.problems[0].contains("dev/bus/usb/001/005: No such file"), "{:?}", found.problems);
         board.file("dev/bus/usb/001/005", b"");
         assert!(!board.look("edgetpu").problems[0].contains("usb"));
