@@ -50,6 +50,16 @@ fn no_manifest_harms() {
 }
 
 #[test]
+fn no_small_models_manifest_harms() {
+    feed("small-manifest");
+}
+
+#[test]
+fn no_small_models_golden_file_harms() {
+    feed("small-golden");
+}
+
+#[test]
 fn no_saved_tokens_harm() {
     feed("kv");
 }

@@ -4,25 +4,35 @@
 //! is busy for all of them. Python's packages are installed into a virtual environment below `target/` once. With the feature
 //! `tflite`, `OUTPOST_TEST_TFLITE` names TensorFlow Lite's library (`.ci/run tflite` shows where one comes from).
 //!
-//! The hop is what a worker process costs: the test plug-in hands the input back, so that nothing else takes time.
+//! The hop is what a worker process costs: the test plug-in hands the input back, so that nothing else takes time. The fall-back is
+//! the one answer of the CPU's in the place of a device that fails in service, its deadline included. The start of a backend takes place
+//! on the thread of the small models: the main thread has what is told of it, and the first answer comes when it is over.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use outpost::accel::worker::{Vendor, WorkerOptions};
-use outpost::accel::{ComputeBackend, Isolated, ModelFile, Runner};
-use outpost::infer::{Bundle, Onnx, replace_convolutions};
+use outpost::accel::{ComputeBackend, Isolated, ModelFile, Placement, Refused, Runner};
+use outpost::frame::{Frame, ModelName};
+use outpost::infer::{
+    Bundle, Infer, InferOptions, Job, Model, ModelOptions, Onnx, OnnxOn, Policy, replace_convolutions,
+};
+use outpost::reading::ChannelId;
+use outpost::time::Wall;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat, PoolSpec};
 
 const ROUNDS: usize = 5;
 const RUNS: usize = 4000;
 const WARM_UP: usize = 200;
-/// Targets: tract against onnxruntime, and the hop.
+/// Targets: tract against onnxruntime, the hop, a device that fails, and the main thread's part of a start.
 const TRACT_RATIO_MAX: f64 = 1.5;
 const HOP_US_MAX: f64 = 60.0;
+const FALL_BACK_MS_MAX: f64 = 1000.0;
+const START_MS_MAX: f64 = 10.0;
 
 type Times = BTreeMap<String, Vec<[f64; 2]>>;
 
@@ -52,6 +62,14 @@ fn main() {
         TRACT_RATIO_MAX,
     );
     wanted("worker hop, us", p50("worker hop"), HOP_US_MAX);
+    for fault in ["error", "segv", "hang"] {
+        wanted(
+            &format!("fall-back from a device with the fault {fault}, ms"),
+            fall_back(fault),
+            FALL_BACK_MS_MAX,
+        );
+    }
+    start();
     convolutions();
 }
 
@@ -110,6 +128,80 @@ fn convolution(channels: usize, side: usize) -> TypedModel {
     let y = model.wire_node("conv", op, &inputs).expect("a convolution");
     model.select_output_outlets(&y).expect("an output");
     model
+}
+
+/// The time in milliseconds of the answer in whose place `fault` shows.
+fn fall_back(fault: &str) -> f64 {
+    let when = work().join("when");
+    // It is there if the last bench was interrupted.
+    let _ = std::fs::remove_file(&when);
+    let options = format!("fault={fault},when={}", when.display());
+    // As long as where nothing is configured.
+    let deadline = Duration::from_millis(500);
+    let mut device = OnnxOn::new(&Rc::new(Isolated::new(WorkerOptions { options, deadline, ..worker() })));
+    device.rule.fast_enough = Duration::from_secs(1);
+    let bundle = Bundle::open(Path::new("cold_room")).expect("the model of this program");
+    let frame = frame(&bundle);
+    let backends: [Box<dyn ComputeBackend>; 2] = [Box::new(device), Box::new(Late)];
+    let mut model = Model::load("bench", bundle, &backends, false).expect("a backend");
+    assert_eq!(model.serving().next().expect("a backend").backend, "plugin", "{:?}", model.refused());
+    std::fs::write(&when, "").expect("a file");
+    let begun = Instant::now();
+    model.judge(&frame).expect("the CPU's answer");
+    let ms = begun.elapsed().as_secs_f64() * 1000.0;
+    std::fs::remove_file(&when).expect("the file");
+    ms
+}
+
+/// The CPU, late enough for a device to serve.
+struct Late;
+
+impl ComputeBackend for Late {
+    fn name(&self) -> &str {
+        Onnx.name()
+    }
+    fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
+        Ok(Box::new(LateRunner(Onnx.load(model)?)))
+    }
+}
+
+struct LateRunner(Box<dyn Runner>);
+
+impl Runner for LateRunner {
+    fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+        std::thread::sleep(Duration::from_millis(20));
+        self.0.run(input, output)
+    }
+    fn placement(&self) -> Placement {
+        self.0.placement()
+    }
+}
+
+/// A device with the CPU behind it, begun as the agent does it.
+fn start() {
+    let bundle = Bundle::open(Path::new("cold_room")).expect("the model of this program");
+    let job = Job { model: 0, frame: frame(&bundle) };
+    let model = ModelOptions {
+        name: ModelName::new("bench").expect("a name"),
+        bundle: "cold_room".into(),
+        channels: vec![ChannelId::new("cold1.temp").expect("a channel")],
+        every: Duration::from_secs(60),
+        backends: vec!["plugin".into()],
+        policy: Policy::Prefer,
+    };
+    let options =
+        InferOptions { models: vec![model], accelerators: vec![worker()], ..InferOptions::default() };
+    let begun = Instant::now();
+    let infer = smol::block_on(Infer::start(options)).expect("the thread");
+    let main = begun.elapsed();
+    infer.handle().judge_blocking(job).expect("an answer");
+    wanted("start of a backend, ms of the main thread", main.as_secs_f64() * 1000.0, START_MS_MAX);
+    println!("start of a backend until the first answer: {:.0?}", begun.elapsed());
+    infer.stop();
+}
+
+fn frame(bundle: &Bundle) -> Frame {
+    Frame { at: Wall(0), start: Wall(0), rows: vec![bundle.golden[0].window.clone()] }
 }
 
 type Engine = (String, Box<dyn Runner>, Vec<u8>);

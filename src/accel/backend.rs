@@ -157,6 +157,39 @@ pub trait Runner {
 
     /// What runs on a device.
     fn placement(&self) -> Placement;
+
+    /// Whether it can run now. Where it can't, what that takes has begun beside, or somebody else uses its device. Does not block.
+    /// Errors: what was begun did not succeed.
+    fn ready(&mut self) -> Result<bool, Refused> {
+        Ok(true)
+    }
+
+    /// Keeps what its answers must stand, should it have to be begun again.
+    fn keep(&mut self, _check: Check) {}
+}
+
+/// Holds a runner's answers against those that are right.
+#[derive(Clone)]
+pub struct Check(Arc<Hold>);
+
+type Hold = dyn Fn(&mut dyn Runner) -> Result<(), Refused> + Send + Sync;
+
+impl Check {
+    /// A check that `hold` makes. Errors of that: the answers are wrong, or there are none.
+    pub fn new(hold: impl Fn(&mut dyn Runner) -> Result<(), Refused> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hold))
+    }
+
+    /// Makes the check. Blocks for some runs.
+    pub fn hold(&self, runner: &mut dyn Runner) -> Result<(), Refused> {
+        self.0(runner)
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check")
+    }
 }
 
 /// Something that can run a model file.

@@ -15,7 +15,7 @@ named_enum! {
         Probed = "probed",
         /// Its library and a model are loaded.
         Loaded = "loaded",
-        /// Enough operators claimed, golden vectors within tolerance, not slower than the CPU.
+        /// One operator claimed at least, golden vectors within tolerance, not slower than the CPU: what a claim is worth, the time tells.
         Verified = "verified",
         /// It answers.
         Serving = "serving",

@@ -1,9 +1,10 @@
-//! A vendor's code as a backend: a plug-in or a delegate in a worker process, which is begun anew when it is asked after a failure.
+//! A vendor's code as a backend: a plug-in or a delegate in a worker process, which is begun anew, beside, when it is asked after a
+//! failure.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 
 use super::TFLITE;
-use super::backend::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stage};
+use super::backend::{Check, ComputeBackend, ModelFile, Placement, Refused, Runner, Stage};
 use super::worker::{Process, Vendor, WorkerOptions};
 
 /// One device; its models share one process.
@@ -42,6 +43,19 @@ impl Isolated {
         self.is_delegate
     }
 
+    /// Whether its process answers; one that ended is begun again beside. Blocks while somebody else uses the device. Errors: it
+    /// could not be begun again.
+    pub fn ready(&self) -> Result<bool, Refused> {
+        self.process.clone()?.lock().unwrap_or_else(PoisonError::into_inner).ready()
+    }
+
+    /// The same, but no where somebody else uses the device: neither a run of the language model nor the loading of another model
+    /// is waited for.
+    pub fn ready_at_once(&self) -> Result<bool, Refused> {
+        let process = self.process.clone()?;
+        at_once(&process)
+    }
+
     /// Which operators of a segment it computes. Blocks. Errors: the vendor's code can't be loaded.
     pub fn which_computed(&self, ops: &[&str]) -> Result<Vec<bool>, Refused> {
         self.process.clone()?.lock().unwrap_or_else(PoisonError::into_inner).computes(ops)
@@ -57,6 +71,14 @@ impl Isolated {
             return Err(Refused::new(&self.name, Stage::Claim, reason));
         }
         Ok(loaded)
+    }
+}
+
+fn at_once(process: &Mutex<Process>) -> Result<bool, Refused> {
+    match process.try_lock() {
+        Ok(mut process) => process.ready(),
+        Err(TryLockError::Poisoned(process)) => process.into_inner().ready(),
+        Err(TryLockError::WouldBlock) => Ok(false),
     }
 }
 
@@ -100,6 +122,14 @@ impl Runner for IsolatedModel {
 
     fn placement(&self) -> Placement {
         self.placement
+    }
+
+    fn ready(&mut self) -> Result<bool, Refused> {
+        at_once(&self.process)
+    }
+
+    fn keep(&mut self, check: Check) {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).keep(self.number, check);
     }
 }
 

@@ -17,7 +17,7 @@ mod tflite;
 pub mod worker;
 
 pub use backend::{
-    ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
+    Check, ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
 };
 pub use fit::{Problem, compare};
 pub use health::{Health, State};

@@ -38,6 +38,8 @@ pub struct Npu {
     pub route: Route,
     /// What kind of model it takes.
     pub model: &'static str,
+    /// What its library must be told at least.
+    pub options: &'static str,
 }
 
 /// How a device shows.
@@ -62,6 +64,7 @@ pub static NPUS: &[Npu] = &[
         library: "libvx_delegate.so",
         route: Route::Delegate,
         model: "int8 .tflite",
+        options: "",
     },
     Npu {
         id: "ethosu",
@@ -70,6 +73,7 @@ pub static NPUS: &[Npu] = &[
         library: "libethosu_delegate.so",
         route: Route::Delegate,
         model: ".tflite compiled by Vela",
+        options: "",
     },
     Npu {
         id: "neutron",
@@ -78,6 +82,7 @@ pub static NPUS: &[Npu] = &[
         library: "libneutron_delegate.so",
         route: Route::Delegate,
         model: ".tflite from the Neutron converter",
+        options: "",
     },
     Npu {
         id: "teflon",
@@ -89,6 +94,7 @@ pub static NPUS: &[Npu] = &[
         library: "libteflon.so",
         route: Route::Delegate,
         model: "int8 convolutional .tflite",
+        options: "",
     },
     Npu {
         id: "edgetpu",
@@ -97,6 +103,7 @@ pub static NPUS: &[Npu] = &[
         library: "libedgetpu.so.1",
         route: Route::Delegate,
         model: ".tflite from the Edge TPU compiler",
+        options: "",
     },
     Npu {
         id: "tidl",
@@ -105,6 +112,7 @@ pub static NPUS: &[Npu] = &[
         library: "libtidl_tfl_delegate.so",
         route: Route::Delegate,
         model: ".tflite with TIDL artifacts",
+        options: "artifacts_folder=/etc/outpost/freezer/artifacts",
     },
     Npu {
         id: "qnn",
@@ -113,6 +121,7 @@ pub static NPUS: &[Npu] = &[
         library: "libQnnTFLiteDelegate.so",
         route: Route::Delegate,
         model: "int8 .tflite",
+        options: "backend_type=htp",
     },
     Npu {
         id: "rknn",
@@ -121,6 +130,7 @@ pub static NPUS: &[Npu] = &[
         library: "librknnrt.so",
         route: Route::Plugin,
         model: ".rknn",
+        options: "",
     },
     Npu {
         id: "hailo",
@@ -129,6 +139,7 @@ pub static NPUS: &[Npu] = &[
         library: "libhailort.so",
         route: Route::Plugin,
         model: ".hef",
+        options: "",
     },
     Npu {
         id: "ascend",
@@ -137,6 +148,7 @@ pub static NPUS: &[Npu] = &[
         library: "libascendcl.so",
         route: Route::Plugin,
         model: ".om",
+        options: "",
     },
 ];
 
@@ -182,12 +194,20 @@ impl Trace {
             Trace::Driven { class, drivers } => driven(root, class, drivers),
             Trace::Usb(vendor, product) => entries(&root.join("sys/bus/usb/devices"))
                 .filter(|dir| says(dir, "idVendor", vendor) && says(dir, "idProduct", product))
+                .map(|dir| usb_node(root, &dir).unwrap_or(dir))
                 .collect(),
             Trace::Remote(name) => entries(&root.join("sys/class/remoteproc"))
                 .filter(|dir| read_word(&dir.join("name")).is_some_and(|found| found.contains(name)))
                 .collect(),
         }
     }
+}
+
+/// The node through which a device on USB is opened.
+fn usb_node(root: &Path, dir: &Path) -> Option<PathBuf> {
+    let number = |name| read_word(&dir.join(name))?.parse::<u16>().ok();
+    let (bus, device) = (number("busnum")?, number("devnum")?);
+    Some(root.join(format!("dev/bus/usb/{bus:03}/{device:03}")))
 }
 
 /// The nodes of `class` whose driver is one of `drivers`.
@@ -420,6 +440,33 @@ mod tests {
         let library = board.file("usr/lib/libvx_delegate.so", &elf(OWN_MACHINE));
         let found = board.look("vx");
         assert_eq!((found.library, found.problems.len()), (Some(library), 0));
+    }
+
+    /// What stands below /sys is there for everybody; the library opens another file.
+    #[test]
+    fn a_device_on_usb_is_looked_at_where_it_is_opened() {
+        let board = Board::new();
+        for (name, word) in [("idVendor", "18d1"), ("idProduct", "9302"), ("busnum", "1"), ("devnum", "5")] {
+            board.file(&format!("sys/bus/usb/devices/1-1/{name}"), word.as_bytes());
+        }
+        let found = board.look("edgetpu");
+        let node = board.0.path().join("dev/bus/usb/001/005");
+        assert_eq!(found.devices, [node]);
+        assert!(found.problems[0].contains("dev/bus/usb/001/005: No such file"), "{:?}", found.problems);
+        board.file("dev/bus/usb/001/005", b"");
+        assert!(!board.look("edgetpu").problems[0].contains("usb"));
+    }
+
+    #[test]
+    fn a_library_that_this_process_may_not_read_is_told() {
+        let board = Board::new();
+        board.file("dev/galcore", b"");
+        let library = board.file("usr/lib/libvx_delegate.so", b"");
+        fs::set_permissions(&library, fs::Permissions::from_mode(0o000)).unwrap();
+        // Root may read it, and finds nothing in it.
+        let problems = board.look("vx").problems;
+        assert!(problems[0].contains("libvx_delegate.so can't be read: "), "{problems:?}");
+        assert!(problems[0].contains("mend its permissions"), "{problems:?}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl ComputeBackend for Tflite {
 
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
         load_tflite(|| find(self.library.as_deref()))
-            .map_err(|what| Refused::new(NAME, Stage::Load, what))?;
+            .map_err(|what| Refused::new(NAME, Stage::Find, what))?;
         let delegate = self.xnnpack.then(ffi::xnnpack).transpose();
         let delegate = delegate.map_err(|what| Refused::new(NAME, Stage::Create, what))?;
         let mut loaded = Lite::load(NAME, model, delegate)?;

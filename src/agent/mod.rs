@@ -263,8 +263,9 @@ const SPOOL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// What the small models look at; a model whose bundle can't be read is told of by their thread.
 fn watches(options: &InferOptions) -> Vec<WatchOptions> {
     let watch = |(number, model): (usize, &ModelOptions)| {
-        let frames = model.frames()?;
-        Some(WatchOptions { model: number, name: model.name, channels: model.channels.clone(), frames })
+        let (frames, units) = model.frames()?;
+        let channels = model.channels.clone();
+        Some(WatchOptions { model: number, name: model.name, channels, units, frames })
     };
     options.models.iter().enumerate().filter_map(watch).collect()
 }

@@ -16,7 +16,7 @@ use crate::facts::Facts;
 use crate::glm::GlmHandle;
 use crate::infer::InferHandle;
 use crate::limits;
-use crate::observe::metrics;
+use crate::observe::{backends, metrics};
 use crate::spool::{Payload, SpoolStatus, StoreHandle};
 use crate::time::{Mono, Stamp, Wall};
 use crate::wire::{ClockFix, GapReason, Lane, PerLane};
@@ -256,6 +256,7 @@ impl Shared {
             ledger: ledger(&spool),
             sources: self.sources.borrow().clone(),
             doubtful: doubtful(&self.assembler.borrow()),
+            backends: backends::all(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 pub use super::meter::MeterBrief;
+pub use crate::observe::backends::BackendBrief;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Engine;
@@ -57,6 +58,9 @@ pub struct Status {
     /// Channels whose latest reading is not as it should be, at most [`crate::limits::STATUS_DOUBTS_MAX`] of them.
     #[serde(default)]
     pub doubtful: Vec<DoubtBrief>,
+    /// Where each backend of each small model stands, and a device of the language model.
+    #[serde(default)]
+    pub backends: Vec<BackendBrief>,
 }
 
 /// The line to the broker.
@@ -204,6 +208,7 @@ pub(super) mod tests {
             ledger: vec![row()],
             sources: Vec::new(),
             doubtful: Vec::new(),
+            backends: Vec::new(),
         }
     }
 

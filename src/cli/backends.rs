@@ -12,11 +12,11 @@ use super::machine_args::BackendsArgs;
 use super::{print, run, sources};
 use crate::accel::claim::Verified;
 use crate::accel::worker::Vendor;
-use crate::accel::{self, Found, Isolated, Npu, Placement, Refused, Route, Stage, State};
+use crate::accel::{self, Found, Npu, Placement, Refused, Route, State};
 use crate::config::{self, AgentConfig};
 use crate::glm::placing::{DeviceOptions, Placed};
 use crate::glm::{GlmOptions, student};
-use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Onnx};
+use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Serving};
 use crate::observe;
 
 /// What became of a model: a configured one, or the shipped one on an accelerator that is tried.
@@ -48,7 +48,7 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
     let found = found.iter().find(|f| f.npu.id == name).ok_or_else(|| {
         Failure::Failed(anyhow::anyhow!("no accelerator is called {name}; known are {}", known()))
     })?;
-    let Npu { id, name, library, route, model, .. } = *found.npu;
+    let Npu { id, name, library, route, model, options, .. } = *found.npu;
     let usual = || Path::new("/usr/lib").join(library);
     let vendor = match route {
         Route::Delegate => found.library.clone().unwrap_or_else(usual),
@@ -66,8 +66,12 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
         format!("put it into the bundle as a variant with \"backend\": \"{id}\"")
     };
     let (route, vendor) = (route.name(), vendor.display());
+    let options = match options {
+        "" => String::new(),
+        told => format!("options = \"{told}\"  # at least; the board's documents tell the rest\n"),
+    };
     Ok(format!(
-        "# {name}. It takes {model}: {takes}.\n[accelerator.{id}]\n{route} = \"{vendor}\"  # {origin}\n\n[[model]]\n\
+        "# {name}. It takes {model}: {takes}.\n[accelerator.{id}]\n{route} = \"{vendor}\"  # {origin}\n{options}\n[[model]]\n\
          name = \"freezer\"\nbundle = \"{bundle}\"\nchannels = [\"cold1.temp\"]\nbackends = \"{id}, onnx\"\n"
     ))
 }
@@ -80,10 +84,8 @@ fn trial(found: &Found, options: &InferOptions) -> Option<Row> {
         let library = found.library.clone().filter(|_| found.npu.route == Route::Delegate)?;
         Some(run::worker(id, Vendor::Delegate { library, tflite: options.tflite.library.clone() }))
     })?;
-    let device = Box::new(Isolated::new(worker));
-    let loaded = Bundle::open(Path::new(TRIED_WITH)).map_err(|e| e.to_string()).and_then(|bundle| {
-        Model::load(id, bundle, &[device, Box::new(Onnx)], false).map_err(|e| e.to_string())
-    });
+    let options = InferOptions { accelerators: vec![worker], ..options.clone() };
+    let loaded = load(id, Path::new(TRIED_WITH), &Devices::new(&options), &[id.into()]);
     Some(Row { name: id.into(), loaded })
 }
 
@@ -103,10 +105,14 @@ fn configuration(args: &BackendsArgs) -> Result<AgentConfig, Failure> {
 
 fn row(options: &ModelOptions, devices: &Devices) -> Row {
     let name = options.name.to_string();
-    let loaded = Bundle::open(&options.bundle).map_err(|e| e.to_string()).and_then(|bundle| {
-        Model::load(&name, bundle, &devices.backends(&options.backends), false).map_err(|e| e.to_string())
-    });
+    let loaded = load(&name, &options.bundle, devices, &options.backends);
     Row { name, loaded }
+}
+
+/// The model `name` as the agent would load it.
+fn load(name: &str, bundle: &Path, devices: &Devices, backends: &[String]) -> Result<Model, String> {
+    let bundle = Bundle::open(bundle).map_err(|e| e.to_string())?;
+    Model::load(name, bundle, &devices.backends(backends), false).map_err(|e| e.to_string())
 }
 
 /// The student, if it may use a device.
@@ -130,14 +136,7 @@ fn student(options: &GlmOptions) -> Option<Student> {
 impl Student {
     /// How far the device has come with it.
     fn state(&self) -> Option<State> {
-        let phases = self.placed.as_ref().ok()?;
-        let was_loaded = |placed: &Placed| {
-            placed.refused.iter().any(|refused| (Stage::Golden..=Stage::Invoke).contains(&refused.stage))
-        };
-        if phases.iter().any(|placed| placed.placement.claimed > 0) {
-            return Some(State::Serving);
-        }
-        phases.iter().any(was_loaded).then_some(State::Loaded)
+        self.placed.as_ref().ok()?.iter().map(Placed::state).max()
     }
 
     fn text(&self, out: &mut String) {
@@ -278,8 +277,9 @@ fn row_text(out: &mut String, Row { name, loaded }: &Row, before: &str) {
             return;
         }
     };
-    for (rank, s) in model.serving().enumerate() {
-        let rank = if rank == 0 { "serves" } else { "stands by" };
+    let serving = model.serving().enumerate();
+    let serving = serving.map(|(rank, s)| (if rank == 0 { "serves" } else { "stands by" }, s));
+    for (rank, s) in serving.chain(model.slow().iter().cloned().map(|s| ("is slower than the CPU", s))) {
         let _ = writeln!(
             out,
             "{before}{name}: {} {rank} with {} on the {}, off by {} from the golden vectors, {:?} per run",
@@ -299,15 +299,21 @@ fn row_json(Row { name, loaded }: &Row) -> Value {
     match loaded {
         Ok(model) => json!({
             "name": name,
-            "backends": model.serving().map(|s| json!({
-                "backend": s.backend, "file": s.file, "placement": place(s.placement),
-                "claimed": s.placement.claimed, "operators": s.placement.total,
-                "golden_error": s.golden_error, "p50_us": s.p50.as_nanos() as f64 / 1000.0,
-            })).collect::<Vec<_>>(),
+            "backends": model.serving().map(|s| measured(&s)).collect::<Vec<_>>(),
+            "slower_than_the_cpu": model.slow().iter().map(measured).collect::<Vec<_>>(),
             "refused": model.refused().iter().map(refused_json).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "name": name, "error": error }),
     }
+}
+
+/// How a backend did.
+fn measured(s: &Serving) -> Value {
+    json!({
+        "backend": s.backend, "file": s.file, "placement": place(s.placement),
+        "claimed": s.placement.claimed, "operators": s.placement.total,
+        "golden_error": s.golden_error, "p50_us": s.p50.as_nanos() as f64 / 1000.0,
+    })
 }
 
 fn refused_json(refused: &Refused) -> Value {
@@ -330,6 +336,9 @@ mod tests {
             let (accelerator, model) = (&config.accelerators[0], &config.models[0]);
             assert_eq!((accelerator.name.as_str(), model.backends[0].as_str()), (id, id));
             assert_eq!(accelerator.is_delegate, text.contains("\ndelegate = "), "{text}");
+            let told = found.iter().find(|f| f.npu.id == id).unwrap().npu.options;
+            assert_eq!(accelerator.options, told);
+            assert_eq!(told.is_empty(), !["qnn", "tidl"].contains(&id));
         }
         let error = example("gpu", &found).unwrap_err().to_string();
         assert!(error.contains("gpu") && error.contains("vx, ethosu"), "{error}");

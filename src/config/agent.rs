@@ -381,9 +381,15 @@ fn digest(raw: &mut Raw, base: &Path, accelerators: &[AcceleratorConfig]) -> Dig
         folder => ModelChoice::Folder(base.join(folder)),
     };
     let device = entry.opt_text("device");
-    if device.as_ref().is_some_and(|name| accelerators.iter().all(|known| known.name != *name)) {
+    if let Some(name) = &device {
         let hint = "bring one of this name as [accelerator.NAME], with its plugin";
-        raw.error(&entry, "device", "no such accelerator", hint);
+        match accelerators.iter().find(|known| known.name == *name) {
+            None => raw.error(&entry, "device", "no such accelerator", hint),
+            Some(known) if known.is_delegate => {
+                raw.error(&entry, "device", "a delegate, which computes whole .tflite files alone", hint);
+            }
+            Some(_) => {}
+        }
     }
     DigestConfig {
         enabled: entry.flag("enabled"),

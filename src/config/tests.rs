@@ -413,7 +413,11 @@ fn windows_are_of_a_kind_and_a_session_has_no_hop() {
 }
 
 #[test]
-fn the_students_device_must_be_there() {
+fn the_students_device_must_be_there_and_a_plugin() {
+    let delegate = "[digest]\ndevice = \"vx\"\n[accelerator.vx]\ndelegate = \"/lib/vx.so\"\n";
+    let problems = mistakes(delegate);
+    assert_eq!((problems.len(), problems[0].key.as_str()), (1, "digest.device"), "{problems:?}");
+    assert!(problems[0].to_string().contains("a delegate"), "{problems:?}");
     let problems = mistakes("[digest]\ndevice = \"hailo\"\n");
     assert_eq!((problems.len(), problems[0].key.as_str()), (1, "digest.device"), "{problems:?}");
     let there = "[digest]\ndevice = \"hailo\"\n[accelerator.hailo]\nplugin = \"/lib/hailo.so\"\n";

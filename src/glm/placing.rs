@@ -26,7 +26,7 @@ use crate::accel::claim::{
     Claimant, Claimed, Claiming, Constant, NodeDescription, Rule, Verified, apart, median,
 };
 use crate::accel::worker::WorkerOptions;
-use crate::accel::{Isolated, Placement, Problem, Refused, Stage};
+use crate::accel::{Isolated, Placement, Problem, Refused, Stage, State};
 use crate::clock;
 use crate::limits;
 use crate::observe::accel::GlmPlaced;
@@ -76,6 +76,17 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// How far the device has come with the phase.
+    pub fn state(&self) -> State {
+        let has = |from| self.refused.iter().any(|refused| (from..=Stage::Invoke).contains(&refused.stage));
+        match self.placement.claimed {
+            0 if has(Stage::Golden) => State::Loaded,
+            0 if has(Stage::Create) => State::Probed,
+            0 => State::Absent,
+            _ => State::Serving,
+        }
+    }
+
     /// One line for the log: where the phase runs on `device`, and if it does not, at which stage and why.
     pub fn tell(&self, device: &str) {
         emit(&GlmPlaced {
@@ -119,6 +130,7 @@ impl Placing<'_> {
                 continue;
             }
             let (told, state) = self.phase(device, phase, tokens)?;
+            device.claimant.show(&graph(phase), told.state());
             on_device.extend(state.map(|state| OnDevice { tokens: told.tokens.clone(), state }));
             placed.push(told);
         }
@@ -132,7 +144,7 @@ impl Placing<'_> {
         phase: Phase,
         tokens: usize,
     ) -> TractResult<(Placed, Option<TypedSimpleState>)> {
-        let mut claiming = Claiming::new(&format!("glm {phase}"), &device.claimant, describe);
+        let mut claiming = Claiming::new(&graph(phase), &device.claimant, describe);
         claiming.rows = vec![(TOKENS, tokens), (ROWS, 1)];
         claiming.rule = device.rule;
         let runnable = claiming.prepare(self.graph.clone())?;
@@ -238,6 +250,11 @@ impl Placing<'_> {
         batch.push(SLOT, u32::try_from(begin).unwrap_or(u32::MAX), &tokens, true);
         batch
     }
+}
+
+/// What log lines and pages call a phase's graph.
+fn graph(phase: Phase) -> String {
+    format!("glm {phase}")
 }
 
 /// The smallest number of tokens, by halves of `tokens` and two at least, of which a run `pays` on the device.

@@ -2,24 +2,30 @@
 //!
 //! A backend serves when it has loaded the variant that is meant for it and its answers to the golden vectors are within the
 //! variant's tolerance; one that runs on a device must also claim operators and be no slower than the CPU. When it fails later,
-//! the next one gives the answer to the same window, and [`Health`] decides whether it is asked again.
+//! the next one gives the answer to the same window, and [`Health`] decides whether it is asked again. What must begin anew for
+//! that does so beside, while the next one goes on answering, and proves itself again.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bundle::{Bundle, BundleError};
 use super::manifest::Variant;
 use super::window::{self, Prepared, Scored};
-use crate::accel::{ComputeBackend, Health, Refused, Runner, Stage, State};
+use crate::accel::{Check, ComputeBackend, Health, Refused, Runner, Stage, State};
 use crate::clock;
 use crate::frame::Frame;
 use crate::limits;
-use crate::observe::{self, infer as events};
+use crate::observe::{self, backends, infer as events};
 
 /// A bundle with the backends that serve it.
 pub struct Model {
     name: String,
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
+    /// Names of all that were to serve it.
+    backends: Vec<String>,
     served: Vec<Served>,
+    /// What is right and gave way to the CPU.
+    slow: Vec<Serving>,
     refused: Vec<Refused>,
 }
 
@@ -65,13 +71,25 @@ pub enum ModelError {
         given: usize,
     },
     /// No backend does.
-    #[error("no backend can run model {name}: {reasons}")]
+    #[error("no backend that model {name} may use does: {reasons}")]
     NoBackend {
         /// Name of the model.
         name: String,
         /// Each one's stage and reason.
         reasons: String,
     },
+}
+
+impl Served {
+    fn told(&self) -> Serving {
+        Serving {
+            backend: self.backend.clone(),
+            file: self.variant.file.clone(),
+            placement: self.runner.placement(),
+            golden_error: self.golden_error,
+            p50: self.p50,
+        }
+    }
 }
 
 impl Model {
@@ -83,18 +101,28 @@ impl Model {
         backends: &[Box<dyn ComputeBackend>],
         require: bool,
     ) -> Result<Self, ModelError> {
-        let mut model = Self { name: name.into(), bundle, served: Vec::new(), refused: Vec::new() };
+        let bundle = Arc::new(bundle);
+        let names = backends.iter().map(|backend| backend.name().to_owned()).collect();
+        let mut model = Self {
+            name: name.into(),
+            bundle,
+            backends: names,
+            served: Vec::new(),
+            slow: Vec::new(),
+            refused: Vec::new(),
+        };
         for backend in backends {
-            model.add(backend.as_ref())?;
+            model.add(backend.as_ref());
             if require && model.served.is_empty() {
                 break;
             }
         }
         model.refuse_slow();
-        for refused in &model.refused {
-            observe::emit(&events::BackendRefused { model: name, refused });
-        }
-        let Some(first) = model.served.first() else {
+        model.refused.iter().for_each(|refused| tell(name, refused));
+        model.show();
+        let wanted = backends.first().filter(|_| require).map(|backend| backend.name());
+        let may_be_first = |served: &&Served| wanted.is_none_or(|wanted| served.backend == wanted);
+        let Some(first) = model.served.first().filter(may_be_first) else {
             let reasons: Vec<String> = model.refused.iter().map(Refused::to_string).collect();
             return Err(ModelError::NoBackend { name: name.into(), reasons: reasons.join("; ") });
         };
@@ -117,13 +145,12 @@ impl Model {
 
     /// The backends that serve it, the preferred one first.
     pub fn serving(&self) -> impl Iterator<Item = Serving> {
-        self.served.iter().map(|served| Serving {
-            backend: served.backend.clone(),
-            file: served.variant.file.clone(),
-            placement: served.runner.placement(),
-            golden_error: served.golden_error,
-            p50: served.p50,
-        })
+        self.served.iter().map(Served::told)
+    }
+
+    /// How those did that were right and slower than the CPU.
+    pub fn slow(&self) -> &[Serving] {
+        &self.slow
     }
 
     /// Why the others do not.
@@ -133,10 +160,17 @@ impl Model {
 
     /// How far `backend` has come; none where it was not even loaded.
     pub fn state_of(&self, backend: &str) -> Option<State> {
-        if let Some(rank) = self.served.iter().position(|served| served.backend == backend) {
-            let is_quarantined = self.served[rank].health.is_quarantined();
-            let state = if rank == 0 { State::Serving } else { State::Verified };
-            return Some(if is_quarantined { State::Quarantined } else { state });
+        let mut is_first = true;
+        for served in &self.served {
+            let state = match (served.health.is_quarantined(), is_first) {
+                (true, _) => State::Quarantined,
+                (false, true) => State::Serving,
+                (false, false) => State::Verified,
+            };
+            if served.backend == backend {
+                return Some(state);
+            }
+            is_first &= state == State::Quarantined;
         }
         let had_loaded = |refused: &Refused| {
             refused.backend == backend && (Stage::Claim..=Stage::Invoke).contains(&refused.stage)
@@ -144,7 +178,18 @@ impl Model {
         self.refused.iter().any(had_loaded).then_some(State::Loaded)
     }
 
-    /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails.
+    /// Shows where its backends stand.
+    fn show(&self) {
+        for backend in &self.backends {
+            let is_not_there =
+                |refused: &Refused| refused.backend == *backend && refused.stage <= Stage::Load;
+            let before = if self.refused.iter().any(is_not_there) { State::Absent } else { State::Probed };
+            backends::set(backend, &self.name, self.state_of(backend).unwrap_or(before).name());
+        }
+    }
+
+    /// Judges a frame. None if every backend failed. Blocks for one run, or one per backend that fails: what must be begun again is
+    /// not waited for.
     pub fn judge(&mut self, frame: &Frame) -> Option<Scored> {
         let prepared = window::prepare(&self.bundle.manifest.input, &frame.rows);
         let mut answer = Vec::new();
@@ -154,7 +199,11 @@ impl Model {
             if !served.health.may_try(now) {
                 continue;
             }
-            let scored = score(&self.bundle, served, &prepared, &mut answer);
+            let scored = match served.runner.ready() {
+                Ok(true) => score(&self.bundle, served, &prepared, &mut answer),
+                Ok(false) => continue,
+                Err(refused) => Err(refused),
+            };
             match scored {
                 Ok(scored) => {
                     served.health.succeeded();
@@ -164,6 +213,9 @@ impl Model {
                     let quarantined = served.health.failed(clock::mono());
                     let model = self.name.as_str();
                     observe::emit(&events::BackendFailed { model, refused: &refused, quarantined });
+                    if quarantined {
+                        self.show();
+                    }
                 }
             }
         }
@@ -171,17 +223,17 @@ impl Model {
     }
 
     /// Loads every variant that is meant for `backend` until one does.
-    fn add(&mut self, backend: &dyn ComputeBackend) -> Result<(), BundleError> {
+    fn add(&mut self, backend: &dyn ComputeBackend) {
         let mut variants: Vec<Variant> =
             self.bundle.manifest.variants.iter().filter(|v| backend.takes(&v.backend)).cloned().collect();
         // What was made for it goes before what it takes as well.
         variants.sort_by_key(|variant| variant.backend != backend.name());
         if variants.is_empty() {
             let reason = format!("the bundle has no file for {}", backend.name());
-            self.refused.push(Refused::new(backend.name(), Stage::Find, reason));
+            self.refused.push(Refused::new(backend.name(), Stage::Load, reason));
         }
         for variant in variants {
-            match self.load_variant(backend, variant)? {
+            match self.load_variant(backend, variant) {
                 Ok(served) => {
                     self.served.push(served);
                     break;
@@ -189,22 +241,22 @@ impl Model {
                 Err(refused) => self.refused.push(refused),
             }
         }
-        Ok(())
     }
 
-    fn load_variant(
-        &self,
-        backend: &dyn ComputeBackend,
-        variant: Variant,
-    ) -> Result<Result<Served, Refused>, BundleError> {
-        let file = self.bundle.file(&variant)?;
-        let loaded = backend.load(&file).and_then(|mut runner| {
-            let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
-            let p50 = timed(&self.bundle, &variant, runner.as_mut())?;
-            let backend = backend.name().to_owned();
-            Ok(Served { backend, variant, runner, health: Health::default(), p50, golden_error })
-        });
-        Ok(loaded)
+    fn load_variant(&self, backend: &dyn ComputeBackend, variant: Variant) -> Result<Served, Refused> {
+        let refuse = |error: BundleError| Refused::new(backend.name(), Stage::Load, error);
+        let mut runner = backend.load(&self.bundle.file(&variant).map_err(refuse)?)?;
+        let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
+        runner.keep(self.check(backend.name(), &variant));
+        let p50 = timed(&self.bundle, &variant, runner.as_mut())?;
+        let backend = backend.name().to_owned();
+        Ok(Served { backend, variant, runner, health: Health::default(), p50, golden_error })
+    }
+
+    /// The golden vectors once more.
+    fn check(&self, backend: &str, variant: &Variant) -> Check {
+        let (bundle, backend, variant) = (Arc::clone(&self.bundle), backend.to_owned(), variant.clone());
+        Check::new(move |runner| golden(&bundle, &variant, &backend, runner).map(drop))
     }
 
     /// What runs on a device and is slower than the CPU gives way to it.
@@ -214,10 +266,25 @@ impl Model {
         let (kept, slow): (Vec<_>, Vec<_>) =
             self.served.drain(..).partition(|served| on_cpu(served) || served.p50 <= cpu);
         self.served = kept;
+        self.slow = slow.iter().map(Served::told).collect();
         self.refused.extend(slow.iter().map(|served| {
             let reason = format!("a run takes {} us, {} us on the CPU", micros(served.p50), micros(cpu));
             Refused::new(&served.backend, Stage::Speed, reason)
         }));
+    }
+}
+
+/// Tells why a backend does not do for a model; one that is missing does for none, which is told once.
+fn tell(model: &str, refused: &Refused) {
+    static MISSING: Mutex<Vec<Refused>> = Mutex::new(Vec::new());
+    if refused.stage != Stage::Find {
+        observe::emit(&events::BackendRefused { model, refused });
+        return;
+    }
+    let mut told = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.contains(refused) {
+        observe::emit(&events::BackendMissing { refused });
+        told.push(refused.clone());
     }
 }
 

@@ -18,10 +18,8 @@ fn frame(window: &[f64]) -> Frame {
     Frame { at: Wall(0), start: Wall(0), rows: vec![window.to_vec()] }
 }
 
-/// A copy of the shipped bundle in a folder, its manifest changed by `change` and the hashes set right.
-fn changed(
-    change: impl FnOnce(&Path, &mut serde_json::Value),
-) -> (tempfile::TempDir, Result<Model, ModelError>) {
+/// A copy of the shipped bundle in a folder.
+fn copied() -> tempfile::TempDir {
     let (dir, from) =
         (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")).join("models/cold_room"));
     for name in
@@ -29,6 +27,14 @@ fn changed(
     {
         std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
     }
+    dir
+}
+
+/// The same, its manifest changed by `change` and the hashes set right.
+fn changed(
+    change: impl FnOnce(&Path, &mut serde_json::Value),
+) -> (tempfile::TempDir, Result<Model, ModelError>) {
+    let dir = copied();
     let path = dir.path().join("manifest.json");
     let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(dir.path(), &mut manifest);
@@ -170,6 +176,36 @@ fn a_file_that_is_not_what_the_manifest_says_is_refused_with_file_and_reason() {
     }
 }
 
+/// A variant's file that could not be read once kept every backend from serving, whatever files were sound.
+#[test]
+fn a_file_that_is_spoilt_missing_or_too_large_costs_its_variant_and_not_the_model() {
+    type Spoil = fn(&Path);
+    let cases: [(Spoil, &str); 3] = [
+        (|file| std::fs::write(file, b"another file").unwrap(), "is not the file that manifest.json names"),
+        (|file| std::fs::remove_file(file).unwrap(), "can't be read"),
+        (
+            |file| {
+                let file = std::fs::File::options().write(true).open(file).unwrap();
+                file.set_len(limits::SMALL_MODEL_BYTES_MAX + 1).unwrap();
+            },
+            "is larger than",
+        ),
+    ];
+    for (spoil, says) in cases {
+        let dir = copied();
+        let bundle = Bundle::open(dir.path()).unwrap();
+        spoil(&dir.path().join("cold_room.int8.onnx"));
+        let model = Model::load("spoilt", bundle, &onnx(), false).unwrap();
+        let files: Vec<String> = model.serving().map(|s| s.file).collect();
+        assert_eq!(files, ["cold_room.f32.onnx"], "{says}");
+        let Refused { stage, reason, .. } = &model.refused()[0];
+        assert!(
+            *stage == Stage::Load && reason.contains("cold_room.int8.onnx") && reason.contains(says),
+            "{reason}"
+        );
+    }
+}
+
 /// Answers like the CPU until told otherwise.
 struct Moody {
     name: &'static str,
@@ -251,12 +287,23 @@ fn a_device_that_is_slower_than_the_cpu_does_not_serve() {
     assert_eq!(model.state_of("moody"), Some(State::Loaded));
     assert_eq!((model.state_of("onnx"), model.state_of("other")), (Some(State::Serving), None));
     assert_eq!(model.refused().last().map(|r| r.stage), Some(Stage::Speed));
+    let [slow] = model.slow() else { panic!("{:?}", model.slow()) };
+    assert_eq!((slow.backend.as_str(), slow.placement.claimed), ("moody", 8));
+    assert!(slow.golden_error.is_finite() && slow.p50 >= Duration::from_millis(2), "{slow:?}");
 }
 
 #[test]
 fn a_backend_that_fails_in_service_gives_way_within_the_same_window_and_ends_in_quarantine() {
     // It is well while it is looked at, and never again.
-    let mut model = beside_the_cpu(0, |runs| if runs <= 500 { Mood::Well } else { Mood::Fails });
+    let moody =
+        Moody { name: "moody", claimed: 0, mood: |runs| if runs <= 500 { Mood::Well } else { Mood::Fails } };
+    let mut model = Model::load("left alone", shipped(), &[Box::new(moody), Box::new(Onnx)], false).unwrap();
+    let shown = |backend: &str| {
+        let all = crate::observe::backends::all();
+        let found = all.into_iter().find(|b| b.model == "left alone" && b.backend == backend);
+        found.map(|b| b.state).unwrap_or_default()
+    };
+    assert_eq!([shown("moody"), shown("onnx")], ["serving", "verified"]);
     assert_eq!(names(&model), ["moody", "onnx"]);
     assert_eq!(model.state_of("onnx"), Some(State::Verified));
     let (window, score) = (shipped().golden[0].window.clone(), shipped().golden[0].score);
@@ -268,6 +315,7 @@ fn a_backend_that_fails_in_service_gives_way_within_the_same_window_and_ends_in_
     }
     assert!(model.served[0].health.is_quarantined());
     assert_eq!(model.state_of("moody"), Some(State::Quarantined));
+    assert_eq!([shown("moody"), shown("onnx")], ["quarantined", "serving"]);
 }
 
 #[test]
@@ -276,4 +324,13 @@ fn with_require_the_first_backend_must_do() {
     let backends: [Box<dyn ComputeBackend>; 2] = [moody(), Box::new(Onnx)];
     let error = Model::load("cold_room", shipped(), &backends, true).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("moody, stage invoke: not now") && !error.contains("onnx, stage"), "{error}");
+}
+
+/// What is refused for its speed is refused when all are loaded, and once that was after `require` had been looked at.
+#[test]
+fn with_require_a_first_backend_that_is_slower_than_the_cpu_does_not_do() {
+    let moody = Box::new(Moody { name: "moody", claimed: 8, mood: |_| Mood::Dawdles });
+    let backends: [Box<dyn ComputeBackend>; 2] = [moody, Box::new(Onnx)];
+    let error = Model::load("cold_room", shipped(), &backends, true).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("moody, stage speed: a run takes"), "{error}");
 }

@@ -13,7 +13,7 @@ use tract_onnx::tract_core::plan::{SimplePlan, SimpleState};
 
 use super::conv::replace_convolutions;
 use super::described::describe;
-use crate::accel::claim::{Claimant, Claiming, Rule};
+use crate::accel::claim::{Claimant, Claiming, Rule, WhenItFails};
 use crate::accel::{
     ComputeBackend, Element, Isolated, ModelFile, Placement, Problem, Quantisation, Refused, Runner, Stage,
     TensorSpec, compare,
@@ -86,6 +86,8 @@ struct Tract {
     input: TensorSpec,
     output: TensorSpec,
     placement: Placement,
+    /// What computes parts of it.
+    device: Option<Isolated>,
 }
 
 impl Tract {
@@ -105,6 +107,7 @@ impl Tract {
             Some(device) => {
                 let mut claiming = Claiming::new(&model.origin, &device.claimant, describe);
                 claiming.rule = device.rule;
+                claiming.when_it_fails = WhenItFails::EndTheRun;
                 let (typed, claimed) = claiming.claim(typed).map_err(prepare)?;
                 if let (0, Some(Refused { stage, reason, .. })) =
                     (claimed.placement.claimed, claimed.refused.into_iter().next())
@@ -118,7 +121,8 @@ impl Tract {
         replace_convolutions(&mut typed).map_err(prepare)?;
         let plan = typed.into_optimized().and_then(SimplePlan::new);
         let state = plan.and_then(|plan| plan.spawn()).map_err(prepare)?;
-        Ok(Self { state, input: model.input.clone(), output: model.output.clone(), placement })
+        let device = device.map(|on| Isolated::clone(&on.device));
+        Ok(Self { state, input: model.input.clone(), output: model.output.clone(), placement, device })
     }
 
     fn compute(&mut self, input: &[u8], output: &mut Vec<u8>) -> TractResult<()> {
@@ -139,7 +143,10 @@ impl Tract {
 
 impl Runner for Tract {
     fn run(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
-        self.compute(input, output).map_err(|e| Refused::new(NAME, Stage::Invoke, one_line(&e)))?;
+        self.compute(input, output).map_err(|error| match error.downcast::<Refused>() {
+            Ok(refused) => refused,
+            Err(error) => Refused::new(NAME, Stage::Invoke, one_line(&error)),
+        })?;
         if output.len() != self.output.bytes() {
             let reason = format!("the answer has {} bytes, not {}", output.len(), self.output.bytes());
             return Err(Refused::new(NAME, Stage::Invoke, reason));
@@ -149,6 +156,10 @@ impl Runner for Tract {
 
     fn placement(&self) -> Placement {
         self.placement
+    }
+
+    fn ready(&mut self) -> Result<bool, Refused> {
+        self.device.as_ref().map_or(Ok(true), Isolated::ready_at_once)
     }
 }
 

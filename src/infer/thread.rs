@@ -16,8 +16,7 @@ use crate::clock;
 use crate::frame::{Frame, FrameOptions, ModelName};
 use crate::limits;
 use crate::observe::{self, infer as events, metrics};
-use crate::reading::ChannelId;
-use crate::reading::named_enum;
+use crate::reading::{ChannelId, Unit, named_enum};
 
 named_enum! {
     /// What becomes of a model whose first backend does not do.
@@ -125,18 +124,20 @@ pub struct InferHandle {
 }
 
 impl ModelOptions {
-    /// What the model wants its frames to be; the bundle says so. None if there is no such bundle, or it wants other channels:
-    /// then the thread tells why. Blocks on the disk.
-    pub fn frames(&self) -> Option<FrameOptions> {
+    /// What the model wants its frames to be, and in which unit each row; the bundle says so. None if there is no such bundle, or
+    /// it wants other channels: then the thread tells why. Blocks on the disk.
+    pub fn frames(&self) -> Option<(FrameOptions, Vec<Unit>)> {
         let input = Bundle::open(&self.bundle).ok()?.manifest.input;
         let hop = self.every.as_millis() / u128::from(input.step_ms);
         let fits = input.channels.len() == self.channels.len();
-        fits.then(|| FrameOptions {
+        let frames = FrameOptions {
             channels: input.channels.len(),
             step_ms: input.step_ms,
             length: input.length,
             hop: usize::try_from(hop).unwrap_or(usize::MAX).max(1),
-        })
+        };
+        let units = input.channels.into_iter().map(|role| Unit(role.unit)).collect();
+        fits.then_some((frames, units))
     }
 }
 

@@ -53,6 +53,20 @@ impl Event for BackendRefused<'_> {
     }
 }
 
+/// A backend is not there for any small model, such as one whose library the machine lacks.
+pub struct BackendMissing<'a> {
+    /// Which backend, why.
+    pub refused: &'a Refused,
+}
+
+impl Event for BackendMissing<'_> {
+    const NAME: &'static str = "backend_missing";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        put(fields, self.refused);
+    }
+}
+
 /// A backend failed on a frame; the next one gave the answer.
 pub struct BackendFailed<'a> {
     /// The model's configured name.

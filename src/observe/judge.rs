@@ -70,6 +70,28 @@ impl Event for UnitMismatch<'_> {
     }
 }
 
+/// A small model wants a channel in a unit that the channel's can't be converted to: it does not judge.
+pub struct ModelUnitMismatch<'a> {
+    /// The model's configured name.
+    pub model: ModelName,
+    /// The channel.
+    pub channel: &'a ChannelId,
+    /// Its unit.
+    pub unit: &'a str,
+    /// What the model's manifest says.
+    pub wanted: &'a str,
+}
+
+impl Event for ModelUnitMismatch<'_> {
+    const NAME: &'static str = "model_unit_mismatch";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let next = "name a channel of what the model is for in [[model]], or set the channel's unit to what it really is";
+        fields.put("model", self.model).put("channel", self.channel).put("unit", self.unit);
+        fields.put("wanted", self.wanted).put("next", next);
+    }
+}
+
 /// A group can't learn: one of its members was never heard.
 pub struct GroupWaits<'a> {
     /// The group.

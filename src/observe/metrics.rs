@@ -103,9 +103,9 @@ metrics! {
     Counter INFER_ODD = "outpost_infer_odd_total";
     /// Time that small models took.
     Counter INFER_US = "outpost_infer_microseconds_total";
-    /// Times that a backend of a small model failed and the next one answered.
+    /// Times that a backend failed and the next one answered.
     Counter INFER_BACKEND_FAILURES = "outpost_infer_backend_failures_total";
-    /// Backends of small models that are in quarantine.
+    /// Times that a backend had failed so often that it is asked no more.
     Counter INFER_QUARANTINES = "outpost_infer_backend_quarantines_total";
     /// Worker processes that were killed and are not gone: a driver holds each of them.
     Gauge INFER_UNREAPED = "outpost_infer_workers_unreaped";
@@ -232,6 +232,7 @@ pub fn render() -> String {
             labels => writeln!(out, "{}{{{labels}}} {}", m.name, m.value()),
         };
     }
+    super::backends::render(&mut out);
     out
 }
 

@@ -1,7 +1,8 @@
 //! Named events: one struct per event; [`emit`] logs it and counts it in one place, so the two cannot drift apart.
 //!
-//! A room's events live in the file of that room's name here. Counters and gauges stand in [`metrics`].
+//! A room's events live in the file of that room's name here. Counters and gauges stand in [`metrics`], states in [`backends`].
 
+pub mod backends;
 mod logger;
 pub mod metrics;
 

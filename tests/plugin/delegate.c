@@ -98,6 +98,7 @@ static int claimed_invoke(context *context, node *node) {
 static int prepare(context *context, delegate *delegate) {
     faults *faults = delegate->data;
     if (has_fault(faults, "prepare_crash")) crash();
+    if (has_fault(faults, "prepare_hang")) hang();
     if (has_fault(faults, "prepare")) {
         context->report(context, "operator %d is not supported; compile the model again", 3);
         return ERROR;
@@ -134,12 +135,14 @@ delegate *tflite_plugin_create_delegate(const char *const *keys, const char *con
             return NULL;
         }
     }
+    begin(made);
     if (has_fault(made, "silent")) return NULL;
     if (has_fault(made, "create")) {
         report_error("the device is busy; end the other program");
         return NULL;
     }
     if (has_fault(made, "create_crash")) crash();
+    if (has_fault(made, "create_hang")) hang();
     delegate *of = calloc(1, sizeof *of);
     of->data = made;
     of->prepare = prepare;

@@ -1,8 +1,8 @@
 /* What a vendor's code does now and then, on demand: of the test plug-in and of the test delegate.
  *
  * Options: fault=NAME, at_run=N (the fault shows from the run number N on, the first is 1), mark=FILE (created when the fault
- * shows, so that a process begun later is well), when=FILE (the fault shows only while there is such a file), ended=FILE
- * (created when a model is given back).
+ * shows, so that a process begun later is well), then=NAME (the fault that one begun later has from the beginning), when=FILE (the
+ * fault shows only while there is such a file), ended=FILE (created when a model is given back).
  */
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct {
-    char fault[32];
+    char fault[32], then[32];
     char mark[512], when[512], ended[512];
     unsigned at_run, runs;
 } faults;
@@ -21,6 +21,7 @@ typedef struct {
 /* Takes one option; 0 if the key is not known. */
 static int take_option(faults *of, const char *key, const char *value) {
     if (!strcmp(key, "fault")) snprintf(of->fault, sizeof of->fault, "%s", value);
+    else if (!strcmp(key, "then")) snprintf(of->then, sizeof of->then, "%s", value);
     else if (!strcmp(key, "mark")) snprintf(of->mark, sizeof of->mark, "%s", value);
     else if (!strcmp(key, "when")) snprintf(of->when, sizeof of->when, "%s", value);
     else if (!strcmp(key, "ended")) snprintf(of->ended, sizeof of->ended, "%s", value);
@@ -29,10 +30,20 @@ static int take_option(faults *of, const char *key, const char *value) {
     return 1;
 }
 
+/* With all options taken: whether this process is one begun later. */
+static void begin(faults *of) {
+    if (!of->then[0] || access(of->mark, F_OK)) return;
+    snprintf(of->fault, sizeof of->fault, "%s", of->then);
+    of->mark[0] = 0;
+    of->at_run = 1;
+}
+
 static int has_fault(const faults *of, const char *fault) { return !strcmp(of->fault, fault); }
 
 /* A raised signal would be forgiven by the handler that Rust brings for stack overflows; a real fault comes again. */
 static void crash(void) { *(volatile int *)8 = 1; }
+
+static void hang(void) { for (;;) pause(); }
 
 static void make_file(const char *path) {
     FILE *file = fopen(path, "w");
@@ -56,13 +67,16 @@ enum { SLOW_SEGMENT_US = 300 * 1000 };
 static void misbehave(faults *of) {
     if (shows(of, "slow")) usleep(20 * 1000);
     if (shows(of, "segv")) crash();
-    if (shows(of, "hang")) for (;;) pause();
+    if (shows(of, "hang")) hang();
     if (shows(of, "leak")) {
-        for (;;) {
-            char *more = malloc(1 << 24);
+        /* Twice what a worker may have: where nothing bounds it, it hangs. Nothing is written to it, so that the machine keeps its
+         * memory all the same. */
+        for (int pieces = 0; pieces < 64; pieces++) {
+            volatile char *more = malloc(1 << 24);
             if (!more) abort();
-            memset(more, 1, 1 << 24);
+            *more = 1;
         }
+        hang();
     }
 }
 

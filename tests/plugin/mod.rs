@@ -83,17 +83,29 @@ impl Logged {
     pub fn assert_line(&self, event: &str, words: &[&str]) {
         assert_line(&format!(" model={} ", self.name), event, words);
     }
+
+    /// Whether there is such a line yet.
+    #[allow(dead_code, reason = "each test program uses some of this")]
+    pub fn has_line(&self, event: &str, words: &[&str]) -> bool {
+        count_lines(&format!(" model={} ", self.name), event, words) > 0
+    }
 }
 
 /// The line named `event` with `about` in it, which must be there; every word of `words` must be in it.
 pub fn assert_line(about: &str, event: &str, words: &[&str]) {
-    let lines: Vec<String> =
-        lines().into_iter().filter(|line| line.contains(about) && line.contains(event)).collect();
-    assert!(
-        lines.iter().any(|line| words.iter().all(|word| line.contains(word))),
-        "no line {event} with {words:?} in\n{}",
-        lines.join("\n")
-    );
+    let lines = lines_of(about, event).join("\n");
+    assert!(count_lines(about, event, words) > 0, "no line {event} with {words:?} in\n{lines}");
+}
+
+/// How many lines named `event` with `about` in them have every word of `words`.
+pub fn count_lines(about: &str, event: &str, words: &[&str]) -> usize {
+    let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
+    lines_of(about, event).iter().filter(has_all).count()
+}
+
+fn lines_of(about: &str, event: &str) -> Vec<String> {
+    let all = std::fs::read_to_string(log_file()).unwrap();
+    all.lines().filter(|line| line.contains(about) && line.contains(event)).map(str::to_owned).collect()
 }
 
 /// This process's standard error, turned into a file: events go there, past what catches a test's own output.
@@ -107,8 +119,4 @@ pub fn log_file() -> &'static Path {
         file
     });
     file.path()
-}
-
-fn lines() -> Vec<String> {
-    std::fs::read_to_string(log_file()).unwrap().lines().map(str::to_owned).collect()
 }

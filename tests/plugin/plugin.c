@@ -26,6 +26,7 @@ void *outpost_plugin_create(const outpost_model *model, char *error, size_t erro
             return NULL;
         }
     }
+    begin(&made->faults);
     printf("what a vendor's code prints must not reach anybody's tensors\n");
     fflush(stdout);
     if (has_fault(&made->faults, "create")) {
@@ -33,6 +34,7 @@ void *outpost_plugin_create(const outpost_model *model, char *error, size_t erro
         return NULL;
     }
     if (has_fault(&made->faults, "create_crash")) crash();
+    if (has_fault(&made->faults, "create_hang") || has_fault(&made->faults, "prepare_hang")) hang();
     if (has_fault(&made->faults, "prepare")) {
         snprintf(error, error_bytes, "operator 3 is not supported; compile the model again");
         return NULL;

@@ -6,6 +6,7 @@
 #![cfg(feature = "demo")]
 
 mod ask;
+mod backends;
 mod chat;
 mod clock;
 mod delivery;

@@ -27,9 +27,10 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::SimplePlan;
 use tract_onnx::tract_core::runtime::{RunOptions, Runnable, Runtime};
 
-use super::{ComputeBackend, Health, Isolated, ModelFile, Placement, Refused, Runner, Stage};
+use super::{ComputeBackend, Health, Isolated, ModelFile, Placement, Refused, Runner, Stage, State};
 use crate::clock;
 use crate::limits;
+use crate::observe::backends;
 use crate::time::Mono;
 pub use offload::Offload;
 use offload::Ready;
@@ -68,6 +69,11 @@ pub trait Device: fmt::Debug + Send + Sync {
 
     /// Makes a segment ready. Blocks.
     fn create(&self, segment: &ModelFile) -> Result<Box<dyn Runner + Send>, Refused>;
+
+    /// Whether it can run now; where it can't, what that takes has begun beside. Errors: that did not succeed.
+    fn ready(&self) -> Result<bool, Refused> {
+        Ok(true)
+    }
 }
 
 impl Device for Isolated {
@@ -81,6 +87,10 @@ impl Device for Isolated {
 
     fn create(&self, segment: &ModelFile) -> Result<Box<dyn Runner + Send>, Refused> {
         Ok(Box::new(self.model(segment)?))
+    }
+
+    fn ready(&self) -> Result<bool, Refused> {
+        Isolated::ready(self)
     }
 }
 
@@ -96,6 +106,8 @@ struct Standing {
     health: Health,
     /// The segment that failed last: what others answer says nothing about it.
     culprit: String,
+    /// Graphs of which it computes parts.
+    graphs: Vec<String>,
 }
 
 impl Claimant {
@@ -114,27 +126,55 @@ impl Claimant {
         self.standing().health.is_quarantined()
     }
 
-    /// Whether it is asked at `now`: it has not just failed.
+    /// Whether it is asked at `now`: it has not just failed, and its process is there.
     pub fn is_well(&self, now: Mono) -> bool {
-        self.standing().health.may_try(now)
+        matches!(self.ready(now), Ok(true))
+    }
+
+    /// The same. Errors: it would be asked again, but could not be begun again.
+    fn ready(&self, now: Mono) -> Result<bool, Refused> {
+        Ok(self.standing().health.may_try(now) && self.device.ready()?)
+    }
+
+    /// Shows how far it has come with `graph`.
+    pub fn show(&self, graph: &str, state: State) {
+        backends::set(self.name(), graph, state.name());
+        if state == State::Serving {
+            self.standing().graphs.push(graph.into());
+        }
     }
 
     fn succeeded(&self, segment: &str) {
         let mut standing = self.standing();
         if standing.culprit == segment {
-            *standing = Standing::default();
+            standing.health.succeeded();
+            standing.culprit.clear();
         }
     }
 
     fn failed(&self, segment: &str, now: Mono) -> bool {
         let mut standing = self.standing();
         standing.culprit = segment.into();
-        standing.health.failed(now)
+        let quarantined = standing.health.failed(now);
+        for graph in standing.graphs.iter().filter(|_| quarantined) {
+            backends::set(self.name(), graph, State::Quarantined.name());
+        }
+        quarantined
     }
 
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What becomes of a run whose device fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenItFails {
+    /// The CPU computes the same nodes in the same run, and the device is left alone for a while.
+    GoOnTheCpu,
+    /// The run ends with the [`Refused`] as its error: whoever asked has somebody else to ask, and decides when the device is asked
+    /// again.
+    EndTheRun,
 }
 
 /// When a segment may run on a device.
@@ -187,6 +227,8 @@ pub struct Claiming {
     pub rows: Vec<(&'static str, usize)>,
     /// What it is measured by.
     pub rule: Rule,
+    /// What becomes of a run whose device fails.
+    pub when_it_fails: WhenItFails,
     claimed: Mutex<Claimed>,
 }
 
@@ -219,6 +261,7 @@ impl Claiming {
             describe,
             rows: Vec::new(),
             rule: Rule::default(),
+            when_it_fails: WhenItFails::GoOnTheCpu,
             claimed: Mutex::default(),
         }
     }
@@ -285,9 +328,15 @@ impl Claiming {
         let is_claimed: Vec<bool> =
             ops.iter().map(|op| op.is_some_and(|op| computed.contains(&op))).collect();
         if !is_claimed.contains(&true) {
-            let asked = if asked.is_empty() { "nothing".into() } else { asked.join(", ") };
-            let why = format!("{}: it computes none of what it is offered: {asked}", self.graph);
-            return Err(Refused::new(self.claimant.name(), Stage::Claim, why));
+            // Of what has nothing to offer, nobody was asked.
+            let (stage, why) = match asked.is_empty() {
+                true => (Stage::Prepare, "it has no operator that a device is offered".into()),
+                false => {
+                    (Stage::Claim, format!("it computes none of what it is offered: {}", asked.join(", ")))
+                }
+            };
+            let graph = &self.graph;
+            return Err(Refused::new(self.claimant.name(), stage, format_args!("{graph}: {why}")));
         }
         let place = |node: &usize| order.iter().position(|n| n == node);
         let reads = |&node: &usize| -> Vec<usize> {
@@ -330,7 +379,8 @@ impl Claiming {
             Err(refused) => return Ok(Err(refused)),
         };
         let on_device = runner.placement().claimed;
-        let ready = match Ready::new(name.into(), claimant, model, segment, sizes, runner)? {
+        let made = Ready::new(name.into(), claimant, self.when_it_fails, model, segment, sizes, runner)?;
+        let ready = match made {
             Ok(ready) => ready,
             Err(why) => return Ok(Err(refuse(why))),
         };
@@ -343,22 +393,10 @@ impl Claiming {
             Ok(Err(Refused::new(self.claimant.name(), stage, format_args!("{}: {why}", ready.name))))
         };
         let inputs = ready.any_inputs(&mut fastrand::Rng::with_seed(SEED))?;
-        let (wanted, found) = match ready.on_device(&inputs)? {
-            Ok(found) => (ready.on_cpu(inputs.clone())?, found),
+        let error = match ready.keep(ready.golden(&inputs, self.rule.error_max)?) {
+            Ok(error) => error,
             Err(refused) => return Ok(Err(refused)),
         };
-        let mut error = 0.0_f32;
-        for (found, wanted) in found.iter().zip(&wanted) {
-            let numbers = |t: &TValue| TractResult::Ok(t.try_as_plain_ram()?.as_slice::<f32>()?.to_vec());
-            error = error.max(apart(&numbers(found)?, &numbers(wanted)?));
-        }
-        if error > self.rule.error_max {
-            let most = self.rule.error_max;
-            return refuse(
-                Stage::Golden,
-                format!("it is off by {error} of the CPU's answer, {most} is tolerated: wrong numbers"),
-            );
-        }
         let mut fault = None;
         let mut on_device = || {
             match ready.on_device(&inputs) {

@@ -8,8 +8,8 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::plan::SimplePlan;
 
 use super::segment::Port;
-use super::{Claimant, Segment};
-use crate::accel::{Refused, Runner, Stage};
+use super::{Claimant, Segment, WhenItFails, apart};
+use crate::accel::{Check, Refused, Runner, Stage};
 use crate::clock;
 use crate::observe::{self, infer as events};
 
@@ -21,6 +21,7 @@ pub struct Offload(pub(super) Arc<Ready>);
 pub(super) struct Ready {
     pub name: String,
     pub claimant: Arc<Claimant>,
+    when_it_fails: WhenItFails,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     cpu: Arc<TypedSimplePlan>,
@@ -38,6 +39,7 @@ impl Ready {
     pub fn new(
         name: String,
         claimant: &Arc<Claimant>,
+        when_it_fails: WhenItFails,
         model: &TypedModel,
         segment: &Segment,
         sizes: &SymbolValues,
@@ -55,7 +57,8 @@ impl Ready {
         }
         let cpu = SimplePlan::new(segment.graph(model)?.into_optimized()?)?;
         let device = Mutex::new(Loaded { runner, input: Vec::new(), output: Vec::new() });
-        Ok(Ok(Self { name, claimant: Arc::clone(claimant), inputs, outputs, cpu, device }))
+        let claimant = Arc::clone(claimant);
+        Ok(Ok(Self { name, claimant, when_it_fails, inputs, outputs, cpu, device }))
     }
 
     /// Inputs as the device takes them, of any numbers between -1 and 1.
@@ -71,16 +74,39 @@ impl Ready {
         self.cpu.run(inputs)
     }
 
-    /// The device's answer. Fewer rows than it computes are filled up with noughts, and their answer is cut off.
+    /// What the device must answer to `inputs`: what the CPU does, but for `error_max`.
+    pub fn golden(&self, inputs: &TVec<TValue>, error_max: f32) -> TractResult<Golden> {
+        let mut input = Vec::new();
+        self.fill(inputs, &mut input);
+        let numbers = |t: TValue| TractResult::Ok(t.try_as_plain_ram()?.as_slice::<f32>()?.to_vec());
+        let wanted = self.on_cpu(inputs.clone())?.into_iter().map(numbers).collect::<TractResult<_>>()?;
+        let (segment, device) = (self.name.clone(), self.claimant.name().to_owned());
+        Ok(Golden { segment, device, input, wanted, error_max })
+    }
+
+    /// Holds the device's answers against `golden`, now and whenever it is begun again. Returns how far it is off.
+    pub fn keep(&self, golden: Golden) -> Result<f32, Refused> {
+        let runner = &mut self.device.lock().unwrap_or_else(PoisonError::into_inner).runner;
+        let error = golden.error(runner.as_mut())?;
+        runner.keep(Check::new(move |runner| golden.error(runner).map(drop)));
+        Ok(error)
+    }
+
+    /// The bytes of `inputs`. Fewer rows than the device computes are filled up with noughts.
+    fn fill(&self, inputs: &[TValue], bytes: &mut Vec<u8>) {
+        bytes.clear();
+        for (port, tensor) in self.inputs.iter().zip(inputs) {
+            let end = bytes.len() + port.count() * 4;
+            bytes.extend_from_slice(tensor.as_bytes());
+            bytes.resize(end, 0);
+        }
+    }
+
+    /// The device's answer; that of rows which only fill it up is cut off.
     pub fn on_device(&self, inputs: &[TValue]) -> TractResult<Result<TVec<TValue>, Refused>> {
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         let Loaded { runner, input, output } = &mut *device;
-        input.clear();
-        for (port, tensor) in self.inputs.iter().zip(inputs) {
-            let end = input.len() + port.count() * 4;
-            input.extend_from_slice(tensor.as_bytes());
-            input.resize(end, 0);
-        }
+        self.fill(inputs, input);
         if let Err(refused) = runner.run(input, output) {
             return Ok(Err(refused));
         }
@@ -105,12 +131,69 @@ impl Ready {
         Ok(Ok(answers))
     }
 
+    /// The device's answer, if it is to be asked now and gives one. Errors: it does not, and that ends the run.
+    fn asked(&self, inputs: &[TValue]) -> TractResult<Option<TVec<TValue>>> {
+        if self.when_it_fails == WhenItFails::EndTheRun {
+            return Ok(Some(self.on_device(inputs)??));
+        }
+        let answered = match self.claimant.ready(clock::mono()) {
+            Ok(true) => self.on_device(inputs)?,
+            Ok(false) => return Ok(None),
+            Err(refused) => Err(refused),
+        };
+        match answered {
+            Ok(answers) => {
+                self.claimant.succeeded(&self.name);
+                Ok(Some(answers))
+            }
+            Err(refused) => {
+                let quarantined = self.claimant.failed(&self.name, clock::mono());
+                observe::emit(&events::BackendFailed { model: &self.name, refused: &refused, quarantined });
+                Ok(None)
+            }
+        }
+    }
+
     /// Whether the device computes tensors of these sizes.
     fn fits(&self, inputs: &[TValue]) -> bool {
         self.inputs.iter().zip(inputs).all(|(port, input)| match (port.rows(), input.shape()) {
             (Some(_), [rows, rest @ ..]) => (1..=port.shape[0]).contains(rows) && *rest == port.shape[1..],
             (_, shape) => *shape == port.shape[..],
         })
+    }
+}
+
+/// An input of a segment, and what the CPU answers to it.
+pub(super) struct Golden {
+    segment: String,
+    device: String,
+    input: Vec<u8>,
+    /// The numbers of each output.
+    wanted: Vec<Vec<f32>>,
+    error_max: f32,
+}
+
+impl Golden {
+    /// How far `runner` is off. Errors: further than is tolerated, or it does not answer.
+    fn error(&self, runner: &mut dyn Runner) -> Result<f32, Refused> {
+        let mut output = Vec::new();
+        runner.run(&self.input, &mut output)?;
+        let (mut error, mut at) = (0.0_f32, 0);
+        for wanted in &self.wanted {
+            let bytes = output.get(at..at + wanted.len() * 4).unwrap_or_default();
+            let found: Vec<f32> =
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            error = error.max(apart(&found, wanted));
+            at += wanted.len() * 4;
+        }
+        let (segment, most) = (&self.segment, self.error_max);
+        if error > most {
+            let why = format!(
+                "{segment}: it is off by {error} of the CPU's answer, {most} is tolerated: wrong numbers"
+            );
+            return Err(Refused::new(&self.device, Stage::Golden, why));
+        }
+        Ok(error)
     }
 }
 
@@ -145,23 +228,8 @@ impl EvalOp for Offload {
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let ready = &*self.0;
-        if ready.fits(&inputs) && ready.claimant.is_well(clock::mono()) {
-            match ready.on_device(&inputs)? {
-                Ok(answers) => {
-                    ready.claimant.succeeded(&ready.name);
-                    return Ok(answers);
-                }
-                Err(refused) => {
-                    let quarantined = ready.claimant.failed(&ready.name, clock::mono());
-                    observe::emit(&events::BackendFailed {
-                        model: &ready.name,
-                        refused: &refused,
-                        quarantined,
-                    });
-                }
-            }
-        }
-        ready.on_cpu(inputs)
+        let answers = if ready.fits(&inputs) { ready.asked(&inputs)? } else { None };
+        answers.map_or_else(|| ready.on_cpu(inputs), Ok)
     }
 }
 

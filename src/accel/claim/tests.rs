@@ -244,6 +244,9 @@ fn a_device_that_fails_in_service_is_answered_for_left_alone_for_a_while_and_in_
     let (claiming, runs) = claiming(&["add", "mul", "scale"], Fault::ErrorFrom(timed));
     let (placed, claimed) = claiming.claim(graph(TWO, 1)).unwrap();
     assert_eq!((claimed.segments.len(), runs.load(Ordering::Relaxed)), (2, timed));
+    claiming.claimant.show("left alone", State::Serving);
+    let shown = || backends::all().into_iter().find(|b| b.model == "left alone" && b.backend == "bench");
+    assert_eq!(shown().unwrap().state, "serving");
     let wanted = run(&graph(TWO, 1), 3);
     assert_same(&run(&placed, 3), &wanted);
     // The first segment failed; the second did not try.
@@ -257,6 +260,7 @@ fn a_device_that_fails_in_service_is_answered_for_left_alone_for_a_while_and_in_
         assert_same(&run(&placed, 3), &wanted);
     }
     assert!(claiming.claimant.is_quarantined());
+    assert_eq!(shown().unwrap().state, "quarantined");
     assert_eq!(runs.load(Ordering::Relaxed), timed + limits::BACKEND_FAILURES_MAX);
 }
 

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::{NonNull, null, null_mut};
 
 use super::library::Library;
@@ -48,8 +48,9 @@ type Destroy = unsafe extern "C" fn(*mut CDelegate);
 pub type Reporter = unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void);
 
 /// The library of a vendor's external delegate.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct DelegateLibrary {
+    path: PathBuf,
     create: Create,
     destroy: Destroy,
 }
@@ -79,6 +80,7 @@ impl DelegateLibrary {
         // under its name; a library that exports another one under it harms the worker process alone.
         unsafe {
             Ok(Self {
+                path: path.to_owned(),
                 create: std::mem::transmute::<*mut c_void, Create>(symbol(c"tflite_plugin_create_delegate")?),
                 destroy: std::mem::transmute::<*mut c_void, Destroy>(symbol(
                     c"tflite_plugin_destroy_delegate",
@@ -87,9 +89,11 @@ impl DelegateLibrary {
         }
     }
 
-    /// A delegate with `options`: `key=value`, parted by commas. Errors: at stage `create`, with the delegate's own words.
+    /// A delegate with `options`: `key=value`, parted by commas. Errors: at stage `create`, with the file and the
+    /// delegate's own words.
     pub fn create(&self, options: &str) -> Result<Delegate, Refused> {
-        let refuse = |why: String| Refused::new("delegate", Stage::Create, why);
+        let file = self.path.display();
+        let refuse = |why: String| Refused::new("delegate", Stage::Create, format_args!("{file}: {why}"));
         let (keys, values) = pairs(options).map_err(refuse)?;
         let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
         let (keys_at, values_at) = (pointers(&keys), pointers(&values));

@@ -4,16 +4,18 @@
 //!  agent, thread infer                        outpost worker
 //!  Process ── requests, replies: a socket ──> serve: the plug-in, or TensorFlow Lite with the delegate
 //!     │    ── large tensors: a memfd ───────>
-//!     └ deadline over, error, end of file: killed, reaped without waiting, begun anew when it is asked again
+//!     └ deadline over, error, end of file: killed, reaped without waiting, begun anew beside whoever asks again
 //! ```
 //!
 //! Requests and replies are frames: four bytes of length, then postcard. A tensor of more than
 //! [`limits::WORKER_INLINE_BYTES_MAX`] stands in the memfd, the input at its beginning, the output behind the largest input.
 
+mod live;
 mod process;
 mod serve;
 
-pub use process::{Process, WorkerOptions, reap};
+pub use live::reap;
+pub use process::{Process, WorkerOptions};
 pub use serve::serve;
 
 use std::fs::File;

@@ -1,22 +1,18 @@
-//! The agent's side: a process that is begun when it is needed, and ended when it does not answer in time.
+//! The agent's side: the process of one device, which is begun with the first model and again, beside whoever asks, after it ended.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 
-use super::{Channel, OUTPUT_AT, Reply, Request, Side, Tensor, Vendor};
-use crate::accel::{ModelFile, Placement, Refused, Stage};
-use crate::clock;
-use crate::limits;
-use crate::observe::metrics;
+use super::live::{Live, OnLive};
+use super::{OUTPUT_AT, Vendor};
+use crate::accel::{Check, ModelFile, Placement, Refused, Stage};
 
 /// How a device's worker is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,19 +29,33 @@ pub struct WorkerOptions {
     pub deadline: Duration,
 }
 
-/// A worker with the models that it has, or would have once it is begun again.
+/// A worker with the models that it has, or must have again before anybody uses it again.
 #[derive(Debug)]
 pub struct Process {
-    options: WorkerOptions,
-    shared: File,
-    models: BTreeMap<u32, ModelFile>,
-    running: Option<Running>,
+    options: Arc<WorkerOptions>,
+    shared: Arc<File>,
+    models: BTreeMap<u32, Kept>,
+    /// Models that were given back while a process was begun with them.
+    given_back: Vec<u32>,
+    state: State,
+}
+
+/// A model as it was when it was loaded first.
+#[derive(Debug, Clone)]
+struct Kept {
+    file: ModelFile,
+    placement: Placement,
+    check: Option<Check>,
 }
 
 #[derive(Debug)]
-struct Running {
-    child: Child,
-    channel: Channel,
+enum State {
+    /// There is no process.
+    Down,
+    /// A thread begins one.
+    Begun(Receiver<Result<Live, Refused>>),
+    /// It answers.
+    Up(Live),
 }
 
 impl Process {
@@ -58,240 +68,137 @@ impl Process {
         let shared = File::from(memory);
         // Sparse: it takes what is written.
         shared.set_len(2 * OUTPUT_AT).map_err(refuse)?;
-        Ok(Self { options, shared, models: BTreeMap::new(), running: None })
+        let (options, shared) = (Arc::new(options), Arc::new(shared));
+        Ok(Self { options, shared, models: BTreeMap::new(), given_back: Vec::new(), state: State::Down })
     }
 
-    /// Makes `model` ready and returns its number and what it claims. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
+    /// Makes `model` ready and returns its number and what it claims. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most, and for
+    /// the process to begin.
+    ///
+    /// [`limits::WORKER_LOAD_MS_MAX`]: crate::limits::WORKER_LOAD_MS_MAX
     pub fn load(&mut self, model: &ModelFile) -> Result<(u32, Placement), Refused> {
-        self.ensure_running()?;
         let number = self.models.last_key_value().map_or(0, |(last, _)| last.wrapping_add(1));
-        let placement = self.load_now(number, model)?;
-        self.models.insert(number, model.clone());
+        let placement = self.ask(|live| live.load(number, model))?;
+        self.models.insert(number, Kept { file: model.clone(), placement, check: None });
         Ok((number, placement))
+    }
+
+    /// What model number `model` must stand before a process that is begun later answers for it.
+    pub fn keep(&mut self, model: u32, check: Check) {
+        if let Some(kept) = self.models.get_mut(&model) {
+            kept.check = Some(check);
+        }
     }
 
     /// Gives back what model number `model` takes. Blocks for the deadline at most.
     pub fn unload(&mut self, model: u32) {
         self.models.remove(&model);
-        if self.running.is_some() {
-            // A process that can't do that is ended, and the next one does not have the model.
-            match self.ask(&Request::Unload { model }, self.options.deadline, Stage::Worker) {
-                Ok(Reply::Unloaded) | Err(_) => {}
-                Ok(other) => drop(self.unexpected(&other)),
-            }
+        match &mut self.state {
+            State::Up(live) => live.unload(model),
+            State::Begun(_) => self.given_back.push(model),
+            State::Down => {}
         }
     }
 
-    /// Which of `ops` the vendor's code computes as parts of a graph. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
+    /// Which of `ops` the vendor's code computes as parts of a graph. Blocks like [`Process::load`].
     pub fn computes(&mut self, ops: &[&str]) -> Result<Vec<bool>, Refused> {
-        self.ensure_running()?;
-        let request = Request::Computes { ops: ops.iter().map(|op| (*op).to_owned()).collect() };
-        match self.ask(&request, LOAD, Stage::Claim)? {
-            Reply::Computes { answers } if answers.len() == ops.len() => Ok(answers),
-            other => Err(self.unexpected(&other)),
-        }
+        self.ask(|live| live.computes(ops))
     }
 
-    /// Computes with model number `model`, in a new process if the last one is gone. Blocks for the deadline at most, and for the
-    /// loading where it begins anew.
-    pub fn run(&mut self, model: u32, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
-        self.ensure_running()?;
-        let input =
-            Tensor::put(input, &self.shared, Side::Input).map_err(|e| self.refuse(Stage::Worker, e))?;
-        match self.ask(&Request::Run { model, input }, self.options.deadline, Stage::Invoke)? {
-            Reply::Ran { output: tensor } => {
-                tensor.take(&self.shared, Side::Output, output).map_err(|e| self.refuse(Stage::Worker, e))
+    /// Whether the process answers. One that ended is begun again by a thread of its own, with all that it had: until each model
+    /// claims what it claimed and its check holds, the answer is no. Does not block. Errors: that thread did not succeed; whoever
+    /// asks next begins it again.
+    pub fn ready(&mut self) -> Result<bool, Refused> {
+        let outcome = match &self.state {
+            State::Up(_) => return Ok(true),
+            State::Begun(outcome) => outcome.try_recv(),
+            State::Down => {
+                self.state = State::Begun(self.begin_beside()?);
+                return Ok(false);
             }
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    fn load_now(&mut self, number: u32, model: &ModelFile) -> Result<Placement, Refused> {
-        let request = Request::Load {
-            model: number,
-            origin: model.origin.clone(),
-            format: model.format.clone(),
-            bytes: model.bytes.to_vec(),
-            input: model.input.clone(),
-            output: model.output.clone(),
         };
-        match self.ask(&request, LOAD, Stage::Prepare)? {
-            Reply::Loaded { claimed, total } => {
-                Ok(Placement { claimed: claimed as usize, total: total as usize })
-            }
-            other => Err(self.unexpected(&other)),
+        match outcome {
+            Ok(begun) => self.settle(begun).map(|()| true),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => self.settle(Err(self.no_thread())).map(|()| false),
         }
     }
 
-    /// Begins the process and gives it what it had.
-    fn ensure_running(&mut self) -> Result<(), Refused> {
-        reap();
-        if self.running.is_some() {
-            return Ok(());
+    /// Computes with model number `model`. Blocks for the deadline at most. Errors: among others that there is no process, which
+    /// only [`Process::ready`] begins again.
+    pub fn run(&mut self, model: u32, input: &[u8], output: &mut Vec<u8>) -> Result<(), Refused> {
+        let State::Up(live) = &mut self.state else {
+            return Err(Refused::new(&self.options.name, Stage::Worker, "the worker process is gone"));
+        };
+        let ran = live.run(model, input, output);
+        if live.is_gone() {
+            self.state = State::Down;
         }
-        let running = self.begin().map_err(|e| {
-            self.refuse(Stage::Worker, format_args!("the worker process can't be started: {e}"))
-        })?;
-        self.running = Some(running);
-        let open =
-            Request::Open { vendor: self.options.vendor.clone(), options: self.options.options.clone() };
-        match self.ask(&open, LOAD, Stage::Load)? {
-            Reply::Opened => {}
-            other => return Err(self.unexpected(&other)),
+        ran
+    }
+
+    /// Asks the process, which is begun first if there is none. Blocks for that, too.
+    fn ask<T>(&mut self, question: impl FnOnce(&mut Live) -> Result<T, Refused>) -> Result<T, Refused> {
+        let begun = match std::mem::replace(&mut self.state, State::Down) {
+            State::Up(live) => Ok(live),
+            State::Begun(outcome) => outcome.recv().unwrap_or_else(|_| Err(self.no_thread())),
+            State::Down => self.beginning()(),
+        };
+        self.settle(begun)?;
+        let State::Up(live) = &mut self.state else { return Err(self.no_thread()) };
+        let answer = question(live);
+        // One that has nothing to do is not kept.
+        if live.is_gone() || answer.is_err() && self.models.is_empty() {
+            self.state = State::Down;
         }
-        for (number, model) in self.models.clone() {
-            self.load_now(number, &model)?;
-        }
+        answer
+    }
+
+    /// What came of a beginning.
+    fn settle(&mut self, begun: Result<Live, Refused>) -> Result<(), Refused> {
+        let given_back = std::mem::take(&mut self.given_back);
+        self.state = State::Down;
+        let mut live = begun?;
+        given_back.into_iter().for_each(|model| live.unload(model));
+        self.state = State::Up(live);
         Ok(())
     }
 
-    fn begin(&self) -> io::Result<Running> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let mut command = Command::new(&self.options.program);
-        command
-            .arg("worker")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(self.shared.try_clone()?));
-        Ok(Running { child: spawn(command)?, channel: Channel::new(ours) })
+    fn begin_beside(&self) -> Result<Receiver<Result<Live, Refused>>, Refused> {
+        let (sender, outcome) = mpsc::sync_channel(1);
+        let beginning = self.beginning();
+        // Whoever does not want it any more drops it, which ends the process.
+        let work = move || drop(sender.send(beginning()));
+        let begun = std::thread::Builder::new().name("worker-start".into()).spawn(work);
+        begun.map(|_| outcome).map_err(|_| self.no_thread())
     }
 
-    /// One request and its reply within `time`; `stage` is what a process is doing that dies of it.
-    fn ask(&mut self, request: &Request, time: Duration, stage: Stage) -> Result<Reply, Refused> {
-        let Some(Running { channel, .. }) = &mut self.running else {
-            return Err(self.refuse(Stage::Worker, "the worker process is gone"));
-        };
-        match exchange(channel, request, time) {
-            Ok(Reply::Failed { stage, reason }) => {
-                // What failed to begin has nothing to give back; a failed run leaves the process as it is.
-                if stage != Stage::Invoke {
-                    self.end(Duration::ZERO);
+    /// Begins a process with everything that this one has, and holds each model against what it was before.
+    fn beginning(&self) -> impl FnOnce() -> Result<Live, Refused> + Send + use<> {
+        let (options, shared, models) =
+            (Arc::clone(&self.options), Arc::clone(&self.shared), self.models.clone());
+        move || {
+            let mut live = Live::begin(&options, &shared)?;
+            for (number, Kept { file, placement, check }) in models {
+                let found = live.load(number, &file)?;
+                if found != placement {
+                    let reason = format!(
+                        "{}: begun again, it takes {} of {} operators, and {} before",
+                        file.origin, found.claimed, found.total, placement.claimed
+                    );
+                    return Err(Refused::new(&options.name, Stage::Claim, reason));
                 }
-                Err(self.refuse(stage, reason))
+                if let Some(check) = check {
+                    check.hold(&mut OnLive { live: &mut live, number, placement })?;
+                }
             }
-            Ok(reply) => Ok(reply),
-            Err(error) => Err(self.lost(&error, time, stage)),
+            Ok(live)
         }
     }
 
-    /// The process did not answer: why, as far as can be told.
-    fn lost(&mut self, error: &io::Error, time: Duration, stage: Stage) -> Refused {
-        let why = if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) {
-            self.end(Duration::ZERO);
-            format!("no answer within {time:?}; the worker process was killed")
-        } else {
-            match self.end(LAST_WORDS) {
-                Some(status) => format!("the worker process died ({status})"),
-                None => format!("the worker process does not answer ({error})"),
-            }
-        };
-        self.refuse(stage, why)
-    }
-
-    /// Ends the process and does not wait for it longer than `patience`: one that hangs in its driver can't be ended by
-    /// anybody. Returns how it ended by itself, if it did.
-    fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let Running { mut child, channel } = self.running.take()?;
-        drop(channel);
-        let patience = clock::mono() + patience;
-        loop {
-            match child.try_wait() {
-                Ok(Some(status)) => return Some(status),
-                _ if clock::mono() >= patience => break,
-                _ => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        // It may have ended meanwhile.
-        let _ = child.kill();
-        let_go(child);
-        None
-    }
-
-    fn unexpected(&mut self, reply: &Reply) -> Refused {
-        self.end(Duration::ZERO);
-        self.refuse(Stage::Worker, format_args!("the worker process answered something else: {reply:?}"))
-    }
-
-    fn refuse(&self, stage: Stage, reason: impl std::fmt::Display) -> Refused {
-        Refused::new(&self.options.name, stage, reason)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end(LAST_WORDS);
-    }
-}
-
-const LOAD: Duration = Duration::from_millis(limits::WORKER_LOAD_MS_MAX);
-/// How long a process that hangs up may take to be gone by itself, so that its end can be told.
-const LAST_WORDS: Duration = Duration::from_millis(250);
-
-/// Starts a process from a thread that lives as long as this program: the system ends a worker with the *thread* that has begun
-/// it, and who shares a device may outlive who used it first.
-fn spawn(command: Command) -> io::Result<Child> {
-    type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
-    static PARENT: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
-    let parent = PARENT.get_or_init(|| {
-        let (orders, taken) = mpsc::channel::<Order>();
-        let serve = move || {
-            for (mut command, reply) in taken {
-                // Who asked waits for it.
-                let _ = reply.send(command.spawn());
-            }
-        };
-        // Without a thread nobody takes the orders, which says so to everyone who gives one.
-        let _ = std::thread::Builder::new().name("workers".into()).spawn(serve);
-        orders
-    });
-    let (reply, child) = mpsc::sync_channel(1);
-    let gone = || io::Error::other("the thread that begins processes could not be started");
-    parent.send((command, reply)).map_err(|_| gone())?;
-    child.recv().map_err(|_| gone())?
-}
-
-/// Processes that were killed and may not be gone yet.
-static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
-
-/// Leaves a process to itself.
-fn let_go(child: Child) {
-    UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(child);
-    reap();
-}
-
-/// Forgets killed processes that are gone, and counts the others: a driver holds each of them. Never waits.
-pub fn reap() {
-    let mut children = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
-    children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    metrics::INFER_UNREAPED.set(children.len() as u64);
-}
-
-/// One request and its reply; a reply in pieces has no more time than one in whole.
-fn exchange(channel: &mut Channel, request: &Request, time: Duration) -> io::Result<Reply> {
-    let until = clock::mono() + time;
-    channel.set_patience(time)?;
-    channel.send(request)?;
-    channel.receive(|channel| {
-        let now = clock::mono();
-        if now >= until {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        channel.set_patience(until.since(now).max(Duration::from_millis(1)))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_does_not_go_is_counted_until_it_is_gone() {
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let pid = rustix::process::Pid::from_child(&child);
-        let_go(child);
-        assert_eq!(metrics::INFER_UNREAPED.value(), 1);
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        while metrics::INFER_UNREAPED.value() > 0 {
-            reap();
-        }
+    fn no_thread(&self) -> Refused {
+        let reason =
+            "the worker process can't be started: the system has no thread for that; raise the process limit";
+        Refused::new(&self.options.name, Stage::Worker, reason)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::watch::Look;
 use super::{Clip, Heard, Source, Tally, Witnesses};
 use crate::calibrate::Quality;
 use crate::detect::{Judge, Silence, Verdict};
@@ -38,8 +39,8 @@ pub(super) struct Channel {
     /// Readings in a row that are far ahead of the channel.
     pub ahead_run: u32,
     pub heard: Heard,
-    /// Numbers of the watches that look at it, each with its row.
-    pub watched: Vec<(usize, usize)>,
+    /// How small models look at it.
+    pub watched: Vec<Look>,
     /// Numbers of the groups that it belongs to, each with its place.
     pub grouped: Vec<(usize, usize)>,
     /// Numbers of the rules that look at it.

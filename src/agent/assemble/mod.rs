@@ -17,7 +17,7 @@ pub use options::{AssembleOptions, ChannelBook, ChannelOptions, WatchOptions};
 use std::collections::HashMap;
 
 use channel::{Channel, Ears, tell_window};
-use watch::{Watch, verdict};
+use watch::{Look, Watch, verdict};
 
 use super::clip::Clip;
 use super::tally::{Heard, Period, Tally};
@@ -94,11 +94,12 @@ impl Assembler {
         match self.index.get(&info.id) {
             Some(&i) => {
                 let configured = self.configured(info.clone());
+                let watched = self.looks(&info, &configured);
                 let channel = &mut self.channels[i];
                 if channel.info.quantity != configured.quantity {
                     channel.judge = judge(&self.options, &configured);
                 }
-                (channel.info, channel.described) = (configured, info);
+                (channel.info, channel.described, channel.watched) = (configured, info, watched);
                 true
             }
             None => self.add(source, info).is_some(),
@@ -113,7 +114,8 @@ impl Assembler {
         for i in 0..self.channels.len() {
             let described = self.channels[i].described.clone();
             let (before, now) = (old.of(&described.id), self.options.channels.of(&described.id));
-            let info = self.configured(described);
+            let info = self.configured(described.clone());
+            let watched = self.looks(&described, &info);
             let channel = &mut self.channels[i];
             let same = (channel.info.quantity, &channel.info.unit) == (info.quantity, &info.unit)
                 && before.judged_alike(&now);
@@ -122,6 +124,7 @@ impl Assembler {
             }
             channel.raw = now.raw.unwrap_or(raw);
             channel.info = info;
+            channel.watched = watched;
         }
     }
 
@@ -159,7 +162,7 @@ impl Assembler {
             Taken::Late => metrics::LATE.inc(),
             Taken::InTime => channel.heard.note(stamp, reading.at),
             Taken::SetBack => {
-                channel.watched.iter().for_each(|(watch, _)| self.watches[*watch].frames.clear());
+                channel.watched.iter().for_each(|look| self.watches[look.watch].frames.clear());
                 channel.grouped.iter().for_each(|(group, _)| self.groups[*group].clock_set_back());
                 channel.ruled.iter().for_each(|rule| self.rules[*rule].forget(&channel.info.id));
                 channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
@@ -183,9 +186,8 @@ impl Assembler {
 
     /// Takes what a small model says of one of its frames and appends what comes of it to `out`.
     pub fn judged(&mut self, judgement: &Judgement, out: &mut Vec<Record>) {
-        let Some(watch) = self.watches.iter().find(|watch| watch.options.model == judgement.model) else {
-            return;
-        };
+        let number = self.watches.iter().position(|watch| watch.options.model == judgement.model);
+        let Some((number, watch)) = number.map(|number| (number, &self.watches[number])) else { return };
         if judgement.score < judgement.threshold {
             return;
         }
@@ -193,6 +195,11 @@ impl Assembler {
         let (row, verdict) = verdict(watch.options.name, watch.options.frames.step_ms, judgement);
         let channel = watch.options.channels.get(row).and_then(|id| self.index.get(id));
         let Some(channel) = channel.map(|&i| &mut self.channels[i]) else { return };
+        let look = channel.watched.iter().find(|look| look.watch == number);
+        let verdict = match look {
+            Some(look) => look.told(verdict),
+            None => verdict,
+        };
         let mut ears = Ears { options: &self.options.episodes, next_id: &mut self.next_episode_id, out };
         channel.flag(verdict, judgement.frame.at, &mut ears);
     }
@@ -200,9 +207,9 @@ impl Assembler {
     /// Adds a reading to the frames of the small models that look at its channel.
     fn gather(&mut self, channel: usize, reading: &Reading) {
         let Ok(x) = reading.value else { return };
-        for &(watch, row) in &self.channels[channel].watched {
-            let Watch { options, frames } = &mut self.watches[watch];
-            if let Some(frame) = frames.push(row, reading.at, x)
+        for look in &self.channels[channel].watched {
+            let Watch { options, frames } = &mut self.watches[look.watch];
+            if let Some(frame) = frames.push(look.row, reading.at, look.seen(x))
                 && self.complete.len() < limits::INFER_QUEUE_MAX
             {
                 self.complete.push(Job { model: options.model, frame });
@@ -414,6 +421,15 @@ impl Assembler {
         info
     }
 
+    /// How the small models look at a channel. A unit that was guessed from its name is taken for whatever a model wants.
+    fn looks(&self, described: &ChannelInfo, info: &ChannelInfo) -> Vec<Look> {
+        let configured = self.options.channels.of(&info.id);
+        let is_known = described.unit_given || configured.unit.is_some() || configured.source_unit.is_some();
+        let unit = is_known.then_some(&info.unit);
+        let looks = |(number, watch): (usize, &Watch)| watch.look(number, &info.id, unit);
+        self.watches.iter().enumerate().filter_map(looks).collect()
+    }
+
     /// The reading as it is judged and kept, with what it is worth.
     fn calibrated(&self, reading: &Reading) -> (Reading, Quality) {
         let (value, quality) = self.calibrator.apply(reading);
@@ -435,16 +451,14 @@ impl Assembler {
         }
         let info = self.configured(described.clone());
         let raw = self.options.channels.of(&info.id).raw.unwrap_or(self.options.raw);
-        let watched: Vec<(usize, usize)> = (self.watches.iter().enumerate())
-            .filter_map(|(n, watch)| Some((n, watch.options.channels.iter().position(|id| *id == info.id)?)))
-            .collect();
+        let watched = self.looks(&described, &info);
         let grouped: Vec<(usize, usize)> = (self.groups.iter().enumerate())
             .filter_map(|(n, group)| {
                 Some((n, group.options().channels.iter().position(|id| *id == info.id)?))
             })
             .collect();
         let ruled = (0..self.rules.len()).filter(|n| self.rules[*n].watches(&info.id)).collect();
-        let frames = watched.iter().map(|(n, _)| self.watches[*n].hop_us());
+        let frames = watched.iter().map(|look| self.watches[look.watch].hop_us());
         let rows = grouped.iter().map(|(n, _)| i64::from(self.groups[*n].options().every_ms) * 1000);
         let judged_every_us = frames.chain(rows).max().unwrap_or(0);
         self.index.insert(info.id.clone(), self.channels.len());

@@ -44,6 +44,8 @@ pub struct WatchOptions {
     pub name: ModelName,
     /// In the order of the rows of its frames.
     pub channels: Vec<ChannelId>,
+    /// In which unit it wants each; empty where any will do.
+    pub units: Vec<Unit>,
     /// How it wants its samples.
     pub frames: FrameOptions,
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::detect::{GroupOptions, LimitOptions, RuleOptions};
 use crate::episode::Phase;
+use crate::frame::{FrameOptions, ModelName};
 use crate::reading::{NoData, Pattern, Quantity, Severity, Value};
 
 const PLANT: Source = Source(0);
@@ -533,4 +534,42 @@ fn what_a_source_gave_is_held_until_its_window_is_told() {
     let mut kept = Bench::new(AssembleOptions { raw: true, ..AssembleOptions::default() });
     kept.push("a.x", 0, Ok(1.0));
     assert!(!kept.assembler.holds(PLANT, at(0)), "it is a record of its own");
+}
+
+/// A small model that looks at `a.temp` and wants it in degrees Celsius, and the frames that it gets of readings of 212.
+fn looked_at(described: &ChannelInfo) -> (Bench, Vec<Job>) {
+    let watch = WatchOptions {
+        model: 0,
+        name: ModelName::new("freezer").unwrap(),
+        channels: vec![described.id.clone()],
+        units: vec![Unit("Cel".into())],
+        frames: FrameOptions { channels: 1, step_ms: 1000, length: 2, hop: 1 },
+    };
+    let options = AssembleOptions { watches: vec![watch], learning_off: true, ..AssembleOptions::default() };
+    let mut bench = Bench::new(options);
+    assert!(bench.assembler.describe(PLANT, described.clone()));
+    (0..3).for_each(|s| bench.push("a.temp", s, Ok(212.0)));
+    let frames = bench.assembler.take_frames();
+    (bench, frames)
+}
+
+/// What was recorded in degrees Fahrenheit was shown to a model of degrees Celsius as it was.
+#[test]
+fn a_model_sees_a_channel_in_the_unit_of_its_manifest_and_its_verdict_is_told_in_the_channels() {
+    let id = ChannelId::new("a.temp").unwrap();
+    let given = |unit| ChannelInfo::given(&id, Quantity::Temperature, unit);
+    let (mut bench, mut frames) = looked_at(&given("[degF]"));
+    let Job { model, frame } = frames.remove(0);
+    assert!(frame.rows[0].iter().all(|x| (x - 100.0).abs() < 1e-9), "{frame:?}");
+    let judgement =
+        Judgement { model, frame, score: 2.0, threshold: 1.0, class: None, worst: Some((0, 1, 50.0)) };
+    let mut out = Vec::new();
+    bench.assembler.judged(&judgement, &mut out);
+    let Some(Record::Episode(step)) = out.first() else { panic!("{out:?}") };
+    let near = |found: Option<f64>, wanted: f64| found.is_some_and(|found| (found - wanted).abs() < 1e-9);
+    assert!(near(step.baseline, 122.0) && near(step.peak, 212.0), "{step:?}");
+    // What was guessed from a name is no unit; what measures something else is not looked at.
+    let (_, frames) = looked_at(&ChannelInfo { unit: Unit("[degF]".into()), ..ChannelInfo::guess(&id) });
+    assert_eq!(frames[0].frame.rows[0], [212.0, 212.0]);
+    assert!(looked_at(&given("bar")).1.is_empty());
 }

@@ -6,7 +6,9 @@ use super::WatchOptions;
 use crate::detect::{Reason, Verdict};
 use crate::frame::{Frame, FrameOptions, Frames, ModelName};
 use crate::infer::Judgement;
-use crate::reading::{Pattern, Severity};
+use crate::observe::{self, judge as events};
+use crate::reading::{ChannelId, Pattern, Severity, Unit};
+use crate::units::{self, Conversion};
 
 /// One small model's samples.
 #[derive(Debug)]
@@ -15,7 +17,53 @@ pub(super) struct Watch {
     pub frames: Frames,
 }
 
+/// A channel in the eyes of a small model.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Number of the watch.
+    pub watch: usize,
+    /// Row of its frames.
+    pub row: usize,
+    /// Into the unit of the model and back; none: it is the channel's.
+    units: Option<(Conversion, Conversion)>,
+}
+
+impl Look {
+    /// The value as the model wants it.
+    pub fn seen(&self, x: f64) -> f64 {
+        self.units.map_or(x, |(there, _)| there.apply(x))
+    }
+
+    /// The model's verdict in the channel's unit.
+    pub fn told(&self, mut verdict: Verdict) -> Verdict {
+        if let Some((_, back)) = self.units {
+            verdict.baseline = verdict.baseline.map(|x| back.apply(x));
+            verdict.peak = verdict.peak.map(|x| back.apply(x));
+        }
+        verdict
+    }
+}
+
 impl Watch {
+    /// How the watch of that number looks at a channel whose unit is `unit`, if it is known for sure; none: not at all.
+    pub fn look(&self, watch: usize, channel: &ChannelId, unit: Option<&Unit>) -> Option<Look> {
+        let WatchOptions { name, channels, units, .. } = &self.options;
+        let row = channels.iter().position(|id| id == channel)?;
+        let wanted = units.get(row).filter(|wanted| !wanted.0.is_empty());
+        let (Some(unit), Some(wanted)) = (unit, wanted) else {
+            return Some(Look { watch, row, units: None });
+        };
+        let (unit, wanted) = (unit.0.as_str(), wanted.0.as_str());
+        if units::canonical(unit) == units::canonical(wanted) {
+            return Some(Look { watch, row, units: None });
+        }
+        let ways = Conversion::between(unit, wanted).zip(Conversion::between(wanted, unit));
+        if ways.is_none() {
+            observe::emit(&events::ModelUnitMismatch { model: *name, channel, unit, wanted });
+        }
+        ways.map(|ways| Look { watch, row, units: Some(ways) })
+    }
+
     pub fn new(options: &WatchOptions) -> Self {
         Self { frames: Frames::new(options.frames), options: options.clone() }
     }

@@ -17,6 +17,7 @@
 //! what is spoiled is what is read with care.
 
 pub mod field;
+pub mod infer;
 pub mod seats;
 
 use std::cell::RefCell;
@@ -45,7 +46,7 @@ pub struct Reader {
 
 /// All readers.
 pub fn readers() -> impl Iterator<Item = &'static Reader> {
-    READERS.iter().chain(seats::READERS).chain(field::READERS)
+    READERS.iter().chain(infer::READERS).chain(seats::READERS).chain(field::READERS)
 }
 
 /// Those of models' files.
