@@ -118,7 +118,7 @@ mod tests {
             let supervisor = Supervisor::new(Some(name), None);
             supervisor.ready();
             supervisor.stopping();
-            assert_eq!((heard(&manager), heard(&manager)), ("READY=1".into(), "STOPPING=1".into()));
+            assert_eq!((heard(&manager), heard(&manager)), ("READY=1\nSTATUS=".into(), "STOPPING=1".into()));
         }
     }
 

@@ -225,6 +225,21 @@ mod tests {
         matches!(scalar, Scalar::Number(number) if number.value.is_infinite())
     }
 
+    /// `seen` with the numbers of `told` where they are its own but for the last bits: with exponents as damage can write them
+    /// serde_json does not round correctly.
+    fn as_rounded_in(mut seen: Seen, told: &Seen) -> Seen {
+        let own = seen.iter_mut().flatten();
+        for ((_, scalar), (_, other)) in own.zip(told.iter().flatten()) {
+            if let (Scalar::Number(a), Scalar::Number(b)) = (&*scalar, other)
+                && (a.value - b.value).abs() <= 4.0 * f64::EPSILON * a.value.abs()
+                && a.integer == b.integer
+            {
+                *scalar = other.clone();
+            }
+        }
+        seen
+    }
+
     /// Values, texts and spellings of every kind, numbers short enough that serde_json rounds them correctly too.
     fn value_text() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
@@ -281,7 +296,9 @@ mod tests {
             let seen = scanned(&line).map(as_map);
             // So can an exponent beyond any float: a number without a value here, an error there.
             prop_assume!(!seen.iter().flatten().flatten().any(|(_, scalar)| is_infinite(scalar)));
-            prop_assert_eq!(seen, by_serde(&line));
+            let told = by_serde(&line);
+            let seen = seen.map(|seen| told.iter().fold(seen, as_rounded_in));
+            prop_assert_eq!(seen, told);
         }
 
         #[test]
