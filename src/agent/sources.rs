@@ -401,6 +401,7 @@ mod tests {
             allow_remote: false,
             token_file: Some(token.clone()),
             precision: Precision::Nanos,
+            durable: false,
         }));
         let wanted = vec![("push".to_owned(), options)];
         let mut sources = Sources::new(&wanted).unwrap();

@@ -33,6 +33,7 @@ pub(super) fn source(name: &str, config: &FieldConfig, agent: &AgentConfig) -> S
                 allow_remote: *allow_remote,
                 token_file: token_file.clone(),
                 precision: precision(*precision_ns),
+                durable: agent.raw_keep,
             })
         }
         FieldConfig::Exec { command, interval, timeout } => FieldOptions::Exec(ExecOptions {

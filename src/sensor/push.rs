@@ -23,7 +23,7 @@ use super::SourceError;
 use super::field::secret;
 use super::lines::{Idle, LineParser, Malformed, Piece, Precision, Splitter, bind_tcp, serve};
 use super::malformed::MalformedLog;
-use super::outlet::{Closed, Outlet};
+use super::outlet::{Closed, Handover, Outlet};
 use crate::clock;
 use crate::limits;
 use crate::reading::{ChannelInfo, Reading};
@@ -39,6 +39,9 @@ pub struct PushOptions {
     pub token_file: Option<PathBuf>,
     /// Unit of times in Influx lines.
     pub precision: Precision,
+    /// Whether every reading is kept as a record of its own: then a post is answered once they are on the disk. Otherwise
+    /// they go into windows of minutes, for which no client can wait.
+    pub durable: bool,
 }
 
 /// A bound socket, ready to serve.
@@ -47,10 +50,12 @@ pub(super) struct Push {
     address: SocketAddr,
     token: Option<String>,
     precision: Precision,
+    durable: bool,
 }
 
 struct Shared {
     token: Option<String>,
+    durable: bool,
     parser: RefCell<LineParser>,
     malformed: RefCell<MalformedLog>,
     outlet: Outlet,
@@ -60,7 +65,7 @@ impl Push {
     pub(super) fn bind(options: PushOptions) -> Result<Self, SourceError> {
         let token = options.token_file.as_deref().map(secret).transpose()?;
         let (listener, address) = bind_tcp(options.listen, options.allow_remote)?;
-        Ok(Self { listener, address, token, precision: options.precision })
+        Ok(Self { listener, address, token, precision: options.precision, durable: options.durable })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -73,6 +78,7 @@ impl Push {
         let listener = Async::new(self.listener).map_err(|source| SourceError::Listen { place, source })?;
         let shared = Rc::new(Shared {
             token: self.token,
+            durable: self.durable,
             parser: RefCell::new(LineParser::new(self.precision)),
             malformed: RefCell::new(MalformedLog::new(outlet.source())),
             outlet,
@@ -164,8 +170,16 @@ async fn take(shared: &Shared, body: &[u8]) -> Response<Full<Bytes>> {
         counters.set_ignored(parser.ignored());
         parser.take_infos()
     };
-    if handed_on(shared, readings, infos).await.is_err() {
-        return told(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping; post again\n".into());
+    match handed_on(shared, readings, infos).await {
+        Ok(Kept::Yes) => {}
+        Ok(Kept::NotYet) => {
+            let text = "the disk takes nothing now; post again\n";
+            return told(StatusCode::SERVICE_UNAVAILABLE, text.into());
+        }
+        Err(Closed) => {
+            let text = "the agent is stopping; post again\n";
+            return told(StatusCode::SERVICE_UNAVAILABLE, text.into());
+        }
     }
     match first_reason {
         None => told(StatusCode::NO_CONTENT, String::new()),
@@ -175,17 +189,42 @@ async fn take(shared: &Shared, body: &[u8]) -> Response<Full<Bytes>> {
     }
 }
 
+/// Whether what was posted is as safe as it gets here.
+enum Kept {
+    Yes,
+    NotYet,
+}
+
 async fn handed_on(
     shared: &Shared,
     mut readings: Vec<Reading>,
     mut infos: Vec<ChannelInfo>,
-) -> Result<(), Closed> {
+) -> Result<Kept, Closed> {
+    if readings.is_empty() && infos.is_empty() {
+        return Ok(Kept::Yes);
+    }
+    let (receipt, committed) = smol::channel::bounded(1);
     while !readings.is_empty() || !infos.is_empty() {
         let rest = readings.split_off(readings.len().min(limits::SENSOR_BATCH_READINGS_MAX));
         let batch = std::mem::replace(&mut readings, rest);
-        shared.outlet.send(batch, std::mem::take(&mut infos), false).await?;
+        // Batches become durable in their order, so the last one speaks for all.
+        let receipt = (shared.durable && readings.is_empty()).then(|| receipt.clone());
+        let infos = std::mem::take(&mut infos);
+        shared.outlet.hand_over(Handover { readings: batch, infos, receipt, ..Handover::default() }).await?;
     }
-    Ok(())
+    drop(receipt);
+    let late = async {
+        smol::Timer::after(Duration::from_secs(limits::HTTP_ANSWER_S_MAX)).await;
+        Kept::NotYet
+    };
+    // Without a receipt under way there is nothing to wait for.
+    let kept = async {
+        match committed.recv().await {
+            Err(_) if shared.durable => Kept::NotYet,
+            _ => Kept::Yes,
+        }
+    };
+    Ok(or(kept, late).await)
 }
 
 fn told(status: StatusCode, text: String) -> Response<Full<Bytes>> {
@@ -204,6 +243,10 @@ mod tests {
     use smol::channel::Receiver;
 
     fn start(token: Option<&str>) -> (SourceHandle, Receiver<Batch>, Stopper) {
+        start_with(token, false)
+    }
+
+    fn start_with(token: Option<&str>, durable: bool) -> (SourceHandle, Receiver<Batch>, Stopper) {
         let (sender, batches) = smol::channel::bounded(64);
         let (stopper, stop) = stopper();
         let dir = tempfile::tempdir().unwrap();
@@ -214,9 +257,31 @@ mod tests {
             allow_remote: false,
             token_file: token.map(|_| file),
             precision: Precision::Nanos,
+            durable,
         };
         let handle = spawn("push", SourceOptions::Field(FieldOptions::Push(options)), sender, stop).unwrap();
         (handle, batches, stopper)
+    }
+
+    #[test]
+    fn where_every_reading_is_kept_a_post_is_answered_once_they_are_on_the_disk() {
+        let (handle, batches, stopper) = start_with(None, true);
+        let lines = "a,x=1 v=1 1700000000000000000\n".repeat(limits::SENSOR_BATCH_READINGS_MAX + 1);
+        let answered = std::thread::scope(|scope| {
+            let answer = scope.spawn(|| send(&handle, &post("", &lines)));
+            let first = batches.recv_blocking().unwrap();
+            assert!(first.receipt.is_none(), "the last batch speaks for all");
+            let last = batches.recv_blocking().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            assert!(!answer.is_finished(), "nothing is on the disk yet");
+            last.receipt.unwrap().try_send(Vec::new()).unwrap();
+            answer.join().unwrap()
+        });
+        assert_eq!(answered.0, 204);
+        // Nothing but blank lines: nothing to wait for.
+        assert_eq!(send(&handle, &post("", "\n\n")).0, 204);
+        drop(stopper);
+        handle.join();
     }
 
     /// The status and the body of the answer.

@@ -3,7 +3,7 @@
 
 #![allow(dead_code, missing_docs, unused_imports)]
 
-#[path = "../../../src/limits.rs"]
+#[path = "../../../src/limits/mod.rs"]
 pub mod limits;
 #[path = "../../../src/reading.rs"]
 pub mod reading;

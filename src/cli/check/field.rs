@@ -61,6 +61,11 @@ fn log_file(name: &str, path: &Path) -> Finding {
         return Finding::error("source", format!("{name}: {}: {e}", folder.display()), next);
     }
     match access(path, Access::READ_OK) {
+        Ok(()) if !path.is_file() => Finding::error(
+            "source",
+            format!("{name}: {shown} is not a file"),
+            "name a file; what comes through a pipe is read with kind = \"lines\"",
+        ),
         Err(rustix::io::Errno::ACCESS) => Finding::error(
             "source",
             format!("{name}: {shown} may not be read"),
@@ -115,7 +120,17 @@ fn signals(name: &str, dbc: &Path) -> Finding {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     });
     match text.map_err(|e| e.to_string()).and_then(|text| Dbc::parse(&text).map_err(|e| e.to_string())) {
-        Ok(dbc) => Finding::ok("source", format!("{name}: {shown} has {} signals", dbc.signals())),
+        Ok(dbc) => {
+            let read = format!("{name}: {shown} has {} signals", dbc.signals());
+            match dbc.left_out() {
+                [] => Finding::ok("source", read),
+                [first, ..] => Finding::warning(
+                    "source",
+                    format!("{read}; {} are left out, the first: {first}", dbc.left_out().len()),
+                    "correct the DBC file, or do without them",
+                ),
+            }
+        }
         Err(e) => Finding::error("source", format!("{name}: {shown}: {e}"), "correct the DBC file"),
     }
 }
@@ -177,6 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         assert_eq!(log_file("a", &dir.path().join("*.log")).mark, Mark::Ok);
         assert_eq!(log_file("a", Path::new("/nowhere/a.log")).mark, Mark::Error);
+        assert_eq!(log_file("a", dir.path()).mark, Mark::Error, "neither a folder nor a pipe is a file");
     }
 
     #[cfg(feature = "demo")]
@@ -228,6 +244,16 @@ mod tests {
         std::fs::write(&path, "BO_ 1 M: 8 E\n SG_ S : 0|99@1+ (1,0) [0|0] \"\" X\n").expect("write");
         let found = signals("a", &path);
         assert!(found.mark == Mark::Error && found.what.contains("line 2"), "{}", found.what);
+    }
+
+    #[test]
+    fn signals_that_are_left_out_are_remarked_upon() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("x.dbc");
+        let signal = |name: &str, start: u32| format!(" SG_ {name} : {start}|8@1+ (1,0) [0|0] \"\" X\n");
+        std::fs::write(&path, format!("BO_ 1 M: 2 E\n{}{}", signal("A", 0), signal("B", 40))).expect("write");
+        let found = signals("a", &path);
+        assert!(found.mark == Mark::Warning && found.what.contains("line 3"), "{}", found.what);
     }
 
     #[test]
