@@ -67,6 +67,7 @@ fn main() {
                 allow_remote: false,
                 token_file: None,
                 precision: Precision::Nanos,
+                durable: false,
             };
             let source = SourceOptions::Field(FieldOptions::Push(options));
             let source = sensor::spawn("push", source, out, stop).expect("a free port");
