@@ -11,7 +11,6 @@ use crate::cli::link::options;
 use crate::config::MqttConfig;
 use crate::limits;
 use crate::link::{self, LinkOptions, Protocol};
-use crate::sensor::Login;
 use crate::tls::{self, TlsFiles};
 
 /// Which broker to visit, and as whom.
@@ -21,7 +20,7 @@ pub(super) struct Visit {
     pub source: String,
     pub link: LinkOptions,
     /// User and password, where it wants them.
-    pub login: Login,
+    pub login: Option<(String, String)>,
     /// How grave it is when nothing answers: a device in the field may be off.
     pub absent: Mark,
     /// The keys that say where it is: its name, its port.
@@ -132,7 +131,7 @@ fn greet(mut stream: impl Read + Write, visit: &Visit) -> io::Result<u8> {
     if let Some(path) = &visit.link.websocket {
         return upgrade(stream, &visit.link.host, path).map(|()| 0);
     }
-    stream.write_all(&hello(&visit.link, &visit.login))?;
+    stream.write_all(&hello(&visit.link, visit.login.as_ref()))?;
     stream.flush()?;
     let mut answer = [0; 4];
     stream.read_exact(&mut answer)?;
@@ -171,7 +170,7 @@ fn upgrade(mut stream: impl Read + Write, host: &str, path: &str) -> io::Result<
 }
 
 /// CONNECT with a clean start and a keep-alive of 10 s.
-fn hello(link: &LinkOptions, login: &Login) -> Vec<u8> {
+fn hello(link: &LinkOptions, login: Option<&(String, String)>) -> Vec<u8> {
     // A client id of its own, or the broker would push a running agent off its session.
     let id: String = link.client_id.chars().take(limits::DEVICE_NAME_BYTES_MAX + 32).collect();
     let flags = CLEAN_START | if login.is_some() { USER_AND_PASSWORD } else { 0 };
@@ -300,7 +299,7 @@ mod tests {
     fn who_needs_a_password_shows_it_however_long_the_hello_gets() {
         let link = LinkOptions { protocol: Protocol::V311, ..LinkOptions::new("h", 1, "gw") };
         let password = "p".repeat(120);
-        let sent = hello(&link, &Some(("me".into(), password.clone())));
+        let sent = hello(&link, Some(&("me".into(), password.clone())));
         // 10 bytes of head, then three texts with two bytes of length each: 146 in all, 0x12 and one times 128.
         assert_eq!(&sent[..5], [0x10, 0x92, 0x01, 0, 4]);
         assert_eq!((sent.len(), sent[10]), (149, CLEAN_START | USER_AND_PASSWORD));

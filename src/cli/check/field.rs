@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::broker::{self, Visit};
 use super::machine::page;
-use super::{Finding, Mark, certificates};
-use crate::cli::field::subscribe;
+use super::{Finding, certificates};
+use crate::cli::link::files;
 use crate::clock;
 use crate::config::{FieldConfig, LogsConfig, ModbusLinkConfig};
 use crate::field::dbc::Dbc;
 use crate::limits::{CHECK_STEP_TIME, DBC_BYTES_MAX};
-use crate::link::{LinkOptions, Protocol};
-use crate::sensor::SubscribeOptions;
 
 /// What can be said of one source without starting it.
 pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
@@ -39,10 +36,11 @@ pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
             vec![Finding::ok("source", map), link]
         }
         FieldConfig::Subscribe(config) => {
-            let options = subscribe(name, config, "check");
-            let tls = options.tls.iter();
-            let certificates = tls.flat_map(|tls| certificates::look(tls, clock::wall())).collect();
-            [certificates, vec![field_broker(name, &options)]].concat()
+            let tls = config.tls.as_ref().map(files);
+            let seen = tls.iter().flat_map(|tls| certificates::look(tls, clock::wall()));
+            #[cfg(feature = "gateway")]
+            let seen = seen.chain([super::subscription::broker(name, config)]);
+            seen.collect()
         }
         FieldConfig::Can { interface, dbc, .. } => vec![signals(name, dbc), interface_there(name, interface)],
         FieldConfig::Push { listen, .. } => vec![page("source", *listen)],
@@ -90,26 +88,6 @@ fn datagrams(name: &str, address: SocketAddr) -> Finding {
             "choose an address of this machine and a port above 1023",
         ),
     }
-}
-
-/// As far as the broker's word that it takes this device; it may be off.
-fn field_broker(name: &str, options: &SubscribeOptions) -> Finding {
-    let login = match options.login() {
-        Ok(login) => login,
-        Err(e) => return Finding::error("source", format!("{name}: {e}"), "look at password_file"),
-    };
-    broker::knock(&Visit {
-        area: "source",
-        source: format!("{name}: "),
-        link: LinkOptions {
-            protocol: Protocol::V311,
-            tls: options.tls.clone(),
-            ..LinkOptions::new(&*options.host, options.port, &*options.client_id)
-        },
-        login,
-        absent: Mark::Warning,
-        keys: ["broker", "broker"],
-    })
 }
 
 fn signals(name: &str, dbc: &Path) -> Finding {
@@ -185,6 +163,7 @@ fn program(name: &str, program: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Mark;
     use super::*;
 
     #[test]
@@ -193,41 +172,6 @@ mod tests {
         assert_eq!(log_file("a", &dir.path().join("*.log")).mark, Mark::Ok);
         assert_eq!(log_file("a", Path::new("/nowhere/a.log")).mark, Mark::Error);
         assert_eq!(log_file("a", dir.path()).mark, Mark::Error, "neither a folder nor a pipe is a file");
-    }
-
-    #[cfg(feature = "demo")]
-    #[test]
-    fn a_broker_in_the_field_is_asked_whether_it_takes_this_device() {
-        use crate::demo::broker::{self as own, BrokerOptions};
-        use crate::demo::pki;
-        use crate::tls::TlsFiles;
-        let dir = tempfile::tempdir().expect("temp dir");
-        let pki = pki::throwaway(dir.path(), &["field"]).expect("certificates");
-        let foreign = pki::throwaway(&dir.path().join("foreign"), &["field"]).expect("certificates");
-        let broker = BrokerOptions { port: 0, protocol: Protocol::V311, pki: Some(pki.clone()) };
-        let port = own::start(&broker).expect("broker").addr.port();
-        let asked = |tls, port| {
-            let options = SubscribeOptions {
-                host: "127.0.0.1".into(),
-                port,
-                tls: Some(tls),
-                client_id: "field".into(),
-                user: None,
-                password_file: None,
-                certificates_every: CHECK_STEP_TIME,
-                topics: Vec::new(),
-            };
-            field_broker("local", &options)
-        };
-        let good = pki.tls_files("field");
-        let taken = asked(good.clone(), port);
-        assert_eq!(taken.what, format!("local: 127.0.0.1:{port} answers, and takes this device"));
-        let distrusted = asked(TlsFiles { ca: foreign.ca(), ..good.clone() }, port);
-        assert_eq!((distrusted.mark, distrusted.next.contains("authority")), (Mark::Error, true));
-        let unused =
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("address");
-        let off = asked(good, unused.port());
-        assert_eq!((off.mark, off.next.contains("look at broker")), (Mark::Warning, true), "{off:?}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod field;
 mod hardware;
 mod machine;
 mod pages;
+#[cfg(feature = "gateway")]
+mod subscription;
 
 use std::path::Path;
 use std::process::ExitCode;
