@@ -77,6 +77,9 @@ struct Active<D> {
 struct Doubt {
     /// What those commits may have deleted.
     deleted: HashSet<BlockId>,
+    /// Keys of blocks that they may have put. Unless the next commit puts them too, it deletes them: what was to be moved and
+    /// can't be read any more is declared lost, and a copy beside that gap would count twice.
+    put: HashSet<Vec<u8>>,
     /// It was looked at since the last of them.
     looked: Cell<bool>,
 }
@@ -393,9 +396,20 @@ impl<D> Active<D> {
         let deleted =
             deleted.filter_map(|op| Entry::from_key(op.key()).filter(|entry| self.holding.holds(entry)));
         let deleted: Vec<BlockId> = deleted.map(|entry| entry.id).collect();
-        let mut known = self.doubt.take().map(|doubt| doubt.deleted).unwrap_or_default();
+        let (mut known, mut put) =
+            self.doubt.take().map(|doubt| (doubt.deleted, doubt.put)).unwrap_or_default();
         known.extend(deleted);
-        self.doubt = Some(Doubt { deleted: known, looked: Cell::new(false) });
+        let blocks = |op: &&Op| matches!(op, Op::Put { key, .. } if Entry::from_key(key).is_some());
+        put.extend(ops.iter().filter(blocks).map(|op| op.key().to_vec()));
+        self.doubt = Some(Doubt { deleted: known, put, looked: Cell::new(false) });
+    }
+
+    /// What a commit with `ops` has to take back of those that failed before.
+    fn leftovers(&self, ops: &[Op]) -> Vec<Op> {
+        let mut left = self.doubt.as_ref().map(|doubt| doubt.put.clone()).unwrap_or_default();
+        ops.iter().for_each(|op| drop(left.remove(op.key())));
+        let is_held = |key: &Vec<u8>| Entry::from_key(key).is_some_and(|entry| self.holding.holds(&entry));
+        left.into_iter().filter(|key| !is_held(key)).map(|key| Op::Delete { key }).collect()
     }
 
     /// Whether a commit that failed may have deleted what begins in `numbers`: whoever finds nothing there must not go on to
@@ -445,7 +459,15 @@ impl<S: Shelf> Journal for Segments<S> {
             looked?;
         }
         self.replace_damaged()?;
-        let (batch, changes) = self.translate(ops);
+        let (translated, changes) = self.translate(ops);
+        let mut batch = self.active.leftovers(ops);
+        if !batch.is_empty() {
+            // With what they put they may have taken it off the lists.
+            batch.extend(
+                self.sealed.iter().map(|(&id, held)| Op::Put { key: list_key(id), value: held.encode() }),
+            );
+        }
+        batch.extend(translated);
         if let Err(error) = self.active.db.apply(&batch) {
             self.active.failed(ops);
             return Err(error);
