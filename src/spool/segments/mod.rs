@@ -15,6 +15,8 @@
 //! against what it should hold before it is used again. A damaged one is sealed as it is, a new one goes on with the books and
 //! lists known here, and it is healed like any other.
 
+mod merge;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
@@ -22,6 +24,7 @@ use std::ops::Range;
 use crate::limits;
 use crate::wire::{BlockId, Lane};
 
+use self::merge::Merge;
 use super::entry::{Entry, lane_key};
 use super::holding::{Holding, Loss};
 use super::journal::{Journal, JournalError, Op, Order};
@@ -407,7 +410,9 @@ impl<D> Active<D> {
     /// What a commit with `ops` has to take back of those that failed before.
     fn leftovers(&self, ops: &[Op]) -> Vec<Op> {
         let mut left = self.doubt.as_ref().map(|doubt| doubt.put.clone()).unwrap_or_default();
-        ops.iter().for_each(|op| drop(left.remove(op.key())));
+        for op in ops {
+            left.remove(op.key());
+        }
         let is_held = |key: &Vec<u8>| Entry::from_key(key).is_some_and(|entry| self.holding.holds(&entry));
         left.into_iter().filter(|key| !is_held(key)).map(|key| Op::Delete { key }).collect()
     }
@@ -554,102 +559,6 @@ impl<S: Shelf> Journal for Segments<S> {
             losses.extend(self.sealed.get(&id).map(Holding::losses).unwrap_or_default());
         }
         Ok(losses)
-    }
-}
-
-/// A walk over the live entries of one lane in all databases, in order, that opens none before its turn.
-struct Merge<'a, S: Shelf> {
-    segments: &'a Segments<S>,
-    lane: Lane,
-    order: Order,
-    heads: Vec<Head>,
-}
-
-/// Where a database goes on.
-struct Head {
-    id: u64,
-    from: u64,
-    to: u64,
-    /// No live entry of it begins before (or after, downwards) this number.
-    at: u64,
-    entry: Option<(Entry, Vec<u8>)>,
-}
-
-impl<'a, S: Shelf> Merge<'a, S> {
-    fn new(segments: &'a Segments<S>, lane: Lane, from: u64, to: u64, order: Order) -> Self {
-        let mut merge = Self { segments, lane, order, heads: Vec::new() };
-        for id in segments.sealed.keys().copied().chain([segments.active.id]) {
-            merge.push(id, from, to);
-        }
-        merge
-    }
-
-    fn push(&mut self, id: u64, from: u64, to: u64) {
-        if let Some(at) = self.segments.holding(id).next(self.lane, from, to, self.order) {
-            self.heads.push(Head { id, from, to, at, entry: None });
-        }
-    }
-
-    fn run(mut self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), JournalError> {
-        while let Some(at) = self.foremost() {
-            let head = self.heads.swap_remove(at);
-            match head.entry {
-                None => self.resolve(head)?,
-                Some((entry, value)) => {
-                    if !visit(&entry.key(), &value) {
-                        return Ok(());
-                    }
-                    match self.order {
-                        Order::Up => self.push(head.id, entry.id.last + 1, head.to),
-                        Order::Down => self.push(head.id, head.from, entry.id.first),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The head whose turn it is; of equal ones one that is only a bound, to learn whether it stays there.
-    fn foremost(&self) -> Option<usize> {
-        let key = |i: &usize| {
-            let head = &self.heads[*i];
-            let at = if self.order == Order::Up { head.at } else { u64::MAX - head.at };
-            (at, head.entry.is_some())
-        };
-        (0..self.heads.len()).min_by_key(key)
-    }
-
-    /// Looks up what the head stands for.
-    fn resolve(&mut self, mut head: Head) -> Result<(), JournalError> {
-        let segments = self.segments;
-        let held = segments.holding(head.id);
-        let (from, to) = (lane_key(self.lane, head.from), lane_key(self.lane, head.to));
-        let mut found = None;
-        let mut look = |db: &S::Db| {
-            db.scan(&from, &to, self.order, &mut |key, value| {
-                found = Entry::from_key(key).filter(|e| held.holds(e)).map(|e| (e, value.to_vec()));
-                found.is_none()
-            })
-        };
-        if head.id == segments.active.id {
-            segments.active.read(look(&segments.active.db))?;
-            let met = found.as_ref().map(|(entry, _)| entry.id.first);
-            let passed = match self.order {
-                Order::Up => head.from..met.unwrap_or(head.to),
-                Order::Down => met.map_or(head.from, |met| met + 1)..head.to,
-            };
-            if segments.active.is_unsettled(self.lane, passed) {
-                return Err(JournalError::Io("the last commit failed and has to be repeated first".into()));
-            }
-        } else {
-            segments.with_sealed(head.id, &mut look)?;
-        }
-        if let Some((entry, _)) = &found {
-            head.at = entry.id.first;
-            head.entry = found;
-            self.heads.push(head);
-        }
-        Ok(())
     }
 }
 
