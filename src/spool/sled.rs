@@ -66,10 +66,11 @@ impl SledJournal {
     /// Opens once more after an error. sled takes a place that rotted meanwhile for its log's end, and whoever went on from
     /// there would write over what was promised.
     fn reopen(&self) -> Result<Opened, JournalError> {
-        if !self.copied.get() {
-            self.copied.set(keep_spare(&self.dir));
+        let copied_now = !self.copied.get() && keep_spare(&self.dir);
+        self.copied.set(self.copied.get() || copied_now);
+        if !copied_now {
+            read_through(&self.dir)?;
         }
-        read_through(&self.dir)?;
         let opened = open(&self.dir)?;
         let books = guarded(|| opened.drawers.get(META_KEY))?.and_then(|bytes| Meta::decode(&bytes));
         let reaches = |promised: &Meta| {

@@ -213,7 +213,7 @@ impl Budget {
 /// What heartbeats and pings take of a day, in bytes: they go whatever the budget says, or the far side would think the
 /// gateway lost.
 pub fn upkeep_per_day(heartbeat_every: Duration, keep_alive: Duration) -> u64 {
-    let times = |every: Duration| u64::from(DAY_S as u32) * 1000 / (every.as_millis() as u64).max(1);
+    let times = |every: Duration| DAY_S * 1000 / u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
     times(heartbeat_every) * HEARTBEAT_BYTES + times(keep_alive) * PING_BYTES
 }
 
@@ -237,7 +237,8 @@ pub fn parse_windows(text: &str) -> Option<Vec<(u16, u16)>> {
 }
 
 const DAY_S: u64 = 24 * 3600;
-/// A signed heartbeat in its packet and TLS record, and a ping with its answer, as measured.
+/// A signed heartbeat (300 bytes at most, see `wire::heartbeat`) with its topic, packet and TLS record, and a ping with its
+/// answer, as `link::cost` reckons them.
 const HEARTBEAT_BYTES: u64 = 345;
 const PING_BYTES: u64 = 52;
 /// A pace measured over less says too little.

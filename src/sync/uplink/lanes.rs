@@ -88,9 +88,10 @@ impl Lanes {
         Some(id)
     }
 
-    /// The block that has to go alone and is due or under way.
+    /// The block that has to go alone and is due or under way; none of a lane without leave, for which nobody should wait.
     pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
-        self.lanes.iter().find_map(|lane| lane.trial(now))
+        let with_leave = self.lanes.iter().zip(&self.allowance).filter(|(_, bytes)| **bytes > 0);
+        with_leave.map(|(lane, _)| lane).find_map(|lane| lane.trial(now))
     }
 
     /// The turn of a block that has to go alone.

@@ -412,6 +412,24 @@ fn a_line_that_comes_and_goes_by_itself_casts_no_doubt_on_anything() {
     assert_eq!(buried(&rig), [] as [&Output; 0]);
 }
 
+/// A trial for which the budget gives no leave is nobody's reason to leave the wire empty.
+#[test]
+fn a_trial_without_leave_holds_up_nobody() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Raw, 1, 1, 10);
+    hang_up_on(&mut rig, (Lane::Raw, 1), UPLINK_CUTS_MAX);
+    rig.sent.clear();
+    rig.uplink.allow([u64::MAX, u64::MAX, u64::MAX, 0]);
+    rig.up();
+    rig.wait(60_000);
+    rig.add(Lane::Metric, 1, 1, 10);
+    rig.add(Lane::Metric, 2, 2, 10);
+    assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Metric, 2)], "beside each other");
+    rig.uplink.allow([u64::MAX; 4]);
+    (0..2).for_each(|at| rig.answer(at, Ok(())));
+    assert_eq!(rig.sent_firsts()[2..], [(Lane::Raw, 1)]);
+}
+
 /// While a doubtful block is on the wire alone, an alarm goes all the same.
 #[test]
 fn an_alarm_waits_for_no_trial() {
