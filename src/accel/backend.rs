@@ -164,6 +164,11 @@ pub trait Runner {
         Ok(true)
     }
 
+    /// Sees to it that it can run. Blocks for what that takes. Errors: it did not succeed.
+    fn begin(&mut self) -> Result<(), Refused> {
+        Ok(())
+    }
+
     /// Keeps what its answers must stand, should it have to be begun again.
     fn keep(&mut self, _check: Check) {}
 }

@@ -43,17 +43,17 @@ impl Isolated {
         self.is_delegate
     }
 
-    /// Whether its process answers; one that ended is begun again beside. Blocks while somebody else uses the device. Errors: it
-    /// could not be begun again.
+    /// Whether its process answers; one that ended is begun again beside. No where somebody else uses the device: neither a run
+    /// of the language model nor the loading of another model is waited for. Errors: it could not be begun again.
     pub fn ready(&self) -> Result<bool, Refused> {
-        self.process.clone()?.lock().unwrap_or_else(PoisonError::into_inner).ready()
-    }
-
-    /// The same, but no where somebody else uses the device: neither a run of the language model nor the loading of another model
-    /// is waited for.
-    pub fn ready_at_once(&self) -> Result<bool, Refused> {
         let process = self.process.clone()?;
         at_once(&process)
+    }
+
+    /// Sees to it that its process answers. Blocks for it to begin, and while somebody else uses the device. Errors: it does not
+    /// begin.
+    pub fn begin(&self) -> Result<(), Refused> {
+        self.process.clone()?.lock().unwrap_or_else(PoisonError::into_inner).begin()
     }
 
     /// Which operators of a segment it computes. Blocks. Errors: the vendor's code can't be loaded.
@@ -126,6 +126,10 @@ impl Runner for IsolatedModel {
 
     fn ready(&mut self) -> Result<bool, Refused> {
         at_once(&self.process)
+    }
+
+    fn begin(&mut self) -> Result<(), Refused> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).begin()
     }
 
     fn keep(&mut self, check: Check) {

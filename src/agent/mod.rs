@@ -236,7 +236,7 @@ async fn open_spool(
             Err(error) if error.may_pass() => error.to_string(),
             Err(error) => return Err(error.into()),
         };
-        supervisor.waiting(&error, 3 * SPOOL_WAIT_MAX);
+        supervisor.waiting(&error, wait + SPOOL_OPEN_TIME);
         if told != error {
             observe::emit(&observe::spool::SpoolAwaited { error: &error });
             told = error;
@@ -259,6 +259,8 @@ async fn open_spool(
 /// Between two attempts to open the spool; doubles.
 const SPOOL_WAIT_MIN: Duration = Duration::from_secs(1);
 const SPOOL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// What an attempt may take that salvages a damaged spool, as the unit has it.
+const SPOOL_OPEN_TIME: Duration = Duration::from_secs(600);
 
 /// What the small models look at; a model whose bundle can't be read is told of by their thread.
 fn watches(options: &InferOptions) -> Vec<WatchOptions> {

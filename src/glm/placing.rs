@@ -164,8 +164,13 @@ impl Placing<'_> {
         let refuse = |stage, why: String| {
             Refused::new(device.claimant.name(), stage, format_args!("glm {phase}: {why}"))
         };
-        match self.verify(&mut state, &device.rule, begin, tokens)? {
-            (verified, Ok(smallest)) if device.claimant.is_well(clock::mono()) => {
+        let claimant = &device.claimant;
+        let (verified, is_well) = claimant.measured(|| {
+            let verified = self.verify(&mut state, &device.rule, begin, tokens);
+            (verified, claimant.is_well(clock::mono()))
+        });
+        match verified? {
+            (verified, Ok(smallest)) if is_well => {
                 placed.verified = Some(verified);
                 placed.placement = placement;
                 placed.tokens = smallest..=tokens;

@@ -246,6 +246,8 @@ impl Model {
     fn load_variant(&self, backend: &dyn ComputeBackend, variant: Variant) -> Result<Served, Refused> {
         let refuse = |error: BundleError| Refused::new(backend.name(), Stage::Load, error);
         let mut runner = backend.load(&self.bundle.file(&variant).map_err(refuse)?)?;
+        // Another model of the same device may have ended its process meanwhile.
+        runner.begin()?;
         let golden_error = golden(&self.bundle, &variant, backend.name(), runner.as_mut())?;
         runner.keep(self.check(backend.name(), &variant));
         let p50 = timed(&self.bundle, &variant, runner.as_mut())?;

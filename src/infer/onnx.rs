@@ -159,7 +159,11 @@ impl Runner for Tract {
     }
 
     fn ready(&mut self) -> Result<bool, Refused> {
-        self.device.as_ref().map_or(Ok(true), Isolated::ready_at_once)
+        self.device.as_ref().map_or(Ok(true), Isolated::ready)
+    }
+
+    fn begin(&mut self) -> Result<(), Refused> {
+        self.device.as_ref().map_or(Ok(()), Isolated::begin)
     }
 }
 

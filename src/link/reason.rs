@@ -36,9 +36,10 @@ pub(super) fn cause(code: u8) -> Cause {
     if HOLD_OFF.contains(&code) { Cause::HoldOff } else { Cause::BrokerClosed }
 }
 
-/// The code of a DISCONNECT if it may be the answer to a publish: not what the broker says of itself or of the session.
+/// The code of a DISCONNECT if it may be the answer to a publish (one on a topic that is forbidden, too): not what the broker
+/// says of itself or of the session.
 pub(super) fn of_a_publish(code: u8) -> Option<u8> {
-    let about = matches!(code, UNSPECIFIED..=0x83 | TOPIC_NAME_INVALID | PACKET_TOO_LARGE | 0x99);
+    let about = matches!(code, UNSPECIFIED..=0x83 | 0x87 | TOPIC_NAME_INVALID | PACKET_TOO_LARGE | 0x99);
     about.then_some(code)
 }
 

@@ -118,7 +118,6 @@ pub fn open_dir(dir: &Path, options: Options, stamp: Stamp) -> Result<(DiskSpool
             let report = report(&spool, None);
             Ok((spool, report))
         }
-        // A medium that can't be written to either says so at the renaming, and nothing is given up.
         Err(JournalError::Damaged(cause) | JournalError::Medium(cause)) => {
             let aside = dir.join(format!("{SALVAGING}{}", stamp.wall.0));
             fs::rename(&live, &aside).map_err(at)?;
@@ -172,8 +171,9 @@ fn take_over(
     let at = |error| OpenError::Directory { dir: dir.to_owned(), error };
     let mut databases = vec![aside.to_owned()];
     databases.extend(siblings(aside, ""));
-    let finds = Finds::search(&databases);
+    // First, as it syncs: a medium that is away can't be written to either, and nothing would be found on it.
     let mut spool = open_live(dir, options)?;
+    let finds = Finds::search(&databases);
     let (mut salvaged_records, mut salvaged_blocks) = (0, 0);
     let mut outcome = Ok(());
     finds.each(|block, _| {

@@ -88,7 +88,6 @@ pub fn start(dir: &Path, options: Options) -> Result<Started, OpenError> {
         tail,
         reserve: Reserve::new(dir),
         full: None,
-        dead_letters: dead::dead_letters(dir).len(),
         dir: dir.to_owned(),
         options,
         waiting: Vec::new(),
@@ -238,7 +237,6 @@ struct Store {
     /// Those who wait for their numbers to be durable.
     waiting: Vec<(Vec<Citation>, Sender<Vec<Citation>>)>,
     last_error: Option<String>,
-    dead_letters: usize,
     /// When the next commit is due; `None` while there is nothing to commit.
     deadline: Option<Mono>,
     disk_checked: Option<Mono>,
@@ -350,7 +348,6 @@ impl Store {
         let path = dead::bury(&self.dir, self.spool.epoch(), &block, code)
             .map_err(|e| JournalError::Io(format!("keeping a refused block: {e}")))?;
         self.spool.refuse(lane, first, clock::stamp())?;
-        self.dead_letters = dead::dead_letters(&self.dir).len();
         observe::emit(&events::DeadLetter { id: block.id, code, path: &path });
         Ok(())
     }
@@ -362,7 +359,7 @@ impl Store {
         let evicted = outcome.as_ref().map_or(0, |done| done.evicted);
         let failed = outcome.is_err();
         self.note(outcome.map(drop));
-        self.answer_waiting();
+        self.answer_waiting(!failed);
         if failed {
             self.deadline = Some(clock::mono() + self.options.commit_interval.max(RETRY_MIN));
             return;
@@ -422,10 +419,14 @@ impl Store {
         self.deadline.get_or_insert(clock::mono() + self.options.commit_interval.max(RETRY_MIN));
     }
 
-    fn answer_waiting(&mut self) {
+    /// Who gave no records of his own waits for all that came before his word, which a commit that succeeds holds.
+    fn answer_waiting(&mut self, committed: bool) {
         let spool = &self.spool;
         self.waiting.retain_mut(|(ranges, reply)| {
-            let durable = ranges.iter().all(|r| r.last <= spool.durable_through(r.lane));
+            let durable = match &ranges[..] {
+                [] => committed,
+                ranges => ranges.iter().all(|r| r.last <= spool.durable_through(r.lane)),
+            };
             if durable {
                 let _ = reply.try_send(std::mem::take(ranges));
             }
@@ -442,7 +443,8 @@ impl Store {
             bytes: self.spool.bytes(),
             bytes_on_disk: self.spool.bytes_on_disk(),
             oldest: oldest.min(),
-            dead_letters: self.dead_letters,
+            // Somebody may have taken them away.
+            dead_letters: dead::dead_letters(&self.dir).len(),
             last_error: self.last_error.clone().or(self.full.map(|_| JournalError::Full.to_string())),
         }
     }

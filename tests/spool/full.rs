@@ -91,9 +91,14 @@ fn a_disk_that_cannot_be_written_to_is_waited_for() {
     eventually("a word on the disk", &store, |status| {
         status.last_error.as_ref().is_some_and(|e| e.contains("Read-only"))
     });
+    let (receipt, answer) = smol::channel::bounded(1);
+    smol::block_on(store.tell_when_durable(receipt)).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(answer.is_empty(), "the disk took nothing, and whoever waits for it was told that it did");
     assert!(disk.remount("rw"));
     std::fs::remove_file(filler).unwrap();
     eventually("health", &store, |status| status.last_error.is_none());
+    smol::block_on(answer.recv()).unwrap();
     alarm(&store, 2);
     assert_eq!(records(&drain(&store, Lane::Alarm)), (0..3).map(notice).collect::<Vec<_>>());
 }

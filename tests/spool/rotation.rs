@@ -232,6 +232,47 @@ fn a_database_that_takes_no_commit_any_more_is_replaced_and_the_commit_is_made()
     assert_eq!(shelf.databases().len(), 1);
 }
 
+/// The move is done and nobody knows; the block is acknowledged, and must not be there again after a restart.
+#[test]
+fn a_move_that_took_effect_and_failed_brings_nothing_back() {
+    let shelf = MemShelf::default();
+    let sizes = Sizes { full_bytes: 20_000, empty_bytes: 5_000, move_bytes: 500 };
+    let open = || {
+        let segments = Segments::open(shelf.clone(), sizes).unwrap();
+        Spool::open(segments, Options::default()).unwrap()
+    };
+    let mut spool = open();
+    for n in 0..100 {
+        spool.admit(noise(100));
+        spool.admit(vec![notice(n)]);
+        spool.commit(stamp(n as i64)).unwrap();
+        spool.tidy().unwrap();
+    }
+    spool.release(Lane::Raw, 10_000, &[]).unwrap();
+    spool.commit(stamp(100)).unwrap();
+    let (mut left, mut lied): (Vec<u64>, u32) = ((1..=100).collect(), 0);
+    for turn in 0..60 {
+        let active = shelf.databases().values().next_back().unwrap().clone();
+        active.disk().applies_lying = 1;
+        lied += u32::from(spool.tidy().is_err());
+        active.disk().applies_lying = 0;
+        // The oldest two, which are what is moved.
+        for number in left.drain(..2).collect::<Vec<_>>() {
+            spool.release(Lane::Alarm, 0, &[(number, number)]).unwrap();
+        }
+        spool.admit(vec![notice(turn)]);
+        left.push(101 + turn);
+        spool.commit(stamp(200)).unwrap();
+        drop(spool);
+        spool = open();
+        let found: Vec<u64> = walk(&mut spool, Lane::Alarm).iter().map(|block| block.id.first).collect();
+        assert_eq!(found, left, "turn {turn}");
+        assert_balanced(&spool);
+        assert_eq!(spool.ledger()[Lane::Alarm.index()].pending, left.len() as u64);
+    }
+    assert!(lied > 5, "{lied}");
+}
+
 #[test]
 fn a_database_that_is_gone_is_declared() {
     let dir = TempDir::new().unwrap();

@@ -70,9 +70,15 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// Makes a segment ready. Blocks.
     fn create(&self, segment: &ModelFile) -> Result<Box<dyn Runner + Send>, Refused>;
 
-    /// Whether it can run now; where it can't, what that takes has begun beside. Errors: that did not succeed.
+    /// Whether it can run now; where it can't, what that takes has begun beside, or somebody else uses it. Does not block.
+    /// Errors: what was begun did not succeed.
     fn ready(&self) -> Result<bool, Refused> {
         Ok(true)
+    }
+
+    /// Sees to it that it can run. Blocks for what that takes. Errors: it did not succeed.
+    fn begin(&self) -> Result<(), Refused> {
+        Ok(())
     }
 }
 
@@ -92,6 +98,10 @@ impl Device for Isolated {
     fn ready(&self) -> Result<bool, Refused> {
         Isolated::ready(self)
     }
+
+    fn begin(&self) -> Result<(), Refused> {
+        Isolated::begin(self)
+    }
 }
 
 /// A device, and what is known of its failures: all segments wait together, as one device computes them all.
@@ -108,6 +118,8 @@ struct Standing {
     culprit: String,
     /// Graphs of which it computes parts.
     graphs: Vec<String>,
+    /// It is measured, and waited for: what the CPU computed meanwhile would be taken for its own.
+    is_measured: bool,
 }
 
 impl Claimant {
@@ -133,7 +145,23 @@ impl Claimant {
 
     /// The same. Errors: it would be asked again, but could not be begun again.
     fn ready(&self, now: Mono) -> Result<bool, Refused> {
-        Ok(self.standing().health.may_try(now) && self.device.ready()?)
+        let (may_try, is_measured) = {
+            let standing = self.standing();
+            (standing.health.may_try(now), standing.is_measured)
+        };
+        match (may_try, is_measured) {
+            (false, _) => Ok(false),
+            (true, false) => self.device.ready(),
+            (true, true) => self.device.begin().map(|()| true),
+        }
+    }
+
+    /// Runs `measure`, in which no run is the CPU's because somebody else uses the device, or because it has yet to begin.
+    pub fn measured<T>(&self, measure: impl FnOnce() -> T) -> T {
+        self.standing().is_measured = true;
+        let measured = measure();
+        self.standing().is_measured = false;
+        measured
     }
 
     /// Shows how far it has come with `graph`.
@@ -306,6 +334,12 @@ impl Claiming {
                     }
                 }
             }
+        }
+        // One segment's failure may have ended what computes the others.
+        if claimed.placement.claimed > 0
+            && let Err(refused) = self.claimant.device.begin()
+        {
+            claimed.refused.push(refused);
         }
         model.compact()?;
         Ok((model, claimed))

@@ -35,7 +35,7 @@ pub struct Process {
     options: Arc<WorkerOptions>,
     shared: Arc<File>,
     models: BTreeMap<u32, Kept>,
-    /// Models that were given back while a process was begun with them.
+    /// Models that were given back while a process was begun with them; it still has them, until somebody has the time.
     given_back: Vec<u32>,
     state: State,
 }
@@ -90,13 +90,29 @@ impl Process {
         }
     }
 
+    /// Sees to it that the process answers. Blocks for it to begin if there is none. Errors: it does not begin.
+    pub fn begin(&mut self) -> Result<(), Refused> {
+        self.ask(|_| Ok(()))
+    }
+
     /// Gives back what model number `model` takes. Blocks for the deadline at most.
     pub fn unload(&mut self, model: u32) {
         self.models.remove(&model);
-        match &mut self.state {
-            State::Up(live) => live.unload(model),
-            State::Begun(_) => self.given_back.push(model),
-            State::Down => {}
+        if !matches!(self.state, State::Down) {
+            self.given_back.push(model);
+        }
+        self.give_back();
+    }
+
+    /// Has the process forget what was given back. One that can't is ended, and the next one does not have it.
+    fn give_back(&mut self) {
+        let State::Up(live) = &mut self.state else { return };
+        for model in std::mem::take(&mut self.given_back) {
+            live.unload(model);
+            if live.is_gone() {
+                self.state = State::Down;
+                return;
+            }
         }
     }
 
@@ -145,6 +161,11 @@ impl Process {
             State::Down => self.beginning()(),
         };
         self.settle(begun)?;
+        self.give_back();
+        if matches!(self.state, State::Down) {
+            let begun = self.beginning()();
+            self.settle(begun)?;
+        }
         let State::Up(live) = &mut self.state else { return Err(self.no_thread()) };
         let answer = question(live);
         // One that has nothing to do is not kept.
@@ -156,11 +177,8 @@ impl Process {
 
     /// What came of a beginning.
     fn settle(&mut self, begun: Result<Live, Refused>) -> Result<(), Refused> {
-        let given_back = std::mem::take(&mut self.given_back);
         self.state = State::Down;
-        let mut live = begun?;
-        given_back.into_iter().for_each(|model| live.unload(model));
-        self.state = State::Up(live);
+        self.state = State::Up(begun?);
         Ok(())
     }
 

@@ -294,8 +294,11 @@ impl<S: Shelf> Segments<S> {
     fn salvage(&mut self, id: u64) -> Result<(), JournalError> {
         self.reading.get_mut().open.retain(|(open, _)| *open != id);
         self.prove_medium(id)?;
-        for &lane in Lane::ALL {
-            self.move_readable(id, lane)?;
+        // Opening one that is not there would make it.
+        if self.shelf.ids()?.contains(&id)
+            && let Some(db) = as_far_as_it_reads(self.shelf.open(id))?
+        {
+            Lane::ALL.iter().try_for_each(|&lane| self.move_readable(id, &db, lane))?;
         }
         let held = self.sealed.get(&id).cloned().unwrap_or_default();
         if held.is_empty() {
@@ -317,13 +320,8 @@ impl<S: Shelf> Segments<S> {
         self.apply(&ops)
     }
 
-    /// Puts what reads of one lane in the damaged database `id` into the active one, up to the first place that does not.
-    fn move_readable(&mut self, id: u64, lane: Lane) -> Result<(), JournalError> {
-        // Opening one that is not there would make it.
-        if !self.shelf.ids()?.contains(&id) {
-            return Ok(());
-        }
-        let Ok(db) = self.shelf.open(id) else { return Ok(()) };
+    /// Puts what reads of one lane in `db`, the damaged database `id`, into the active one, up to the first place that does not.
+    fn move_readable(&mut self, id: u64, db: &S::Db, lane: Lane) -> Result<(), JournalError> {
         let mut from = 0;
         loop {
             let held = self.sealed.get(&id).cloned().unwrap_or_default();
@@ -338,7 +336,7 @@ impl<S: Shelf> Segments<S> {
                 }
                 bytes < self.sizes.move_bytes
             });
-            let more = read.is_ok() && bytes >= self.sizes.move_bytes;
+            let more = as_far_as_it_reads(read)?.is_some() && bytes >= self.sizes.move_bytes;
             self.apply(&ops)?;
             if !more {
                 return Ok(());
@@ -410,7 +408,7 @@ impl<D> Active<D> {
     /// What a commit with `ops` has to take back of those that failed before.
     fn leftovers(&self, ops: &[Op]) -> Vec<Op> {
         let mut left = self.doubt.as_ref().map(|doubt| doubt.put.clone()).unwrap_or_default();
-        for op in ops {
+        for op in ops.iter().filter(|op| matches!(op, Op::Put { .. })) {
             left.remove(op.key());
         }
         let is_held = |key: &Vec<u8>| Entry::from_key(key).is_some_and(|entry| self.holding.holds(&entry));
@@ -432,6 +430,15 @@ impl<D> Active<D> {
             self.failed.set(failed);
         }
         outcome
+    }
+}
+
+/// None where the damage is; other errors say nothing of what lies there, and are for a later attempt.
+fn as_far_as_it_reads<T>(outcome: Result<T, JournalError>) -> Result<Option<T>, JournalError> {
+    match outcome {
+        Ok(read) => Ok(Some(read)),
+        Err(JournalError::Damaged(_) | JournalError::Medium(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -88,13 +88,19 @@ impl Doubts {
         } else {
             doubt.cuts += 1;
         }
-        if doubt.goes_alone() {
-            doubt.due = Some(now + TRIAL_WAIT * (1 << doubt.trials.min(5)));
+        if !doubt.goes_alone() {
+            return false;
         }
+        let due = now + TRIAL_WAIT * (1 << doubt.trials.min(5));
+        doubt.due = Some(due);
         let guilty = doubt.trials >= UPLINK_REFUSALS_MAX && doubt.others_taken;
-        if guilty {
-            self.all.retain(|d| d.id != id);
+        // A topic on which nothing may be published makes all its blocks doubtful: each trial costs everybody the session, so
+        // the lane's wait for each other, and the next one's turn comes before this one's.
+        let tried = self.all.extract_if(.., |d| d.id == id).collect::<Vec<_>>();
+        for other in self.all.iter_mut().filter(|d| d.goes_alone()) {
+            other.due = other.due.max(Some(due));
         }
+        self.all.extend(tried.into_iter().filter(|_| !guilty));
         guilty
     }
 
@@ -157,11 +163,11 @@ impl Doubts {
         &mut self.all[at]
     }
 
-    /// Forgets the block that least speaks against.
+    /// Forgets the block that least speaks against, of equals the newest: it is the oldest that a lane does not get past.
     fn make_room(&mut self) {
         if self.all.len() >= UPLINK_DOUBTS_MAX {
             let against = |i: &usize| (self.all[*i].trials, self.all[*i].refused, self.all[*i].cuts);
-            if let Some(least) = (0..self.all.len()).min_by_key(against) {
+            if let Some(least) = (0..self.all.len()).rev().min_by_key(against) {
                 self.all.remove(least);
             }
         }
@@ -172,3 +178,47 @@ impl Doubts {
 const UNCLEAR_MIN: u32 = 3;
 /// Between two hang-ups on the same block; doubles up to 32-fold.
 const TRIAL_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Lane;
+
+    fn ids(count: u64) -> Vec<BlockId> {
+        (1..=count).map(|n| BlockId { lane: Lane::Digest, first: n, last: n }).collect()
+    }
+
+    /// On the wire together until each goes alone.
+    fn all_in_doubt(count: u64) -> Doubts {
+        let mut doubts = Doubts::default();
+        for _ in 0..UPLINK_CUTS_MAX {
+            ids(count).into_iter().for_each(|id| drop(doubts.cut(id, Mono(0), false)));
+        }
+        doubts
+    }
+
+    #[test]
+    fn a_forbidden_topic_costs_a_session_now_and_then_and_its_blocks_take_turns() {
+        let mut doubts = all_in_doubt(20);
+        let (mut now, mut trials) = (Mono(0), vec![0_u32; 20]);
+        while now < Mono(0) + Duration::from_secs(7200) {
+            let due = doubts.due(now, true).next();
+            match due {
+                Some(id) => {
+                    assert!(!doubts.cut(id, now, true));
+                    trials[id.first as usize - 1] += 1;
+                }
+                None => now = doubts.deadlines().filter(|at| *at > now).min().unwrap(),
+            }
+        }
+        assert!(trials.iter().sum::<u32>() < 100, "{trials:?}");
+        assert!(trials.iter().max().unwrap() - trials.iter().min().unwrap() <= 1, "{trials:?}");
+    }
+
+    /// It is the one that the lane does not get past.
+    #[test]
+    fn with_more_than_are_remembered_the_oldest_is() {
+        let doubts = all_in_doubt(UPLINK_DOUBTS_MAX as u64 + 20);
+        assert!(doubts.goes_alone(ids(1)[0]));
+    }
+}

@@ -307,7 +307,7 @@ impl LaneUp {
     /// What is next: a doubtful block that is here or due, else where a stream goes on, which wait while too much waits
     /// already. Blocks that have to go alone are not among them.
     pub(super) fn next(&mut self, now: Mono, share_percent: u8) -> Option<(Purpose, u64)> {
-        if self.unreadable_until.is_some_and(|until| now < until) {
+        if !self.is_readable(now) {
             return None;
         }
         if self.special.as_ref().is_some_and(|block| !self.doubts.goes_alone(block.id)) {
@@ -326,9 +326,13 @@ impl LaneUp {
     /// A block that has to go alone and is due, or is on the wire already.
     pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
         let on_wire = self.flights.iter().filter(|f| f.on_broker.is_none()).map(|f| f.id);
-        let is_readable = self.unreadable_until.is_none_or(|until| until <= now);
-        let due = self.doubts.due(now, true).filter(|id| is_readable && self.is_at_hand(*id));
+        let due = self.doubts.due(now, true).filter(|id| self.is_readable(now) && self.is_at_hand(*id));
         on_wire.filter(|id| self.doubts.goes_alone(*id)).chain(due).next()
+    }
+
+    /// Whether something may be fetched.
+    pub(super) fn is_readable(&self, now: Mono) -> bool {
+        self.unreadable_until.is_none_or(|until| until <= now)
     }
 
     /// Whether it is neither under way nor set aside.

@@ -88,10 +88,14 @@ impl Lanes {
         Some(id)
     }
 
-    /// The block that has to go alone and is due or under way; none of a lane without leave, for which nobody should wait.
+    /// The block that has to go alone and is due or under way; none for which there is no leave, as nobody should wait for it.
     pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
-        let with_leave = self.lanes.iter().zip(&self.allowance).filter(|(_, bytes)| **bytes > 0);
-        with_leave.map(|(lane, _)| lane).find_map(|lane| lane.trial(now))
+        let may_go = |lane: &&LaneUp, bytes: u64| match lane.slot(Purpose::Retry) {
+            Some(block) => cost(block.payload.len()) <= bytes,
+            None => bytes > 0,
+        };
+        let lanes = self.lanes.iter().zip(self.allowance);
+        lanes.filter(|(lane, bytes)| may_go(lane, *bytes)).find_map(|(lane, _)| lane.trial(now))
     }
 
     /// The turn of a block that has to go alone.
@@ -154,7 +158,7 @@ impl Lanes {
             self[lane].ask(purpose, from, out);
             return Turn::Wait;
         };
-        let cost = (bytes + super::PACKET_OVERHEAD_BYTES) as u64;
+        let cost = cost(bytes);
         if cost > self.allowance[lane.index()] {
             // Its order is kept: this block goes before the others of its lane, once there is leave.
             return Turn::Idle;
@@ -189,6 +193,11 @@ impl Lanes {
             && unacked < bound(options.window_blocks.saturating_mul(UNACKED_WINDOWS).max(UNACKED_WINDOWS))
             && (unacked == 0 || unacked_bytes + bytes <= bound(options.unacked_bytes_max))
     }
+}
+
+/// What a block takes of its lane's leave.
+const fn cost(bytes: usize) -> u64 {
+    (bytes + super::PACKET_OVERHEAD_BYTES) as u64
 }
 
 /// Blocks without acknowledgement, in windows without PUBACK.

@@ -300,16 +300,17 @@ impl Uplink {
     fn pump(&mut self, now: Mono, out: &mut Vec<Output>) {
         let Some(line) = self.line.as_ref().filter(|_| self.paused_until.is_none()) else { return };
         let room = Room { now, window_blocks: line.window_blocks, options: &self.options };
-        if let Some(first) = self.first.as_ref().filter(|f| !f.sent) {
-            let id = first.id;
-            match self.lanes.turn_first(id, room, out) {
+        // One that can't be read now is asked for again later, and the others go on meanwhile.
+        let readable = |f: &&First| !f.sent && self.lanes[f.id.lane].is_readable(now);
+        match self.first.as_ref().filter(readable).map(|first| first.id) {
+            Some(id) => match self.lanes.turn_first(id, room, out) {
                 Turn::Sent => self.first = Some(First { id, sent: true }),
                 Turn::Wait => return,
                 // Acknowledged long since, or gone from the spool.
                 Turn::Idle => self.first = None,
-            }
-        } else if line.hold_until.is_some() {
-            return;
+            },
+            None if line.hold_until.is_some() => return,
+            None => {}
         }
         for &lane in Lane::ALL {
             // The wire is to be empty for a block that goes alone; alarms wait for nobody.

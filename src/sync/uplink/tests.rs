@@ -412,22 +412,25 @@ fn a_line_that_comes_and_goes_by_itself_casts_no_doubt_on_anything() {
     assert_eq!(buried(&rig), [] as [&Output; 0]);
 }
 
-/// A trial for which the budget gives no leave is nobody's reason to leave the wire empty.
+/// A trial for which the budget gives no leave, or too little, is nobody's reason to leave the wire empty.
 #[test]
 fn a_trial_without_leave_holds_up_nobody() {
-    let mut rig = Rig::new(options());
-    rig.add(Lane::Raw, 1, 1, 10);
-    hang_up_on(&mut rig, (Lane::Raw, 1), UPLINK_CUTS_MAX);
-    rig.sent.clear();
-    rig.uplink.allow([u64::MAX, u64::MAX, u64::MAX, 0]);
-    rig.up();
-    rig.wait(60_000);
-    rig.add(Lane::Metric, 1, 1, 10);
-    rig.add(Lane::Metric, 2, 2, 10);
-    assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Metric, 2)], "beside each other");
-    rig.uplink.allow([u64::MAX; 4]);
-    (0..2).for_each(|at| rig.answer(at, Ok(())));
-    assert_eq!(rig.sent_firsts()[2..], [(Lane::Raw, 1)]);
+    for leave in [0, 300] {
+        let mut rig = Rig::new(options());
+        rig.add(Lane::Raw, 1, 1, 10);
+        hang_up_on(&mut rig, (Lane::Raw, 1), UPLINK_CUTS_MAX);
+        rig.sent.clear();
+        rig.uplink.allow([u64::MAX, u64::MAX, u64::MAX, leave]);
+        rig.up();
+        rig.wait(60_000);
+        rig.add(Lane::Metric, 1, 1, 10);
+        rig.uplink.allow([u64::MAX, u64::MAX, u64::MAX, leave]);
+        rig.add(Lane::Metric, 2, 2, 10);
+        assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Metric, 2)], "beside each other");
+        rig.uplink.allow([u64::MAX; 4]);
+        (0..2).for_each(|at| rig.answer(at, Ok(())));
+        assert_eq!(rig.sent_firsts()[2..], [(Lane::Raw, 1)]);
+    }
 }
 
 /// While a doubtful block is on the wire alone, an alarm goes all the same.
@@ -489,6 +492,23 @@ fn a_lane_that_cannot_be_read_holds_up_nobody() {
     assert_eq!(asked, [Output::Fetch { lane: Lane::Raw, from: 1 }]);
     let later = uplink.deadline().unwrap();
     assert_eq!(later, Mono(1) + Duration::from_secs(1));
+    uplink.step(Mono(2), Input::Fetched { lane: Lane::Raw, block: None });
+    assert_eq!(uplink.step(later, Input::Tick)[0], Output::Fetch { lane: Lane::Digest, from: 1 });
+}
+
+/// It was asked for again at once, for ever, and nobody came to hear anything else.
+#[test]
+fn a_first_block_that_cannot_be_read_is_waited_for_while_the_others_go() {
+    let mut uplink = Uplink::new(UplinkOptions::default(), 7);
+    for lane in [Lane::Digest, Lane::Raw] {
+        uplink.step(Mono(1), Input::Tail { lane, oldest: 1, next_seq: 2 });
+    }
+    uplink.step(Mono(1), Input::First(BlockId { lane: Lane::Digest, first: 1, last: 1 }));
+    let asked = uplink.step(Mono(1), Input::LineUp { receive_max: 9, packet_bytes_max: u32::MAX });
+    assert_eq!(asked, [Output::Fetch { lane: Lane::Digest, from: 1 }]);
+    let asked = uplink.step(Mono(1), Input::Unreadable { lane: Lane::Digest });
+    assert_eq!(asked, [Output::Fetch { lane: Lane::Raw, from: 1 }]);
+    let later = uplink.deadline().unwrap();
     uplink.step(Mono(2), Input::Fetched { lane: Lane::Raw, block: None });
     assert_eq!(uplink.step(later, Input::Tick)[0], Output::Fetch { lane: Lane::Digest, from: 1 });
 }
