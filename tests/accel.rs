@@ -372,6 +372,7 @@ fn died(dir: &Path, then: &str) -> Logged {
     let mark = dir.join(then);
     let mut logged =
         Shop::new().model(&format!("fault=segv,at_run={AT_RUN},mark={},then={then}", mark.display()));
+    assert_eq!(logged.serving(), ["hailo", "onnx"], "{then}");
     while !mark.exists() {
         assert_eq!(judged(&mut logged.model), 0.0, "{then}");
     }
@@ -391,6 +392,7 @@ fn while_a_device_that_died_is_begun_again_the_cpu_answers_at_once() {
             assert_eq!(judged(&mut logged.model), 0.0, "{then}");
             assert!(begun.elapsed() < Duration::from_secs(2), "{then}: {:?}", begun.elapsed());
         }
+        assert!(dir.path().join(format!("{then}.again")).exists(), "nothing was begun again");
     }
 }
 
@@ -463,6 +465,38 @@ fn two_models_of_one_device_share_a_process_and_both_are_there_after_it_died() {
         }
     }
     assert_eq!(failures, 1);
+}
+
+/// Whoever measures a model must not find a process that another one has just ended: it would never serve.
+#[test]
+fn a_process_that_another_model_has_ended_is_there_before_a_model_is_measured() {
+    let mark = tempfile::tempdir().unwrap();
+    let options = format!("fault=segv,at_run=1,mark={}", mark.path().join("m").display());
+    let device = Isolated::new(worker(&options));
+    let (mut first, mut second) = (device.load(&same(4)).unwrap(), device.load(&same(4)).unwrap());
+    let mut out = Vec::new();
+    assert!(first.run(&[0, 1, 2, 3], &mut out).unwrap_err().reason.contains("died"));
+    assert!(second.run(&[0, 1, 2, 3], &mut out).unwrap_err().reason.contains("gone"));
+    second.begin().unwrap();
+    second.run(&[9, 1, 2, 3], &mut out).unwrap();
+    assert_eq!(out, [9, 1, 2, 3]);
+}
+
+/// The next run of another model failed for it, and the next model was refused.
+#[test]
+fn a_process_that_ends_when_a_model_is_given_back_is_begun_again_for_the_others() {
+    let mark = tempfile::tempdir().unwrap();
+    let options = format!("fault=end,at_run=0,mark={}", mark.path().join("m").display());
+    let device = Isolated::new(worker(&options));
+    let (first, mut second) = (device.load(&same(4)).unwrap(), device.load(&same(4)).unwrap());
+    drop(first);
+    assert!(mark.path().join("m").exists(), "it did not end");
+    let mut third = device.load(&same(4)).unwrap();
+    let mut out = Vec::new();
+    for runner in [&mut second, &mut third] {
+        run(runner.as_mut(), &[7, 1, 2, 3], &mut out).unwrap();
+        assert_eq!(out, [7, 1, 2, 3]);
+    }
 }
 
 /// The system ends a worker with the thread that began it, not with the process.

@@ -135,6 +135,7 @@ fn while_a_delegate_that_died_is_begun_again_the_cpu_answers_at_once() {
         let mark = dir.path().join(then);
         let options = format!("fault=segv,at_run={AT_RUN},mark={},then={then}", mark.display());
         let mut logged = load(worker(&options, &tflite));
+        assert_eq!(logged.serving(), ["vx", "onnx"], "{then}");
         while !mark.exists() {
             assert!(off(&mut logged) < ONNX_OFF, "{then}");
         }
@@ -145,6 +146,7 @@ fn while_a_delegate_that_died_is_begun_again_the_cpu_answers_at_once() {
             assert!(off(&mut logged) < ONNX_OFF, "{then}");
             assert!(begun.elapsed() < Duration::from_secs(2), "{then}: {:?}", begun.elapsed());
         }
+        assert!(dir.path().join(format!("{then}.again")).exists(), "nothing was begun again");
     }
 }
 

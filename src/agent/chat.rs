@@ -3,8 +3,8 @@
 //! What is understood: `messages` (text), `max_tokens` or `max_completion_tokens`, `temperature`, `top_p`, `seed`, `stop`,
 //! `stream`, `stream_options.include_usage`, `response_format` (`text`, `json_object`, `json_schema` as far as
 //! [`Schema`] goes); and as llama.cpp's server has them `top_k`, `min_p`, `repeat_penalty` (or `repetition_penalty`) and
-//! `grammar`. Keys that can't change an answer are ignored ([`WITHOUT_EFFECT`]), and so is any key that says nothing: null, empty,
-//! false, `none` or `auto`. Every other key is refused by name: an answer that is not what was asked for would not show it. A
+//! `grammar`. Keys that can't change an answer are ignored ([`WITHOUT_EFFECT`]), and so are keys that say nothing: null, empty, or
+//! [`SWITCHED_OFF`]. Every other key is refused by name: an answer that is not what was asked for would not show it. A
 //! client that goes away ends its answer. Served on loopback only: there is no login.
 
 use std::time::Duration;
@@ -218,8 +218,9 @@ fn not_understood(raw: &Raw) -> Result<(), Refusal> {
     if let Some((param, _, message)) = refused.into_iter().find(|(_, is_set, _)| *is_set) {
         return Err(Refusal::bad(param, message));
     }
-    let speaks =
-        |(key, value): &(&String, &Value)| !WITHOUT_EFFECT.contains(&key.as_str()) && !says_nothing(value);
+    let speaks = |(key, value): &(&String, &Value)| {
+        !WITHOUT_EFFECT.contains(&key.as_str()) && !says_nothing(key, value)
+    };
     match raw.others.iter().find(speaks) {
         Some((key, _)) => Err(Refusal::bad(key, format!("{key} is not supported; leave it out"))),
         None => Ok(()),
@@ -227,10 +228,15 @@ fn not_understood(raw: &Raw) -> Result<(), Refusal> {
 }
 
 /// Whether a value is what clients send for a key that they do not use.
-fn says_nothing(value: &Value) -> bool {
+fn says_nothing(key: &str, value: &Value) -> bool {
     match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => matches!(text.as_str(), "" | "none" | "auto"),
+        Value::Null => true,
+        Value::Bool(false) => SWITCHED_OFF.contains(&key),
+        Value::String(text) => match text.as_str() {
+            "" => true,
+            "none" | "auto" => SWITCHED_OFF.contains(&key),
+            _ => false,
+        },
         Value::Array(values) => values.is_empty(),
         Value::Object(values) => values.is_empty(),
         _ => false,
@@ -455,6 +461,20 @@ const WITHOUT_EFFECT: &[&str] = &[
     "store",
     "timings_per_token",
     "user",
+];
+/// What is not done here, and is not asked for with false, `none` or `auto`. Of other keys that may be the opposite of what they
+/// are without: `do_sample = false` means the likeliest token.
+const SWITCHED_OFF: &[&str] = &[
+    "echo",
+    "function_call",
+    "ignore_eos",
+    "logprobs",
+    "modalities",
+    "reasoning_effort",
+    "tool_choice",
+    "use_beam_search",
+    "verbosity",
+    "web_search_options",
 ];
 const GONE: &str = "the language model's thread has ended; see the agent's log";
 /// A little less than the page gives a slow answer, so that what there is still arrives.

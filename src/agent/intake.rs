@@ -230,7 +230,11 @@ impl Intake {
             };
             match opened {
                 Ok(brief) => self.shared.set_source(brief),
-                Err(trouble) => self.tell(trouble, out),
+                Err(trouble) => {
+                    // It has its place and gives nothing: its channels are not missed.
+                    self.end(&trouble.name, out);
+                    self.tell(trouble, out);
+                }
             }
         }
     }
@@ -309,6 +313,8 @@ impl Intake {
 
     /// Has those answered by the store whose readings are with it by now.
     async fn answer(&mut self) -> Result<(), AgentError> {
+        // Who no longer waits has others that stand in.
+        self.owed.retain(|owed| !owed.receipt.is_closed());
         let due: Vec<Owed> = {
             let assembler = self.shared.assembler.borrow();
             self.owed.extract_if(.., |owed| !assembler.holds(owed.source, owed.at)).collect()
@@ -326,7 +332,14 @@ impl Intake {
         observe::emit(&events::ClockStepped { step_ms: step_us / 1000 });
         let mut assembler = self.shared.assembler.borrow_mut();
         for (index, _) in self.clocks.iter().enumerate().filter(|(_, clock)| !clock.recorded) {
-            assembler.clock_set(source_id(index), step_us);
+            let source = source_id(index);
+            assembler.clock_set(source, step_us);
+            // Times of before say nothing any more of what is told and what is not: it is told now.
+            let mut owed = self.owed.iter_mut().filter(|owed| owed.source == source).peekable();
+            if owed.peek().is_some() {
+                assembler.settle(source, out);
+            }
+            owed.for_each(|owed| owed.at = Wall(i64::MIN));
         }
         let direction = if step_us < 0 { "back" } else { "forward" };
         let by = humane(Duration::from_micros(step_us.unsigned_abs()));

@@ -58,6 +58,8 @@ pub(super) struct Sources {
     running: Vec<Running>,
     /// To be started as soon as each is due and nothing of its name runs.
     waiting: Vec<Wanted>,
+    /// Waited, and are wanted no more.
+    given_up: Vec<String>,
     /// Whose batch is looked for first.
     turn: usize,
     /// All were asked to end, and none begins any more.
@@ -111,7 +113,14 @@ impl Sources {
             }
             waiting.push(Wanted::new(name.clone(), options.clone()));
         }
-        Ok(Self { running: Vec::new(), waiting, turn: 0, ending: false, rng: fastrand::Rng::new() })
+        Ok(Self {
+            running: Vec::new(),
+            waiting,
+            given_up: Vec::new(),
+            turn: 0,
+            ending: false,
+            rng: fastrand::Rng::new(),
+        })
     }
 
     /// The next batch, of each source in turn; none once all have ended as they were asked to.
@@ -152,7 +161,12 @@ impl Sources {
             |wanted: &Wanted| self.running.iter().any(|source| source.stopper.is_some() && source.is(wanted));
         let (kept, waiting): (Vec<_>, Vec<_>) = wanted.into_iter().partition(stays);
         (change.kept, change.started) = (kept.len(), waiting.len());
-        self.waiting = waiting;
+        let given_up = std::mem::replace(&mut self.waiting, waiting).into_iter().map(|wanted| wanted.name);
+        let is_known = |name: &String| {
+            self.waiting.iter().any(|wanted| wanted.name == *name)
+                || self.running.iter().any(|source| source.wanted.name == *name)
+        };
+        self.given_up.extend(given_up.filter(|name| !is_known(name)));
         change
     }
 
@@ -160,19 +174,22 @@ impl Sources {
     pub fn is_changing(&self) -> bool {
         let now = clock::mono();
         let is_ending = |source: &Running| source.stopper.is_none();
-        !self.ending && (self.waiting.iter().any(|w| w.due <= now) || self.running.iter().any(is_ending))
+        !self.ending
+            && (!self.given_up.is_empty()
+                || self.waiting.iter().any(|w| w.due <= now)
+                || self.running.iter().any(is_ending))
     }
 
-    /// Those that were asked to end and have, with all that they sent judged; they are forgotten.
+    /// Those that were asked to end and have, with all that they sent judged, and those that are wanted no more before they
+    /// ran; they are forgotten.
     pub fn ended(&mut self) -> Vec<String> {
         let is_over = |source: &mut Running| source.stopper.is_none() && source.is_over();
         let over: Vec<_> = self.running.extract_if(.., is_over).collect();
-        over.into_iter()
-            .map(|source| {
-                source.handle.join();
-                source.wanted.name
-            })
-            .collect()
+        let ended = over.into_iter().map(|source| {
+            source.handle.join();
+            source.wanted.name
+        });
+        std::mem::take(&mut self.given_up).into_iter().chain(ended).collect()
     }
 
     /// Those whose threads have ended though nobody asked and they had not said so: each is tried again.

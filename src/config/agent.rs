@@ -200,7 +200,7 @@ pub struct ChannelRule {
     /// In the channel's unit per minute.
     pub rate_warn: Option<f64>,
     pub rate_critical: Option<f64>,
-    /// From and to in minutes of the day.
+    /// When the limits hold; always, where it is absent.
     pub limit_times: Option<Duty>,
     pub detect: Option<bool>,
 }

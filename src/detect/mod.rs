@@ -340,7 +340,7 @@ pub struct Judge {
     rested_at: u64,
     /// The last occurrence of what is learnt.
     found_at: Option<Wall>,
-    /// Times of the day, in minutes of UTC, at which rules hold.
+    /// When rules hold; always, where there is none.
     times: Option<Duty>,
 }
 

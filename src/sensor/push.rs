@@ -1,8 +1,10 @@
 //! HTTP push: programs post lines, in the forms of [`super::LineParser`], and are told what became of them.
 //!
 //! `POST` to any path, a body of JSON or Influx lines, `Authorization: Bearer <token>` (or `Token <token>`, as Influx clients
-//! write it) where a token is configured. 204 says that every line was handed on, 400 that some were not understood, with
-//! their number and the first reason; what was understood counts all the same. While the pipeline is full the answer waits.
+//! write it) where a token is configured. 204 says that every line was taken, and is on the disk where every reading is kept;
+//! 400 that some were not understood, with their number and the first reason: what was understood counts all the same. 503 says
+//! that the disk takes nothing now: what was posted waits in memory, and posted again it may count twice. While the pipeline is
+//! full the answer waits.
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};

@@ -1,8 +1,9 @@
 /* What a vendor's code does now and then, on demand: of the test plug-in and of the test delegate.
  *
  * Options: fault=NAME, at_run=N (the fault shows from the run number N on, the first is 1), mark=FILE (created when the fault
- * shows, so that a process begun later is well), then=NAME (the fault that one begun later has from the beginning), when=FILE (the
- * fault shows only while there is such a file), ended=FILE (created when a model is given back).
+ * shows, so that a process begun later is well), then=NAME (the fault that one begun later has from the
+ * beginning, which creates FILE.again), when=FILE (the fault shows only while there is such a file), ended=FILE (created when a
+ * model is given back).
  */
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -30,10 +31,18 @@ static int take_option(faults *of, const char *key, const char *value) {
     return 1;
 }
 
+static void make_file(const char *path) {
+    FILE *file = fopen(path, "w");
+    if (file) fclose(file);
+}
+
 /* With all options taken: whether this process is one begun later. */
 static void begin(faults *of) {
     if (!of->then[0] || access(of->mark, F_OK)) return;
     snprintf(of->fault, sizeof of->fault, "%s", of->then);
+    char again[520];
+    snprintf(again, sizeof again, "%s.again", of->mark);
+    make_file(again);
     of->mark[0] = 0;
     of->at_run = 1;
 }
@@ -44,11 +53,6 @@ static int has_fault(const faults *of, const char *fault) { return !strcmp(of->f
 static void crash(void) { *(volatile int *)8 = 1; }
 
 static void hang(void) { for (;;) pause(); }
-
-static void make_file(const char *path) {
-    FILE *file = fopen(path, "w");
-    if (file) fclose(file);
-}
 
 /* Whether it is time for `fault`, which leaves its mark. */
 static int shows(faults *of, const char *fault) {

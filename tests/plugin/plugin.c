@@ -72,6 +72,7 @@ int outpost_plugin_run(void *made, const void *input, void *output, char *error,
 }
 
 void outpost_plugin_destroy(void *of) {
+    if (shows(&((runtime *)of)->faults, "end")) crash();
     make_file(((runtime *)of)->faults.ended);
     free(of);
 }

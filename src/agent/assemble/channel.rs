@@ -115,8 +115,12 @@ impl Channel {
         self.close_quiet(virtual_now, ears, tally);
     }
 
-    /// Whether a stamp is far ahead of where the channel should be by now; several in a row are believed.
+    /// Whether a stamp is far ahead of where the channel should be by now; several in a row are believed, and the first one after
+    /// the clock was set.
     pub fn doubts(&mut self, at: Wall, clock: Option<Wall>) -> bool {
+        if self.interval_off {
+            return false;
+        }
         let (Some(newest), Some(arrived), Some(now)) = (self.windows.newest(), self.arrived, clock) else {
             return false;
         };

@@ -16,7 +16,10 @@ use crate::field::dbc::Dbc;
 use crate::limits::{CHECK_STEP_TIME, DBC_BYTES_MAX};
 
 /// What can be said of one source without starting it.
-pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
+///
+/// `device` is what the agent calls itself where it connects.
+#[cfg_attr(not(feature = "gateway"), expect(unused_variables, reason = "only the gateway seat connects"))]
+pub(super) fn source(name: &str, config: &FieldConfig, device: &str) -> Vec<Finding> {
     match config {
         FieldConfig::Logs { input: LogsConfig::Files(paths), .. } => {
             paths.iter().map(|path| log_file(name, path)).collect()
@@ -39,7 +42,7 @@ pub(super) fn source(name: &str, config: &FieldConfig) -> Vec<Finding> {
             let tls = config.tls.as_ref().map(files);
             let seen = tls.iter().flat_map(|tls| certificates::look(tls, clock::wall()));
             #[cfg(feature = "gateway")]
-            let seen = seen.chain([super::subscription::broker(name, config)]);
+            let seen = seen.chain([super::subscription::broker(name, config, device)]);
             seen.collect()
         }
         FieldConfig::Can { interface, dbc, .. } => vec![signals(name, dbc), interface_there(name, interface)],

@@ -23,7 +23,7 @@ pub fn agent(config: &AgentConfig) -> Vec<Finding> {
     if config.digest.enabled {
         findings.extend(model(config));
     }
-    findings.extend(config.sources.iter().flat_map(source));
+    findings.extend(config.sources.iter().flat_map(|found| source(found, &config.device)));
     findings.push(page("page", config.http.listen));
     findings
 }
@@ -149,7 +149,7 @@ fn model(_: &AgentConfig) -> Option<Finding> {
     None
 }
 
-fn source(source: &SourceConfig) -> Vec<Finding> {
+fn source(source: &SourceConfig, device: &str) -> Vec<Finding> {
     let about = |path: &Path, what: &str| format!("{}: {} {what}", source.name, path.display());
     match &source.kind {
         SourceKind::Host { mounts, .. } => mounts
@@ -178,7 +178,7 @@ fn source(source: &SourceConfig) -> Vec<Finding> {
             vec![folder("source", parent)]
         }
         SourceKind::Lines { input: LinesInput::Tcp { listen, .. }, .. } => vec![page("source", *listen)],
-        SourceKind::Field(config) => field::source(&source.name, config),
+        SourceKind::Field(config) => field::source(&source.name, config, device),
         kind => hardware::source(&source.name, kind),
     }
 }
@@ -247,7 +247,7 @@ mod tests {
             repeat: false,
             channel_prefix: String::new(),
         };
-        let found = source(&SourceConfig { name: "plant".into(), kind });
+        let found = source(&SourceConfig { name: "plant".into(), kind }, "gw");
         assert_eq!((found.len(), found[0].mark), (1, Mark::Error));
         assert!(found[0].what.starts_with("plant: /nowhere/plant.csv"));
     }

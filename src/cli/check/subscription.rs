@@ -8,8 +8,8 @@ use crate::link::{LinkOptions, Protocol};
 use crate::sensor::SubscribeOptions;
 
 /// As far as its word; a broker that does not answer may be off.
-pub(super) fn broker(name: &str, config: &SubscribeConfig) -> Finding {
-    asked(name, &subscribe(name, config, "check"))
+pub(super) fn broker(name: &str, config: &SubscribeConfig, device: &str) -> Finding {
+    asked(name, &subscribe(name, config, device))
 }
 
 fn asked(name: &str, options: &SubscribeOptions) -> Finding {

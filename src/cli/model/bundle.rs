@@ -12,7 +12,7 @@ use crate::cli::exit::Failure;
 use crate::cli::model_args::ImportArgs;
 use crate::cli::{Style, print};
 use crate::glm::bundle::{self, Bundle, Verified};
-use crate::glm::import::{self, ImportOptions, SourceKind, Step};
+use crate::glm::import::{self, ImportError, ImportOptions, SourceKind, Step};
 use crate::glm::kernels::Format;
 use crate::limits;
 
@@ -47,7 +47,9 @@ pub(super) fn import(args: &ImportArgs, as_json: bool, style: Style) -> Result<E
     if let Some((_, bar)) = shown {
         bar.finish();
     }
-    if imported.is_err()
+    if let Err(error) = &imported
+        && !error.is_lasting()
+        && !matches!(error, ImportError::Exists { .. })
         && let Some(left) = import::partial_dir(&target).filter(|dir| dir.exists())
     {
         eprintln!(

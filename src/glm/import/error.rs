@@ -138,7 +138,7 @@ pub enum TensorProblem {
 
 impl ImportError {
     /// Whether the same import would fail again: the checkpoint is wrong, not the disk that it is read from or written to.
-    pub(super) fn is_lasting(&self) -> bool {
+    pub fn is_lasting(&self) -> bool {
         use ImportError as E;
         !matches!(self, E::Read { .. } | E::Write { .. } | E::Disk { .. } | E::Exists { .. })
     }

@@ -210,10 +210,19 @@ fn formats(checkpoint: &Checkpoint, options: &ImportOptions) -> Formats {
 fn probed(path: &Path, arch: &Arch) -> Result<Option<String>, ImportError> {
     let bytes = tensors(arch).iter().map(|(_, shape)| shape.numbers()).sum::<u64>().saturating_mul(4);
     let free = available_bytes(Path::new("/")).unwrap_or(u64::MAX);
-    if bytes > limits::IMPORT_PROBE_BYTES_MAX || bytes.saturating_mul(PROBE_COPIES) > free {
+    if bytes > limits::IMPORT_PROBE_BYTES_MAX {
         return Ok(Some(
             "the graph is too large to be run for comparison; compare its answers yourself".into(),
         ));
+    }
+    let needed = bytes.saturating_mul(PROBE_COPIES);
+    if needed > free {
+        return Ok(Some(format!(
+            "the graph was not run for comparison, which takes {} MiB of memory where {} MiB are free; free some and import it \
+             anew, or compare its answers yourself",
+            needed >> 20,
+            free >> 20
+        )));
     }
     let weights = in_memory(open(path)?.checkpoint, Format::F32)?;
     Ok(match onnx::probe(path, &weights)? {

@@ -98,6 +98,20 @@ impl Book {
         });
     }
 
+    /// Nobody can say how much of the journal was not read: the place where reading had got to is no use.
+    pub fn journal_gap(&mut self) {
+        emit(&events::LogGap { source: &self.source, path: Path::new("journal") });
+        self.notices.push(Notice {
+            code: "log_gap".into(),
+            text: format!(
+                "The journal can't be read on where {} had got to; it is read from now on, and what came between is \
+                 not counted.",
+                self.source
+            ),
+            at: clock::wall(),
+        });
+    }
+
     /// Files match that are not followed, or folders are too large; told again only when it is more.
     pub fn left_out(&mut self, now: LeftOut) {
         let before = self.left_out;

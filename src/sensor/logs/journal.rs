@@ -40,14 +40,16 @@ pub(in crate::sensor) async fn listen(
 async fn read(command: &[String], shared: &Shared) -> Result<(), SourceError> {
     let mut backoff = Backoff::new(BackoffOptions::default());
     let mut rng = fastrand::Rng::new();
+    let mut ended_at_once = 0;
     loop {
         let after = shared.cursor.borrow().clone();
         let mut child = start(command, after.as_deref())?;
         let began = clock::mono();
         read_to_end(&mut child, shared).await;
-        if clock::mono().since(began) < SENSIBLE && *shared.cursor.borrow() == after {
-            // It may be the cursor that it does not understand, and would never.
-            *shared.cursor.borrow_mut() = None;
+        let got_nowhere = clock::mono().since(began) < SENSIBLE && *shared.cursor.borrow() == after;
+        ended_at_once = if got_nowhere { ended_at_once + 1 } else { 0 };
+        if ended_at_once >= ENDS_MAX && shared.cursor.borrow_mut().take().is_some() {
+            shared.book.borrow_mut().journal_gap();
         }
         emit(&events::ProgramEnded { source: shared.outlet.source(), program: &command.join(" ") });
         backoff.lived(clock::mono().since(began));
@@ -57,6 +59,8 @@ async fn read(command: &[String], shared: &Shared) -> Result<(), SourceError> {
 
 /// A program that ends sooner without an entry has not got to reading.
 const SENSIBLE: Duration = Duration::from_secs(1);
+/// After so many such ends in a row it may be the cursor that it does not understand, and never would.
+const ENDS_MAX: u32 = 5;
 
 /// From behind the entry `after` on, or from now.
 fn start(command: &[String], after: Option<&str>) -> Result<Child, SourceError> {

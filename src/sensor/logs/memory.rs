@@ -74,14 +74,14 @@ impl Keeper {
         self.write(None, Some(&Reached::Files(places)));
     }
 
-    /// To go along with the counts of a window: when the answer comes, this is written down. Of too many that wait the
-    /// oldest goes: what stands in for it says as much and more.
+    /// To go along with the counts of a window: when the answer comes, this is written down. Of too many that wait every second
+    /// one goes, for which the next stands in: the oldest stays, or windows that are long would never see one answered.
     pub fn promise(&mut self, reached: Option<Reached>, tally: Option<Memory>) -> Receipt {
         self.look();
         let (receipt, committed) = smol::channel::bounded(1);
         self.pending.push_back(Pending { committed, reached, tally });
         if self.pending.len() > limits::LOG_PROMISES_MAX {
-            self.pass_on();
+            self.thin();
         }
         receipt
     }
@@ -105,6 +105,17 @@ impl Keeper {
         if let Some(next) = self.pending.pop_front() {
             self.pending.push_front(next.after(first));
         }
+    }
+
+    fn thin(&mut self) {
+        let mut before = None;
+        for (place, pending) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            match place % 2 {
+                0 => self.pending.push_back(pending.after(before.take())),
+                _ => before = Some(pending),
+            }
+        }
+        self.pending.extend(before);
     }
 
     fn keep(&self, pending: &Pending) {
@@ -213,7 +224,11 @@ mod tests {
         let (mut keeper, _) = Keeper::open(&options, &source);
         let receipts: Vec<Receipt> =
             (0..limits::LOG_PROMISES_MAX + 9).map(|n| keeper.promise(reached(n), None)).collect();
-        assert_eq!(keeper.pending.len(), limits::LOG_PROMISES_MAX);
-        assert!(receipts[8].is_closed() && !receipts[9].is_closed());
+        assert!(keeper.pending.len() <= limits::LOG_PROMISES_MAX);
+        let waiting = receipts.iter().filter(|receipt| !receipt.is_closed()).count();
+        assert_eq!((waiting, receipts[0].is_closed()), (keeper.pending.len(), false), "the oldest stays");
+        receipts[0].try_send(Vec::new()).unwrap();
+        keeper.look();
+        assert_eq!(kept(), places(0));
     }
 }

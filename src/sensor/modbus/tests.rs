@@ -331,6 +331,33 @@ fn two_devices_on_one_line_are_read_side_by_side() {
     assert!(devices.iter().all(|device| device.asked.lock().unwrap().len() == 50 * 4));
 }
 
+/// Whoever gave the line back took it again at once, and the other one had it once it was through.
+#[test]
+fn who_has_waited_longest_has_the_line_next() {
+    let options = SerialOptions { device: Device::new().on_serial(), baud: 9600, parity: Parity::Even };
+    let (turns, both) = (std::sync::Mutex::new(Vec::new()), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        for who in [1, 2] {
+            let (options, turns, both) = (&options, &turns, &both);
+            scope.spawn(move || {
+                let bus = bus::Bus::open(options).unwrap();
+                both.wait();
+                for _ in 0..100 {
+                    let act = |_: &mut _| {
+                        turns.lock().unwrap().push(who);
+                        std::thread::sleep(Duration::from_millis(1));
+                        Ok(())
+                    };
+                    bus.with(act).unwrap();
+                }
+            });
+        }
+    });
+    let turns = turns.into_inner().unwrap();
+    let changes = turns.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes > 100, "{changes} changes in {turns:?}");
+}
+
 #[test]
 fn a_device_that_is_silent_leaves_its_neighbour_on_the_line_alone() {
     let (silent, talking) = (Device::new(), Device::new());
