@@ -353,6 +353,21 @@ mod tests {
         sources.join();
     }
 
+    /// Its place, and the word that it had failed, once stayed until a restart.
+    #[test]
+    fn a_source_that_never_ran_and_is_wanted_no_more_is_forgotten() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = vec![("plc".to_owned(), lines_on(taken.local_addr().unwrap()))];
+        let mut sources = Sources::new(&wanted).unwrap();
+        assert_eq!(open_due(&mut sources).len(), 1);
+        sources.change(wanted);
+        assert!(sources.ended().is_empty(), "it is still wanted");
+        sources.change(Vec::new());
+        assert!(sources.is_changing());
+        assert_eq!(sources.ended(), ["plc"]);
+        assert!(sources.ended().is_empty() && !sources.is_changing());
+    }
+
     #[test]
     fn a_source_that_fails_is_put_back_and_one_that_has_said_its_last_is_not() {
         let dir = tempfile::tempdir().unwrap();

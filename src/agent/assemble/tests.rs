@@ -512,6 +512,11 @@ fn a_stray_stamp_ahead_blinds_nobody_and_a_clock_that_was_set_is_followed() {
     // Its clock was set: the third one is believed.
     (0..3).for_each(|s| bench.push("a.x", 900 * day + s, Ok(1.0)));
     assert_eq!(newest(&bench), Some(Wall::from_secs(900 * day + 2)));
+    // The agent's own clock was set, as it is after a start in 1970: the first stamp by the new one is believed.
+    let step = 100 * day;
+    bench.assembler.clock_set(PLANT, step * 1_000_000);
+    bench.push("a.x", 900 * day + 3 + step, Ok(1.0));
+    assert_eq!(newest(&bench), Some(Wall::from_secs(900 * day + 3 + step)));
     // A recording may have gaps.
     bench.assembler.set_live(PLANT, false);
     bench.push("a.x", 2000 * day, Ok(1.0));
