@@ -513,10 +513,11 @@ fn a_stray_stamp_ahead_blinds_nobody_and_a_clock_that_was_set_is_followed() {
     (0..3).for_each(|s| bench.push("a.x", 900 * day + s, Ok(1.0)));
     assert_eq!(newest(&bench), Some(Wall::from_secs(900 * day + 2)));
     // The agent's own clock was set, as it is after a start in 1970: the first stamp by the new one is believed.
+    bench.push("a.x", 900 * day + 3, Ok(1.0));
     let step = 100 * day;
     bench.assembler.clock_set(PLANT, step * 1_000_000);
-    bench.push("a.x", 900 * day + 3 + step, Ok(1.0));
-    assert_eq!(newest(&bench), Some(Wall::from_secs(900 * day + 3 + step)));
+    bench.push("a.x", 900 * day + 4 + step, Ok(1.0));
+    assert_eq!(newest(&bench), Some(Wall::from_secs(900 * day + 4 + step)));
     // A recording may have gaps.
     bench.assembler.set_live(PLANT, false);
     bench.push("a.x", 2000 * day, Ok(1.0));
