@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::State;
+use super::{Refused, Stage, State};
 use crate::limits;
 use crate::reading::named_enum;
 
@@ -321,6 +321,13 @@ pub fn check_library(path: &Path) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// The same for a device's library, in the words of the backend `by`. Errors: at stage `find` where there is no such file, else at
+/// `load`.
+pub fn look_at_library(by: &str, path: &Path) -> Result<(), Refused> {
+    let stage = if path.exists() { Stage::Load } else { Stage::Find };
+    check_library(path).map_err(|what| Refused::new(by, stage, what))
 }
 
 /// Class and machine of an ELF file (System V ABI, figure 4-3).

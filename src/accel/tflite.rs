@@ -12,7 +12,7 @@ use super::backend::{
 };
 use super::ffi::{self, Delegate, DelegateLibrary, load_tflite};
 use super::fit::{Problem, compare};
-use super::{TFLITE as NAME, check_library, library_folders};
+use super::{TFLITE as NAME, check_library, library_folders, look_at_library};
 
 /// TensorFlow Lite on the CPU.
 #[derive(Debug, Default)]
@@ -50,9 +50,8 @@ pub struct Delegated {
 impl Delegated {
     /// Loads TensorFlow Lite from `tflite`, or where the system keeps libraries, and the delegate from `library`.
     pub fn open(library: &Path, tflite: Option<PathBuf>, options: String) -> Result<Self, Refused> {
-        let refuse = |what| Refused::new(DELEGATE, Stage::Load, what);
-        load_tflite(|| find(tflite.as_deref())).map_err(refuse)?;
-        check_library(library).map_err(refuse)?;
+        load_tflite(|| find(tflite.as_deref())).map_err(|what| Refused::new(DELEGATE, Stage::Find, what))?;
+        look_at_library(DELEGATE, library)?;
         Ok(Self { library: DelegateLibrary::open(library)?, options })
     }
 }

@@ -78,11 +78,11 @@ pub struct Placed {
 impl Placed {
     /// How far the device has come with the phase.
     pub fn state(&self) -> State {
-        let has = |from| self.refused.iter().any(|refused| (from..=Stage::Invoke).contains(&refused.stage));
+        let had_loaded = |refused: &Refused| (Stage::Golden..=Stage::Invoke).contains(&refused.stage);
         match self.placement.claimed {
-            0 if has(Stage::Golden) => State::Loaded,
-            0 if has(Stage::Create) => State::Probed,
-            0 => State::Absent,
+            0 if self.refused.iter().any(had_loaded) => State::Loaded,
+            0 if self.refused.iter().any(|refused| refused.stage == Stage::Find) => State::Absent,
+            0 => State::Probed,
             _ => State::Serving,
         }
     }

@@ -181,9 +181,8 @@ impl Model {
     /// Shows where its backends stand.
     fn show(&self) {
         for backend in &self.backends {
-            let refused = self.refused.iter().filter(|refused| refused.backend == *backend);
-            let is_not_there = refused.map(|refused| refused.stage).max() == Some(Stage::Find);
-            let before = if is_not_there { State::Absent } else { State::Probed };
+            let is_missing = |refused: &Refused| refused.backend == *backend && refused.stage == Stage::Find;
+            let before = if self.refused.iter().any(is_missing) { State::Absent } else { State::Probed };
             backends::set(backend, &self.name, self.state_of(backend).unwrap_or(before).name());
         }
     }

@@ -62,6 +62,7 @@ pub struct Counts {
     pub crashes: u64,
     pub firsts: u64,
     pub overtakes: u64,
+    pub unread: u64,
     pub epochs: u64,
 }
 
@@ -84,6 +85,8 @@ struct Session {
     first: Option<BlockId>,
     /// The block that is out of order by right, in every session until it is acknowledged.
     named: Option<BlockId>,
+    /// A disk did not give alarms back that others therefore did not wait for.
+    alarms_unread: bool,
     /// Published and without PUBACK, by token.
     on_wire: BTreeMap<u64, BlockId>,
 }
@@ -274,13 +277,15 @@ impl Device {
                 let answer = spool.fetch(lane, from, stamp);
                 self.wait_for_the_disk(now);
                 self.look_at_the_books()?;
-                self.fetches.push_back(match answer {
-                    Ok(stored) => {
-                        let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
-                        Asked::Read { lane, block }
-                    }
-                    Err(_) => Asked::Wanted { lane, from },
-                });
+                let Ok(stored) = answer else {
+                    // The others go meanwhile.
+                    self.session.alarms_unread |= lane == Lane::Alarm;
+                    self.session.first = self.session.first.filter(|first| first.lane != lane);
+                    self.counts.unread += 1;
+                    return self.feed(now, cloud, Input::Unreadable { lane });
+                };
+                let block = stored.map(|stored| Block { id: stored.id, payload: stored.bytes });
+                self.fetches.push_back(Asked::Read { lane, block });
                 Ok(())
             }
         }
@@ -518,6 +523,9 @@ impl Device {
     }
 
     fn check_alarms(&mut self, id: BlockId) -> Checked {
+        if self.session.alarms_unread {
+            return Ok(());
+        }
         let alarms = self.accounts[&self.epoch].lane(Lane::Alarm);
         let unsent = self.session.sent[Lane::Alarm.index()].missing(1, self.told[Lane::Alarm.index()]);
         if let Some(waiting) = unsent.iter().find(|r| !alarms.released.covers(r.0, r.1)) {

@@ -82,6 +82,7 @@ struct Sum {
     aggregator_crashes: u64,
     firsts: u64,
     overtakes: u64,
+    unread: u64,
     epochs: u64,
     databases: u64,
     writes_failed: u64,
@@ -104,6 +105,7 @@ impl Sum {
             self.crashes += device.counts.crashes;
             self.firsts += device.counts.firsts;
             self.overtakes += device.counts.overtakes;
+            self.unread += device.counts.unread;
             self.epochs += device.counts.epochs;
             self.databases += device.shelf.disk().rotations;
             self.writes_failed += device.shelf.disk().writes_failed;
@@ -164,7 +166,7 @@ fn nothing_promised_is_lost_or_doubled_and_everything_arrives_once_the_world_hea
     let each = |n: u64| n / sum.lives;
     assert!(each(sum.records) > 500 && each(sum.duplicates) > 2 && each(sum.cuts) > 5, "{sum:?}");
     assert!(each(sum.crashes) > 2 && each(sum.aggregator_crashes) > 5 && each(sum.databases) > 5, "{sum:?}");
-    assert!(each(sum.overtakes) > 20 && each(sum.writes_failed) > 5, "{sum:?}");
+    assert!(each(sum.overtakes) > 20 && each(sum.writes_failed) > 5 && sum.unread > 100, "{sum:?}");
     assert!(sum.firsts > sum.lives && sum.epochs > sum.devices && sum.misread > sum.lives / 2, "{sum:?}");
     assert!(
         sum.revived > 0 && sum.outlived > 0 && sum.longest_outage == Duration::from_secs(72 * 3600),

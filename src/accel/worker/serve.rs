@@ -12,7 +12,7 @@ use super::{Channel, Reply, Request, Side, Tensor, Vendor};
 #[cfg(feature = "tflite")]
 use crate::accel::Delegated;
 use crate::accel::ffi::Plugin;
-use crate::accel::{ComputeBackend, ModelFile, Refused, Runner, Stage, check_library};
+use crate::accel::{ComputeBackend, ModelFile, Refused, Runner, Stage, look_at_library};
 use crate::limits;
 
 /// Serves the agent that has started this process, with the socket as standard input and the memfd as standard output, until
@@ -104,7 +104,7 @@ fn open(vendor: Vendor, options: String) -> Result<Box<dyn ComputeBackend>, Refu
     match vendor {
         Vendor::Plugin { library } => {
             // In words that name the next step, before the loader says what it has to say.
-            check_library(&library).map_err(|what| Refused::new("plugin", Stage::Load, what))?;
+            look_at_library("plugin", &library)?;
             Ok(Box::new(Plugin::open(&library, &options)?))
         }
         #[cfg(feature = "tflite")]

@@ -146,6 +146,7 @@ impl LaneUp {
         self.aloft = RangeSet::new();
         self.aside = RangeSet::new();
         self.special = None;
+        self.unreadable_until = None;
         self.ack_wait = self.ack_timeout;
         self.go_back(self.base + 1);
         guilty
