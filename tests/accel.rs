@@ -168,12 +168,16 @@ fn a_plugin_that_is_none_is_told_with_its_file() {
         // Root may read everything: then there is nothing in it.
         (closed, "closed.so can't be read"),
         (shop.dir.path().to_owned(), "can't be read: Is a directory"),
-        ("/nowhere/lib.so".into(), "/nowhere/lib.so can't be read: No such file"),
         (compiled("delegate"), "delegate.so: it has no symbol outpost_plugin_abi"),
     ] {
         let vendor = Vendor::Plugin { library };
         assert_refused(shop.with(WorkerOptions { vendor, ..worker("") }), Stage::Load, says);
     }
+    let vendor = Vendor::Plugin { library: "/nowhere/lib.so".into() };
+    let logged = shop.with(WorkerOptions { vendor, ..worker("") });
+    let says = "/nowhere/lib.so can't be read: No such file";
+    plugin::assert_line("", "backend_missing", &["backend=hailo", "stage=find", says]);
+    assert_eq!(logged.model.state_of("hailo"), None);
     let gone = WorkerOptions { program: "/nowhere/outpost".into(), ..worker("") };
     assert_refused(shop.with(gone), Stage::Worker, "can't be started");
 }
