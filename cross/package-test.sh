@@ -2,26 +2,34 @@
 # cross/package-test.sh FILE.deb: installs, starts, upgrades, removes and purges a package in a clean Debian, and looks at
 # what is there after each step. Its unit is looked at by systemd-analyze, where there is one.
 #
-# As root. The clean Debian is the folder CLEAN_ROOT, else debootstrap makes one; either way a copy is used and removed.
+# As root. The clean Debian is the folder CLEAN_ROOT, else debootstrap makes one; either way a copy is used and removed. A
+# package of another architecture is tried in a Debian of its own kind that is emulated whole, by proot and qemu's static
+# programs: neither asks the kernel for anything, while chroot would need its binfmt_misc.
 set -euo pipefail
 . "$(dirname "$0")/targets.sh"
 
 PACKAGE=$(realpath "${1:?usage: cross/package-test.sh FILE.deb}")
+ARCH=$(dpkg-deb -f "$PACKAGE" Architecture)
+# Empty: it runs here.
+EMULATOR=
 WORK=$(mktemp -d)
 ROOT=$WORK/root
+# The package's user passes through it.
+chmod 711 "$WORK"
 WANTED=$ROOT/etc/systemd/system/multi-user.target.wants/outpost.service
 # systemd's measure, from 0 to 100: this and no more.
 EXPOSURE_TENTHS_MAX=29
 AGENT=
-trap '[[ -z $AGENT ]] || kill -KILL "$AGENT" 2>/dev/null; rm -rf "$WORK"' EXIT
+trap '[[ -z $AGENT ]] || kill -KILL "$(agent_itself)" 2>/dev/null; rm -rf "$WORK"' EXIT
 
 main() {
+    choose_emulator
     clean_root
     everything >"$WORK/before"
     step "install"; install_it "$PACKAGE"
-    in_root test -x /usr/bin/outpost
+    [[ -x $ROOT/usr/bin/outpost ]] || fail "no program was installed"
     in_root outpost --version
-    [[ $(in_root stat -c "%U %a" /var/lib/outpost) == "outpost 700" ]] || fail "the folder of the data is $(in_root stat -c '%U %a' /var/lib/outpost)"
+    [[ $(stat -c "%u:%g %a" "$ROOT/var/lib/outpost") == "$(ids outpost) 700" ]] || fail "the folder of the data is $(stat -c '%u:%g %a' "$ROOT/var/lib/outpost"), and outpost is $(ids outpost)"
     enabled || fail "installed without a systemd that runs, as images are, it is not enabled"
     unit
     configure
@@ -96,6 +104,21 @@ systemd_stands_in() {
 
 systemd_leaves() { rm -r "$ROOT/run/systemd" "$ROOT/usr/local/bin/systemctl"; }
 
+choose_emulator() {
+    [[ $ARCH != "$(dpkg --print-architecture)" ]] || return 0
+    local target tool
+    for target in "${TARGETS[@]}"; do
+        describe_target "$target"
+        [[ $DEB != "$ARCH" ]] || break
+    done
+    [[ $DEB == "$ARCH" && -n $EMULATOR ]] || fail "nothing here runs programs for $ARCH"
+    EMULATOR+=-static
+    for tool in proot "$EMULATOR"; do
+        command -v "$tool" >/dev/null || { say "no $tool: apt-get install proot qemu-user-static"; exit $MISSING; }
+    done
+    proot true 2>/dev/null || { say "proot can't trace here, so nothing for $ARCH runs"; exit $OUT_OF_REACH; }
+}
+
 clean_root() {
     if [[ -n ${CLEAN_ROOT:-} ]]; then
         cp -a "$CLEAN_ROOT" "$ROOT"
@@ -104,8 +127,13 @@ clean_root() {
     command -v debootstrap >/dev/null || { say "no debootstrap: apt-get install debootstrap"; exit $MISSING; }
     local mirror
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -E '/debian/?$' | sort -u | head -n 1)
-    debootstrap --variant=minbase bookworm "$ROOT" "${mirror:-http://deb.debian.org/debian}" >"$WORK/log" \
+    debootstrap ${EMULATOR:+--foreign} --arch="$ARCH" --variant=minbase bookworm "$ROOT" "${mirror:-http://deb.debian.org/debian}" >"$WORK/log" \
         || { tail -n 5 "$WORK/log" >&2; exit $OUT_OF_REACH; }
+    [[ -n $EMULATOR ]] || return 0
+    # A link to itself, for the one who is in there.
+    rm -f "$ROOT/proc" && mkdir "$ROOT/proc"
+    in_root DEBOOTSTRAP_DIR=/debootstrap sh /debootstrap/debootstrap --second-stage >"$WORK/log" \
+        || { tail -n 5 "$WORK/log" >&2; fail "no Debian for $ARCH can be made under emulation"; }
 }
 
 # Every file, those aside in which dpkg and useradd keep their own books.
@@ -114,7 +142,30 @@ everything() {
         | grep -vE '^\./etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|^\./etc/\.pwd\.lock$' | LC_ALL=C sort
 }
 
-in_root() { env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$ROOT" "$@"; }
+in_root() {
+    enter root
+    "${ENTER[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+# Sets ENTER to what runs a command in the clean Debian as that user.
+enter() {
+    ENTER=(env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C)
+    if [[ -z $EMULATOR ]]; then
+        ENTER+=(chroot --userspec="$1:$1" "$ROOT")
+    else
+        local user
+        user=$(ids "$1")
+        ENTER+=(setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups)
+        ENTER+=(proot -q "$EMULATOR" -r "$ROOT" -b /dev -b /proc -w /)
+    fi
+}
+
+# A user's number and its group's, in the clean Debian. Before there are users there is root.
+ids() {
+    local ids
+    ids=$(awk -F: -v user="$1" '$1 == user { print $3 ":" $4 }' "$ROOT/etc/passwd" 2>/dev/null) || true
+    echo "${ids:-0:0}"
+}
 
 install_it() {
     cp "$1" "$ROOT/outpost.deb"
@@ -133,15 +184,21 @@ upgrade() {
 # else this one would be taken for ready, and be stopped before it is a program of its own.
 runs() {
     rm -f "$WORK/agent"
-    env -i PATH=/usr/sbin:/usr/bin:/bin chroot --userspec=outpost:outpost "$ROOT" outpost run -c /etc/outpost/outpost.toml 2>"$WORK/agent" &
+    enter outpost
+    "${ENTER[@]}" outpost run -c /etc/outpost/outpost.toml 2>"$WORK/agent" &
     AGENT=$!
     until grep -qs agent_started "$WORK/agent"; do
         kill -0 "$AGENT" 2>/dev/null || { cat "$WORK/agent" >&2; fail "the agent does not start"; }
         sleep 0.2
     done
-    kill "$AGENT"
+    kill "$(agent_itself)"
     wait "$AGENT" || { cat "$WORK/agent" >&2; fail "the agent does not stop in good order"; }
     AGENT=
+}
+
+# proot passes no signal on.
+agent_itself() {
+    if [[ -z $EMULATOR ]]; then echo "$AGENT"; else tr -d ' ' <"/proc/$AGENT/task/$AGENT/children"; fi
 }
 
 epoch() { in_root outpost spool stat --json --dir /var/lib/outpost/spool | grep -o '"epoch":"[^"]*"' | head -n 1; }
