@@ -7,6 +7,7 @@
 
 mod ask;
 mod backends;
+mod broker;
 mod chat;
 mod clock;
 mod delivery;
