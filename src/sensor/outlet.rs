@@ -11,7 +11,7 @@ use crate::reading::{ChannelId, ChannelInfo, Reading};
 use crate::wire::Notice;
 
 /// What a source hands over at once: at most [`crate::limits::SENSOR_BATCH_READINGS_MAX`] readings, except that host
-/// vitals hand over one poll whole.
+/// vitals hand over one poll whole, and a lost broker adds one for each channel.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The source's configured name.

@@ -11,6 +11,7 @@ mod broker;
 mod chat;
 mod clock;
 mod delivery;
+mod field;
 mod full;
 mod hostile;
 mod kills;
