@@ -53,7 +53,9 @@ pub(super) fn spawn(
         }
         FieldOptions::Can(options) => {
             let (dbc, from) = (can::load(name, &options.dbc)?, options.interface.clone());
-            start(name, "can", from, None, out, stop, async move |o| can::run(options, dbc, o).await)
+            start(name, "can", from, None, out, stop, async move |o| {
+                can::run(options, dbc, o, can::open).await
+            })
         }
         FieldOptions::Push(options) => {
             let push = Push::bind(options)?;
@@ -66,6 +68,21 @@ pub(super) fn spawn(
             start(name, "exec", from, None, out, stop, async move |o| exec::run(options, o).await)
         }
     }
+}
+
+/// Starts a CAN source that reads its frames from `frames` instead of an interface, a `struct can_frame` each: what stands in
+/// for a bus where the kernel has none.
+pub fn spawn_frames(
+    name: &str,
+    options: CanOptions,
+    frames: File,
+    out: Sender<Batch>,
+    stop: Stop,
+) -> Result<SourceHandle, SourceError> {
+    let (dbc, from) = (can::load(name, &options.dbc)?, options.interface.clone());
+    start(name, "can", from, None, out, stop, async move |o| {
+        can::run(options, dbc, o, |_| frames.try_clone()).await
+    })
 }
 
 fn log(

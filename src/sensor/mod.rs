@@ -40,7 +40,7 @@ pub use bus::{BusOptions, ChipOptions};
 pub use can::CanOptions;
 pub use csv::{CsvError, CsvOptions, CsvReader};
 pub use exec::ExecOptions;
-pub use field::FieldOptions;
+pub use field::{FieldOptions, spawn_frames};
 pub use gpio::{Bias, GpioOptions, LineMode, LineOptions};
 pub use host::{Host, HostOptions};
 pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
