@@ -22,7 +22,6 @@ use smol::future::or;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::SourceError;
-use super::field::secret;
 use super::lines::{Idle, LineParser, Malformed, Piece, Precision, Splitter, bind_tcp, serve};
 use super::malformed::MalformedLog;
 use super::outlet::{Closed, Handover, Outlet};
@@ -64,8 +63,7 @@ struct Shared {
 }
 
 impl Push {
-    pub(super) fn bind(options: PushOptions) -> Result<Self, SourceError> {
-        let token = options.token_file.as_deref().map(secret).transpose()?;
+    pub(super) fn bind(options: PushOptions, token: Option<String>) -> Result<Self, SourceError> {
         let (listener, address) = bind_tcp(options.listen, options.allow_remote)?;
         Ok(Self { listener, address, token, precision: options.precision, durable: options.durable })
     }

@@ -42,18 +42,13 @@ pub struct CanOptions {
     pub interval: Duration,
 }
 
-/// Reads the DBC file of the source of that name, and tells what of it is left out.
+/// What the DBC file `path` of the source of that name says; tells what of it is left out.
 ///
 /// Errors: the file's, with its line.
-pub(super) fn load(source: &str, path: &Path) -> Result<Arc<Dbc>, SourceError> {
+pub(super) fn parse(source: &str, path: &Path, content: &[u8]) -> Result<Arc<Dbc>, SourceError> {
     let wrong = |what: String| SourceError::File { path: path.to_owned(), what };
-    let size = std::fs::metadata(path).map_err(|e| wrong(e.to_string()))?.len();
-    if size > limits::DBC_BYTES_MAX {
-        return Err(wrong(format!("larger than {} bytes", limits::DBC_BYTES_MAX)));
-    }
     // Older tools write units in Latin-1.
-    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    let dbc = Dbc::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| wrong(e.to_string()))?;
+    let dbc = Dbc::parse(&String::from_utf8_lossy(content)).map_err(|e| wrong(e.to_string()))?;
     if let [first, ..] = dbc.left_out() {
         emit(&events::SignalsLeftOut { source, path, entries: dbc.left_out().len(), first });
     }
@@ -402,12 +397,9 @@ mod tests {
 
     #[test]
     fn a_file_with_a_mistake_is_told_with_its_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.dbc");
-        std::fs::write(&path, "BO_ 1 M: 8 E\n SG_ S : 0|16@9+ (1,0) [0|0] \"\" X\n").unwrap();
-        let error = load("can", &path).unwrap_err().to_string();
+        let text = "BO_ 1 M: 8 E\n SG_ S : 0|16@9+ (1,0) [0|0] \"\" X\n";
+        let error = parse("can", Path::new("x.dbc"), text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("x.dbc: line 2: "), "{error}");
-        assert!(load("can", &dir.path().join("none.dbc")).is_err());
     }
 
     #[test]

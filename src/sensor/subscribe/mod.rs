@@ -27,7 +27,7 @@ use serde_json::Value as Json;
 use smol::channel::{Receiver, Sender};
 use smol::future::or;
 
-use super::field::secret;
+use super::field::{content, secret};
 use super::malformed::MalformedLog;
 use super::outlet::{Handover, Outlet};
 use super::{SourceError, names, timestamp};
@@ -65,9 +65,16 @@ pub struct SubscribeOptions {
 impl SubscribeOptions {
     /// As whom to connect; a password that is not configured is empty. Reads a file; blocks shortly.
     pub fn login(&self) -> Result<Login, SourceError> {
+        let content = self.password_file.as_deref().map(content).transpose()?;
+        self.login_with(content.as_deref())
+    }
+
+    /// The same with what stands in the password's file.
+    pub(super) fn login_with(&self, content: Option<&[u8]>) -> Result<Login, SourceError> {
         let Some(user) = self.user.clone() else { return Ok(None) };
-        let password = self.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
-        Ok(Some((user, password)))
+        let password = self.password_file.as_deref().zip(content);
+        let password = password.map(|(path, content)| secret(path, content)).transpose()?;
+        Ok(Some((user, password.unwrap_or_default())))
     }
 }
 
@@ -75,8 +82,7 @@ impl SubscribeOptions {
 pub type Login = Option<(String, String)>;
 
 /// Listens until the pipeline is gone.
-pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(), SourceError> {
-    let login = options.login()?;
+pub(super) async fn run(options: SubscribeOptions, login: Login, outlet: Outlet) -> Result<(), SourceError> {
     let (told, messages) = smol::channel::bounded(limits::SUBSCRIBE_MESSAGES_MAX);
     // Ends the thread when this ends.
     let (_stopper, stopped) = smol::channel::bounded::<Infallible>(1);

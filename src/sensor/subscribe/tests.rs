@@ -332,7 +332,7 @@ fn what_comes_twice_is_read_once_and_a_value_that_stays_the_same_is_no_repetitio
 fn a_loss_is_said_once_and_what_was_known_before_it_does_not_end_it() {
     let mut intake = intake();
     let timed = |pkid, t: u32| message("meter/1", &format!("{{\"d\":{{\"v\":1,\"t\":{t}}}}}"), pkid);
-    let mut lost = |intake: &mut Intake| {
+    let lost = |intake: &mut Intake| {
         let mut out = Handover::default();
         intake.hear(Heard::Lost, &mut out);
         out.readings.len()
