@@ -195,24 +195,13 @@ enum Kept {
     NotYet,
 }
 
-async fn handed_on(
-    shared: &Shared,
-    mut readings: Vec<Reading>,
-    mut infos: Vec<ChannelInfo>,
-) -> Result<Kept, Closed> {
+async fn handed_on(shared: &Shared, readings: Vec<Reading>, infos: Vec<ChannelInfo>) -> Result<Kept, Closed> {
     if readings.is_empty() && infos.is_empty() {
         return Ok(Kept::Yes);
     }
     let (receipt, committed) = smol::channel::bounded(1);
-    while !readings.is_empty() || !infos.is_empty() {
-        let rest = readings.split_off(readings.len().min(limits::SENSOR_BATCH_READINGS_MAX));
-        let batch = std::mem::replace(&mut readings, rest);
-        // Batches become durable in their order, so the last one speaks for all.
-        let receipt = (shared.durable && readings.is_empty()).then(|| receipt.clone());
-        let infos = std::mem::take(&mut infos);
-        shared.outlet.hand_over(Handover { readings: batch, infos, receipt, ..Handover::default() }).await?;
-    }
-    drop(receipt);
+    let receipt = shared.durable.then_some(receipt);
+    shared.outlet.hand_over(Handover { readings, infos, receipt, ..Handover::default() }).await?;
     let late = async {
         smol::Timer::after(Duration::from_secs(limits::HTTP_ANSWER_S_MAX)).await;
         Kept::NotYet
