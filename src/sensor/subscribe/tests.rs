@@ -159,6 +159,31 @@ fn next(batches: &Receiver<Batch>) -> Vec<Reading> {
     smol::block_on(or(batches.recv(), late)).unwrap().readings
 }
 
+#[test]
+fn a_broker_that_is_slow_is_waited_for_and_one_that_talks_nonsense_is_left_and_asked_again() {
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (handle, batches, stopper) = start(options(listener.local_addr().unwrap().port(), None));
+    let granted = b"\x90\x04\0\x01\x01\x01";
+    let values = || next(&batches).into_iter().map(|r| r.value).collect::<Vec<_>>();
+    let mut line = let_in(&listener, granted);
+    for byte in publish("plant/a/temp", b"5") {
+        line.write_all(&[byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(values(), [Ok(5.0)]);
+    // A packet of a kind that does not exist, and a message that breaks off.
+    for nonsense in [&b"\0\xff\xff\xff\xff"[..], b"\x30\x0f\0\x0cplant/"] {
+        line.write_all(nonsense).unwrap();
+        drop(line);
+        assert_eq!(values(), [Err(NoData::NoAnswer)]);
+        line = let_in(&listener, &[granted, &publish("plant/a/temp", b"6")[..]].concat());
+        assert_eq!(values(), [Ok(6.0)]);
+    }
+    drop(stopper);
+    handle.join();
+}
+
 /// Plays a broker to the first client that comes, up to its subscription, which is answered with `then`.
 fn let_in(listener: &std::net::TcpListener, then: &[u8]) -> std::net::TcpStream {
     use std::io::{Read as _, Write as _};
