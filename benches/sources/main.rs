@@ -21,7 +21,7 @@ mod field;
 mod hardware;
 mod logs;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -59,7 +59,10 @@ fn main() {
     }
 }
 
-const CASES: [(&str, fn(&str, &Path)); 9] = [
+/// Measures under this name, with a folder of its own.
+type Case = fn(&str, &Path);
+
+const CASES: [(&str, Case); 9] = [
     ("slow", slow),
     ("fast", fast),
     ("push", push),
@@ -167,14 +170,13 @@ fn tail(name: &str, dir: &Path) {
     let path = dir.join("app.log");
     let mut writer = None;
     measured(name, "lines", |talk| {
-        let (path, talk) = (path.clone(), Arc::clone(talk));
-        writer = Some(thread::spawn({
-            let path = path.clone();
-            move || logs::write(&path, &talk)
-        }));
+        let (written, talk) = (path.clone(), Arc::clone(talk));
+        writer = Some(thread::spawn(move || logs::write(&written, &talk)));
         log(LogInput::Files(vec![path]))
     });
-    writer.map(|writer| writer.join().expect("the writer ends"));
+    if let Some(writer) = writer {
+        writer.join().expect("the writer ends");
+    }
 }
 
 fn syslog(name: &str, _: &Path) {
@@ -191,7 +193,7 @@ fn syslog(name: &str, _: &Path) {
 /// Windows are shorter than may be configured, so that a writer hears soon how far he was read.
 fn log(input: LogInput) -> SourceOptions {
     let (every, learn): (_, Duration) = (Duration::from_millis(250), Duration::ZERO);
-    SourceOptions::Field(FieldOptions::Logs(LogsOptions { input, every, learn, state_dir: None::<PathBuf> }))
+    SourceOptions::Field(FieldOptions::Logs(LogsOptions { input, every, learn, state_dir: None }))
 }
 
 fn nothing(_: &mut Assembler) {}
