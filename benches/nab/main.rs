@@ -8,18 +8,17 @@
 //!   has an even checksum (CRC-32 of `group/name.csv`) and scored on the others, both ways round.
 
 mod corpus;
+mod detectors;
 mod score;
 mod search;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use corpus::Series;
-use outpost::detect::{Judge, NoveltyOptions, STREAM_BYTES};
+use detectors::{judged, runs};
+use outpost::detect::STREAM_BYTES;
 use outpost::limits;
-use outpost::reading::Quantity;
-use outpost::time::Wall;
-use score::{PROFILES, Run, score, tuned};
+use score::{PROFILES, Run, held_out, score, tuned};
 
 fn main() -> ExitCode {
     let root = corpus::place();
@@ -51,45 +50,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the default detectors say: the score of each new occurrence.
-fn judged(series: &Series) -> Vec<f32> {
-    judged_with(NoveltyOptions::default(), series)
-}
-
-/// The same with other constants.
-fn judged_with(options: NoveltyOptions, series: &Series) -> Vec<f32> {
-    let mut judge = Judge::tuned(Quantity::Other, None, true, options);
-    let mut step = |&(at, x): &(i64, f64)| {
-        let mut most = 0.0_f32;
-        let mut tell = |v: outpost::detect::Verdict| most = if v.fresh { most.max(v.score) } else { most };
-        judge.step(Wall::from_secs(at), Ok(x), &mut tell);
-        most
-    };
-    series.rows.iter().map(&mut step).collect()
-}
-
-fn runs(corpus: &[Series], detector: &mut dyn FnMut(&Series) -> Vec<f32>) -> Vec<Run> {
-    corpus.iter().map(|s| Run { scores: detector(s), spans: s.spans.clone() }).collect()
-}
-
 fn table(name: &str, runs: &[Run]) {
     let all: Vec<&Run> = runs.iter().collect();
-    let (even, odd): (Vec<_>, Vec<_>) =
-        (all.iter().step_by(2).copied().collect(), all.iter().skip(1).step_by(2).copied().collect());
-    row(name, "tuned on all", |p| tuned(&all, PROFILES[p]).1);
-    let held_out = |train: &[&Run], test: &[&Run], p: usize| {
-        score(test.iter().copied(), PROFILES[p], tuned(train, PROFILES[p]).0)
-    };
-    row("", "odd files", |p| held_out(&even, &odd, p));
-    row("", "even files", |p| held_out(&odd, &even, p));
-    let windows = |half: &[&Run]| half.iter().map(|run| run.spans.len()).sum::<usize>() as f64;
-    let (w_even, w_odd) = (windows(&even), windows(&odd));
-    row("", "held out", |p| {
-        (held_out(&even, &odd, p) * w_odd + held_out(&odd, &even, p) * w_even) / (w_even + w_odd)
-    });
-    row("", "as shipped", |p| score(all.iter().copied(), PROFILES[p], 0.5));
+    row(name, "tuned on all", PROFILES.map(|p| tuned(&all, p).1));
+    let held_out = PROFILES.map(|p| held_out(runs, p));
+    row("", "odd files", held_out.map(|h| h.odd));
+    row("", "even files", held_out.map(|h| h.even));
+    row("", "held out", held_out.map(|h| h.both));
+    row("", "as shipped", PROFILES.map(|p| score(all.iter().copied(), p, 0.5)));
 }
 
-fn row(name: &str, how: &str, value: impl Fn(usize) -> f64) {
-    println!("{name:<10}{how:<14}{:>10.1}{:>12.1}{:>12.1}", value(0), value(1), value(2));
+fn row(name: &str, how: &str, [standard, low_fp, low_fn]: [f64; 3]) {
+    println!("{name:<10}{how:<14}{standard:>10.1}{low_fp:>12.1}{low_fn:>12.1}");
 }

@@ -92,23 +92,72 @@ fn sigmoid(position: f64) -> f64 {
 
 /// The score of a corpus: 0 for silence, 100 for perfection.
 pub fn score<'a>(runs: impl IntoIterator<Item = &'a Run>, profile: Profile, threshold: f32) -> f64 {
-    let (mut raw, mut windows) = (0.0, 0.0);
+    let (mut raw, mut windows) = (0.0, 0);
     for run in runs {
         raw += run.raw(profile, threshold);
-        windows += run.spans.len() as f64;
+        windows += run.spans.len();
     }
-    let (silent, perfect) = (-profile.miss * windows, profile.hit * windows);
+    scaled(raw, windows, profile)
+}
+
+fn scaled(raw: f64, windows: usize, profile: Profile) -> f64 {
+    let (silent, perfect) = (-profile.miss * windows as f64, profile.hit * windows as f64);
     100.0 * (raw - silent) / (perfect - silent)
 }
 
 /// The threshold that is best on `runs`, among 200 between the lowest and the highest score, and its score.
 pub fn tuned(runs: &[&Run], profile: Profile) -> (f32, f64) {
-    let scored = |run: &&Run| run.scores[run.probation()..].to_vec();
-    let mut all: Vec<f32> = runs.iter().flat_map(scored).filter(|s| *s > 0.0).collect();
-    all.sort_by(f32::total_cmp);
-    all.dedup();
-    let step = (all.len() / 200).max(1);
-    let candidates = all.iter().copied().step_by(step).chain([f32::INFINITY]);
-    let rated = candidates.map(|t| (t, score(runs.iter().copied(), profile, t)));
-    rated.fold((f32::INFINITY, f64::NEG_INFINITY), |best, c| if c.1 > best.1 { c } else { best })
+    let mut said: Vec<(f32, usize, usize)> = Vec::new();
+    for (number, run) in runs.iter().enumerate() {
+        let rows = run.scores.iter().enumerate().skip(run.probation()).filter(|(_, score)| **score > 0.0);
+        said.extend(rows.map(|(row, score)| (*score, number, row)));
+    }
+    said.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut thresholds: Vec<f32> = said.iter().rev().map(|(score, ..)| *score).collect();
+    thresholds.dedup();
+    let step = (thresholds.len() / 200).max(1);
+    // From the highest one down: each lets some more rows speak, and only what these change is reckoned.
+    let mut earned: Vec<Vec<f64>> = runs.iter().map(|run| vec![-profile.miss; run.spans.len()]).collect();
+    let mut raw: f64 = earned.iter().flatten().sum();
+    let windows = earned.iter().map(Vec::len).sum();
+    let (mut rows, mut best) = (said.iter().peekable(), (f32::INFINITY, 0.0));
+    for threshold in thresholds.into_iter().step_by(step).rev() {
+        while let Some(&(_, number, row)) = rows.next_if(|(score, ..)| *score >= threshold) {
+            let run = runs[number];
+            raw += match run.spans.iter().position(|span| span.holds(row)) {
+                Some(i) => {
+                    let before = earned[number][i];
+                    earned[number][i] = before.max(profile.hit * reward(run.spans[i], row));
+                    earned[number][i] - before
+                }
+                None => profile.false_alarm * run.penalty(row),
+            };
+        }
+        let score = scaled(raw, windows, profile);
+        best = if score >= best.1 { (threshold, score) } else { best };
+    }
+    best
+}
+
+/// Scores with the threshold tuned on the other half of the files.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldOut {
+    /// On the odd files, counted from 0.
+    pub odd: f64,
+    /// On the even files.
+    pub even: f64,
+    /// Both, weighed by their windows.
+    pub both: f64,
+}
+
+/// Tunes the threshold on every second file and scores the others, both ways round.
+pub fn held_out(runs: &[Run], profile: Profile) -> HeldOut {
+    let half = |first: usize| -> Vec<&Run> { runs.iter().skip(first).step_by(2).collect() };
+    let (even, odd) = (half(0), half(1));
+    let across =
+        |train: &[&Run], test: &[&Run]| score(test.iter().copied(), profile, tuned(train, profile).0);
+    let windows = |half: &[&Run]| half.iter().map(|run| run.spans.len()).sum::<usize>() as f64;
+    let (on_odd, on_even) = (across(&even, &odd), across(&odd, &even));
+    let both = (on_odd * windows(&odd) + on_even * windows(&even)) / (windows(&odd) + windows(&even));
+    HeldOut { odd: on_odd, even: on_even, both }
 }

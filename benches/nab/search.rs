@@ -7,6 +7,7 @@
 use outpost::detect::NoveltyOptions;
 
 use super::corpus::Series;
+use super::detectors::judged_with;
 use super::score::{PROFILES, Run, score};
 
 /// Chooses on either half, and prints what it scores there and on the other one.
@@ -82,7 +83,7 @@ fn at(scale: &[f64], place: f64) -> f64 {
 
 /// Standard, low FP, low FN at the shipped threshold.
 fn scores(files: &[&Series], options: NoveltyOptions) -> [f64; 3] {
-    let run = |s: &&Series| Run { scores: super::judged_with(options, s), spans: s.spans.clone() };
+    let run = |s: &&Series| Run { scores: judged_with(options, s), spans: s.spans.clone() };
     let runs: Vec<Run> = files.iter().map(run).collect();
     PROFILES.map(|profile| score(&runs, profile, 0.5))
 }

@@ -16,7 +16,6 @@ use super::AgentError;
 use super::assemble::ChannelBook;
 use super::status::SourceBrief;
 use crate::clock;
-use crate::files::read_file;
 use crate::hash::Sha256;
 use crate::limits;
 use crate::sensor::{self, Batch, SourceHandle, SourceOptions, Stopper};
@@ -223,10 +222,14 @@ impl Sources {
 
     /// Opens a source and starts its thread; says how it stands.
     pub fn open(&mut self, mut wanted: Wanted) -> Result<SourceBrief, Trouble> {
-        wanted.content = content(&wanted.options);
         let (stopper, stop) = sensor::stopper();
         let (out, batches) = smol::channel::bounded(limits::BATCHES_MAX);
-        match sensor::spawn(&wanted.name, wanted.options.clone(), out, stop) {
+        // What it begins with is what it is compared by, whatever becomes of the file meanwhile.
+        let begun = wanted.options.content().and_then(|content| {
+            wanted.content = content.as_deref().map(Sha256::of);
+            sensor::spawn_with(&wanted.name, wanted.options.clone(), content.as_deref(), out, stop)
+        });
+        match begun {
             Ok(handle) => {
                 let state = handle.address().map_or("running".into(), |addr| format!("running on {addr}"));
                 let brief = SourceBrief { name: wanted.name.clone(), state };
@@ -289,7 +292,7 @@ impl Wanted {
 
 /// None where there is no file, or it can't be read.
 fn content(options: &SourceOptions) -> Option<Sha256> {
-    read_file(options.file()?, limits::DBC_BYTES_MAX).ok().map(|bytes| Sha256::of(&bytes))
+    options.content().ok().flatten().map(|bytes| Sha256::of(&bytes))
 }
 
 impl Running {

@@ -320,8 +320,8 @@ pub const MODBUS_REGISTERS_MAX: usize = 1024;
 pub const JSON_STEPS_MAX: usize = 16;
 /// Signals of one DBC file.
 pub const DBC_SIGNALS_MAX: usize = 2048;
-/// Bytes of a DBC file.
-pub const DBC_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of a file that a source begins with, such as a DBC file.
+pub const SOURCE_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How often a connection looks whether the certificates that it began with have been replaced.
 pub const CERTIFICATES_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// Messages from a broker in the field that wait to be read; then its socket is left unread.
@@ -338,7 +338,7 @@ pub const EXEC_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// Longest body of lines that is posted at once.
 pub const PUSH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest token or password in a file.
-pub const SECRET_BYTES_MAX: u64 = 4096;
+pub const SECRET_BYTES_MAX: usize = 4096;
 /// Log files that one source follows; each is kept open.
 pub const LOG_FILES_MAX: usize = 64;
 /// Entries of a folder that are looked at for log files.

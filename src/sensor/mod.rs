@@ -40,7 +40,7 @@ pub use bus::{BusOptions, ChipOptions};
 pub use can::CanOptions;
 pub use csv::{CsvError, CsvOptions, CsvReader};
 pub use exec::ExecOptions;
-pub use field::FieldOptions;
+pub use field::{FieldOptions, spawn_frames};
 pub use gpio::{Bias, GpioOptions, LineMode, LineOptions};
 pub use host::{Host, HostOptions};
 pub use lines::{Input, LineParser, LinesOptions, Malformed, Precision};
@@ -94,11 +94,14 @@ impl SourceOptions {
     /// A file beside the configuration that says what to read or how: with another content it is another source.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            SourceOptions::Field(FieldOptions::Can(options)) => Some(&options.dbc),
-            SourceOptions::Field(FieldOptions::Push(options)) => options.token_file.as_deref(),
-            SourceOptions::Field(FieldOptions::Subscribe(options)) => options.password_file.as_deref(),
+            SourceOptions::Field(options) => options.file(),
             _ => None,
         }
+    }
+
+    /// What stands in that file now; none where there is none to read. Blocks shortly.
+    pub fn content(&self) -> Result<Option<Vec<u8>>, SourceError> {
+        self.file().map(field::content).transpose()
     }
 }
 
@@ -229,12 +232,25 @@ impl SourceHandle {
     }
 }
 
-/// Opens the source and starts its thread. Blocks for as long as it takes to open a file or bind a socket.
-///
-/// Errors: what is wrong at the start is an error here; what goes wrong later ends the source with an event.
+/// Opens the source and starts its thread, see [`spawn_with`].
 pub fn spawn(
     name: &str,
     options: SourceOptions,
+    out: Sender<Batch>,
+    stop: Stop,
+) -> Result<SourceHandle, SourceError> {
+    let content = options.content()?;
+    spawn_with(name, options, content.as_deref(), out, stop)
+}
+
+/// Opens the source and starts its thread. Blocks for as long as it takes to open a file or bind a socket. Its own file is not
+/// read again: `content` is what [`SourceOptions::content`] has given.
+///
+/// Errors: what is wrong at the start is an error here; what goes wrong later ends the source with an event.
+pub fn spawn_with(
+    name: &str,
+    options: SourceOptions,
+    content: Option<&[u8]>,
     out: Sender<Batch>,
     stop: Stop,
 ) -> Result<SourceHandle, SourceError> {
@@ -275,7 +291,7 @@ pub fn spawn(
             let from = options.device.display().to_string();
             start(name, "gpio", from, None, out, stop, async move |o| gpio::run(options, o).await)
         }
-        SourceOptions::Field(options) => field::spawn(name, options, out, stop),
+        SourceOptions::Field(options) => field::spawn(name, options, content, out, stop),
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use smol::channel::{Sender, TrySendError};
 
 use crate::facts::Citation;
+use crate::limits;
 use crate::observe::{emit, sensor as events};
 use crate::reading::{ChannelId, ChannelInfo, Reading};
 use crate::wire::Notice;
 
-/// What a source hands over at once: at most [`crate::limits::SENSOR_BATCH_READINGS_MAX`] readings, except that host
-/// vitals hand over one poll whole.
+/// What a source hands over at once: at most [`limits::SENSOR_BATCH_READINGS_MAX`] readings, except that what is polled is
+/// handed over one poll whole.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The source's configured name.
@@ -124,8 +125,19 @@ impl Outlet {
         self.hand_over(Handover { readings, infos, end, ..Handover::default() }).await
     }
 
-    /// Like [`Outlet::send`], with all that a batch may carry.
-    pub(super) async fn hand_over(&self, handover: Handover) -> Result<(), Closed> {
+    /// Like [`Outlet::send`], with all that a batch may carry. Too many readings go in several, descriptions with the first
+    /// and everything else with the last: batches become durable in their order, so its receipt speaks for all.
+    pub(super) async fn hand_over(&self, mut handover: Handover) -> Result<(), Closed> {
+        while handover.readings.len() > limits::SENSOR_BATCH_READINGS_MAX {
+            let rest = handover.readings.split_off(limits::SENSOR_BATCH_READINGS_MAX);
+            let readings = std::mem::replace(&mut handover.readings, rest);
+            let infos = std::mem::take(&mut handover.infos);
+            self.hand_over_one(Handover { readings, infos, ..Handover::default() }).await?;
+        }
+        self.hand_over_one(handover).await
+    }
+
+    async fn hand_over_one(&self, handover: Handover) -> Result<(), Closed> {
         let sent = Sent::of(&handover.readings);
         self.out.send(self.batch(handover)).await.map_err(|_| Closed)?;
         self.count(sent);
@@ -176,5 +188,36 @@ impl Sent {
     fn of(readings: &[Reading]) -> Self {
         let no_data = readings.iter().filter(|r| r.value.is_err()).count();
         Self { readings: readings.len() as u64, no_data: no_data as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+
+    /// A program's megabyte of short lines was one batch of a quarter of a million readings, and the queue took several.
+    #[test]
+    fn too_many_readings_go_in_several_batches_with_the_receipt_on_the_last() {
+        let (sender, batches) = smol::channel::bounded(8);
+        let outlet = Outlet::new("x".into(), sender);
+        let (channel, (receipt, _answer)) = (ChannelId::new("a").unwrap(), smol::channel::bounded(1));
+        let count = 2 * limits::SENSOR_BATCH_READINGS_MAX + 1;
+        let handover = Handover {
+            readings: (0..count).map(|n| Reading::new(channel.clone(), Wall(0), Ok(n as f64))).collect(),
+            infos: vec![ChannelInfo::guess(&channel)],
+            end: true,
+            receipt: Some(receipt),
+            ..Handover::default()
+        };
+        smol::block_on(outlet.hand_over(handover)).unwrap();
+        let sent: Vec<Batch> = std::iter::from_fn(|| batches.try_recv().ok()).collect();
+        let values = sent.iter().flat_map(|batch| &batch.readings).map(|reading| reading.value.unwrap());
+        assert!(values.eq((0..count).map(|n| n as f64)));
+        let told: Vec<_> =
+            sent.iter().map(|b| (b.readings.len(), b.infos.len(), b.end, b.receipt.is_some())).collect();
+        let full = limits::SENSOR_BATCH_READINGS_MAX;
+        assert_eq!(told, [(full, 1, false, false), (full, 0, false, false), (1, 0, true, true)]);
+        assert_eq!(outlet.counters().snapshot().readings, count as u64);
     }
 }

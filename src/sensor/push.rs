@@ -22,7 +22,6 @@ use smol::future::or;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::SourceError;
-use super::field::secret;
 use super::lines::{Idle, LineParser, Malformed, Piece, Precision, Splitter, bind_tcp, serve};
 use super::malformed::MalformedLog;
 use super::outlet::{Closed, Handover, Outlet};
@@ -64,8 +63,7 @@ struct Shared {
 }
 
 impl Push {
-    pub(super) fn bind(options: PushOptions) -> Result<Self, SourceError> {
-        let token = options.token_file.as_deref().map(secret).transpose()?;
+    pub(super) fn bind(options: PushOptions, token: Option<String>) -> Result<Self, SourceError> {
         let (listener, address) = bind_tcp(options.listen, options.allow_remote)?;
         Ok(Self { listener, address, token, precision: options.precision, durable: options.durable })
     }
@@ -197,24 +195,13 @@ enum Kept {
     NotYet,
 }
 
-async fn handed_on(
-    shared: &Shared,
-    mut readings: Vec<Reading>,
-    mut infos: Vec<ChannelInfo>,
-) -> Result<Kept, Closed> {
+async fn handed_on(shared: &Shared, readings: Vec<Reading>, infos: Vec<ChannelInfo>) -> Result<Kept, Closed> {
     if readings.is_empty() && infos.is_empty() {
         return Ok(Kept::Yes);
     }
     let (receipt, committed) = smol::channel::bounded(1);
-    while !readings.is_empty() || !infos.is_empty() {
-        let rest = readings.split_off(readings.len().min(limits::SENSOR_BATCH_READINGS_MAX));
-        let batch = std::mem::replace(&mut readings, rest);
-        // Batches become durable in their order, so the last one speaks for all.
-        let receipt = (shared.durable && readings.is_empty()).then(|| receipt.clone());
-        let infos = std::mem::take(&mut infos);
-        shared.outlet.hand_over(Handover { readings: batch, infos, receipt, ..Handover::default() }).await?;
-    }
-    drop(receipt);
+    let receipt = shared.durable.then_some(receipt);
+    shared.outlet.hand_over(Handover { readings, infos, receipt, ..Handover::default() }).await?;
     let late = async {
         smol::Timer::after(Duration::from_secs(limits::HTTP_ANSWER_S_MAX)).await;
         Kept::NotYet

@@ -7,9 +7,11 @@
 
 mod ask;
 mod backends;
+mod broker;
 mod chat;
 mod clock;
 mod delivery;
+mod field;
 mod full;
 mod hostile;
 mod kills;

@@ -30,10 +30,11 @@ pub(super) struct Channel {
     pub judge: Judge,
     pub silence: Silence,
     pub episodes: Episodes,
-    /// Event time and source time of the last value.
+    /// Event time of the last value.
     pub value_at: Option<Wall>,
-    pub arrived: Option<Wall>,
     pub last: Option<f64>,
+    /// Source time of the newest reading.
+    pub arrived: Option<Wall>,
     /// The clock was set since: the interval to the next value teaches nothing.
     pub interval_off: bool,
     /// Readings in a row that are far ahead of the channel.
@@ -67,13 +68,14 @@ impl Channel {
         tally: &mut Tally,
     ) {
         self.heard.note(stamp, reading.at);
+        self.arrived = clock;
         match reading.value {
             Ok(x) => {
                 let interval_off = std::mem::take(&mut self.interval_off);
                 if let Some(before) = self.value_at.replace(reading.at).filter(|_| !interval_off) {
                     self.silence.heard(reading.at.micros_since(before));
                 }
-                (self.arrived, self.last) = (clock, Some(x));
+                self.last = Some(x);
                 self.close(Some(Family::Missing), ears, tally);
             }
             Err(_) => {

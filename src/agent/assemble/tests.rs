@@ -134,6 +134,29 @@ fn a_sensor_that_answers_without_a_value_is_missing_too() {
     assert_eq!(bench.steps(), [(Phase::Opened, Pattern::Missing)]);
 }
 
+/// Every reading without a value moved the channel's time on, and the clock added the silence to it once more: twice as long
+/// a silence was told, in half of the time.
+#[test]
+fn a_sensor_without_a_value_is_missing_no_sooner_than_one_that_says_nothing() {
+    let opened = |says: &dyn Fn(i64) -> bool| {
+        let mut bench = Bench::new(AssembleOptions::default());
+        for s in 0..200 {
+            bench.tick(s);
+            match s {
+                0..100 => bench.push("a.x", s, lively(s)),
+                _ if says(s) => bench.push("a.x", s, Err(NoData::NoAnswer)),
+                _ => {}
+            }
+            if !bench.steps().is_empty() {
+                return s;
+            }
+        }
+        panic!("never missed")
+    };
+    let silent = opened(&|_| false);
+    assert_eq!([opened(&|_| true), opened(&|s| s == 100)], [silent; 2]);
+}
+
 #[test]
 fn an_idle_channel_gets_its_last_window_by_the_clock_even_if_its_own_time_is_1970() {
     let mut bench = Bench::new(AssembleOptions::default());

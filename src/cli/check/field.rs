@@ -1,7 +1,5 @@
 //! `outpost check`: whether what a source from the field needs is there.
 
-use std::fs;
-use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +11,8 @@ use crate::cli::link::files;
 use crate::clock;
 use crate::config::{FieldConfig, LogsConfig, ModbusLinkConfig};
 use crate::field::dbc::Dbc;
-use crate::limits::{CHECK_STEP_TIME, DBC_BYTES_MAX};
+use crate::files::read_file;
+use crate::limits::{CHECK_STEP_TIME, SOURCE_FILE_BYTES_MAX};
 
 /// What can be said of one source without starting it.
 ///
@@ -95,12 +94,8 @@ fn datagrams(name: &str, address: SocketAddr) -> Finding {
 
 fn signals(name: &str, dbc: &Path) -> Finding {
     let shown = dbc.display();
-    let text = fs::File::open(dbc).and_then(|file| {
-        let mut bytes = Vec::new();
-        file.take(DBC_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    });
-    match text.map_err(|e| e.to_string()).and_then(|text| Dbc::parse(&text).map_err(|e| e.to_string())) {
+    let bytes = read_file(dbc, SOURCE_FILE_BYTES_MAX).map_err(|e| e.to_string());
+    match bytes.and_then(|b| Dbc::parse(&String::from_utf8_lossy(&b)).map_err(|e| e.to_string())) {
         Ok(dbc) => {
             let read = format!("{name}: {shown} has {} signals", dbc.signals());
             match dbc.left_out() {

@@ -7,6 +7,8 @@
 
 mod socket;
 
+pub(super) use socket::open;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -40,33 +42,33 @@ pub struct CanOptions {
     pub interval: Duration,
 }
 
-/// Reads the DBC file of the source of that name, and tells what of it is left out.
+/// What the DBC file `path` of the source of that name says; tells what of it is left out.
 ///
 /// Errors: the file's, with its line.
-pub(super) fn load(source: &str, path: &Path) -> Result<Arc<Dbc>, SourceError> {
+pub(super) fn parse(source: &str, path: &Path, content: &[u8]) -> Result<Arc<Dbc>, SourceError> {
     let wrong = |what: String| SourceError::File { path: path.to_owned(), what };
-    let size = std::fs::metadata(path).map_err(|e| wrong(e.to_string()))?.len();
-    if size > limits::DBC_BYTES_MAX {
-        return Err(wrong(format!("larger than {} bytes", limits::DBC_BYTES_MAX)));
-    }
     // Older tools write units in Latin-1.
-    let bytes = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    let dbc = Dbc::parse(&String::from_utf8_lossy(&bytes)).map_err(|e| wrong(e.to_string()))?;
+    let dbc = Dbc::parse(&String::from_utf8_lossy(content)).map_err(|e| wrong(e.to_string()))?;
     if let [first, ..] = dbc.left_out() {
         emit(&events::SignalsLeftOut { source, path, entries: dbc.left_out().len(), first });
     }
     Ok(Arc::new(dbc))
 }
 
-/// Reads until the pipeline is gone.
-pub(super) async fn run(options: CanOptions, dbc: Arc<Dbc>, outlet: Outlet) -> Result<(), SourceError> {
+/// Reads until the pipeline is gone what `open` gives for the interface.
+pub(super) async fn run(
+    options: CanOptions,
+    dbc: Arc<Dbc>,
+    outlet: Outlet,
+    open: impl Fn(&str) -> io::Result<File>,
+) -> Result<(), SourceError> {
     let mut bus = Bus::new(&options, dbc, &outlet);
     let mut backoff = Backoff::new(BackoffOptions::default());
     let mut rng = fastrand::Rng::new();
     let mut is_down = false;
     loop {
         let began = clock::mono();
-        let error = match socket::open(&options.interface).and_then(Async::new) {
+        let error = match open(&options.interface).and_then(Async::new) {
             Ok(socket) => {
                 if std::mem::take(&mut is_down) {
                     emit(&events::PeerRecovered { source: outlet.source(), peer: &options.interface });
@@ -324,7 +326,7 @@ mod tests {
         let options = options(interface);
         let mut sender = socket::open(interface).unwrap();
         let listening = async {
-            run(options, dbc(), outlet).await.unwrap();
+            run(options, dbc(), outlet, socket::open).await.unwrap();
         };
         let collecting = async {
             // Until the listener is there nobody hears.
@@ -359,13 +361,45 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_that_goes_down_and_comes_back_has_values_then_no_answer_then_values() {
+        let (outlet, batches) = outlet();
+        let options = options("none");
+        let dbc = dbc();
+        // A bus of one frame, one that is not there, and another of one frame that stays.
+        let (first, second) = (bus_of(4), bus_of(8));
+        let opened = std::cell::Cell::new(0);
+        let open = |_: &str| {
+            opened.set(opened.get() + 1);
+            match opened.get() {
+                1 => first.0.try_clone(),
+                2 => Err(io::ErrorKind::NotFound.into()),
+                _ => second.0.try_clone(),
+            }
+        };
+        drop(first.1);
+        let mut told: Vec<Value> = Vec::new();
+        let collecting = async {
+            while told.last() != Some(&Ok(2.0)) {
+                told.extend(batches.recv().await.unwrap().readings.into_iter().map(|r| r.value));
+            }
+        };
+        smol::block_on(or(collecting, async { run(options, dbc, outlet, open).await.unwrap() }));
+        let lost = told.iter().filter(|value| **value == Err(NoData::NoAnswer)).count();
+        assert!(told[0] == Ok(1.0) && lost == told.len() - 2 && lost > 0, "{told:?}");
+    }
+
+    /// What reads like a socket that had one frame, and its other end, with which it ends.
+    fn bus_of(speed: u8) -> (File, std::io::PipeWriter) {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writer, &frame(500, &[speed, 0])).unwrap();
+        (File::from(OwnedFd::from(reader)), writer)
+    }
+
+    #[test]
     fn a_file_with_a_mistake_is_told_with_its_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.dbc");
-        std::fs::write(&path, "BO_ 1 M: 8 E\n SG_ S : 0|16@9+ (1,0) [0|0] \"\" X\n").unwrap();
-        let error = load("can", &path).unwrap_err().to_string();
+        let text = "BO_ 1 M: 8 E\n SG_ S : 0|16@9+ (1,0) [0|0] \"\" X\n";
+        let error = parse("can", Path::new("x.dbc"), text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("x.dbc: line 2: "), "{error}");
-        assert!(load("can", &dir.path().join("none.dbc")).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 /// Listens on the interface of that name.
-pub(super) fn open(interface: &str) -> io::Result<File> {
+pub(in crate::sensor) fn open(interface: &str) -> io::Result<File> {
     // SAFETY: no memory is involved.
     let socket = unsafe { libc::socket(libc::PF_CAN, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::CAN_RAW) };
     if socket < 0 {

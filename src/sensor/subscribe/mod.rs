@@ -5,6 +5,9 @@
 //! time, and where others lie there it connects again by itself. While the pipeline is full the socket is left unread.
 //! A topic that the broker does not grant is told, and the others are listened to.
 //!
+//! When the connection is lost, every channel that was heard has no answer ([`NoData::NoAnswer`]). That is said once; the next
+//! message ends it.
+//!
 //! A message that the broker sends a second time (its flag DUP, or the same time and value of a channel again) is dropped
 //! and counted. A retained message tells of a time before the subscription: without a time of its own it is counted and
 //! passed over.
@@ -24,7 +27,7 @@ use serde_json::Value as Json;
 use smol::channel::{Receiver, Sender};
 use smol::future::or;
 
-use super::field::secret;
+use super::field::{content, secret};
 use super::malformed::MalformedLog;
 use super::outlet::{Handover, Outlet};
 use super::{SourceError, names, timestamp};
@@ -62,9 +65,16 @@ pub struct SubscribeOptions {
 impl SubscribeOptions {
     /// As whom to connect; a password that is not configured is empty. Reads a file; blocks shortly.
     pub fn login(&self) -> Result<Login, SourceError> {
+        let content = self.password_file.as_deref().map(content).transpose()?;
+        self.login_with(content.as_deref())
+    }
+
+    /// The same with what stands in the password's file.
+    pub(super) fn login_with(&self, content: Option<&[u8]>) -> Result<Login, SourceError> {
         let Some(user) = self.user.clone() else { return Ok(None) };
-        let password = self.password_file.as_deref().map(secret).transpose()?.unwrap_or_default();
-        Ok(Some((user, password)))
+        let password = self.password_file.as_deref().zip(content);
+        let password = password.map(|(path, content)| secret(path, content)).transpose()?;
+        Ok(Some((user, password.unwrap_or_default())))
     }
 }
 
@@ -72,8 +82,7 @@ impl SubscribeOptions {
 pub type Login = Option<(String, String)>;
 
 /// Listens until the pipeline is gone.
-pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(), SourceError> {
-    let login = options.login()?;
+pub(super) async fn run(options: SubscribeOptions, login: Login, outlet: Outlet) -> Result<(), SourceError> {
     let (told, messages) = smol::channel::bounded(limits::SUBSCRIBE_MESSAGES_MAX);
     // Ends the thread when this ends.
     let (_stopper, stopped) = smol::channel::bounded::<Infallible>(1);
@@ -86,12 +95,12 @@ pub(super) async fn run(options: SubscribeOptions, outlet: Outlet) -> Result<(),
     let mut intake = Intake::new(options.topics, &outlet);
     while let Ok(first) = messages.recv().await {
         let mut handover = Handover::default();
-        intake.take(&first, &mut handover);
+        intake.hear(first, &mut handover);
         // A flood fills the queue as fast as it is emptied.
         while handover.readings.len() < limits::SENSOR_BATCH_READINGS_MAX
             && let Ok(next) = messages.try_recv()
         {
-            intake.take(&next, &mut handover);
+            intake.hear(next, &mut handover);
         }
         outlet.counters().set_malformed(intake.malformed.total());
         let is_nothing = handover.readings.is_empty() && handover.infos.is_empty();
@@ -107,8 +116,16 @@ async fn until(stopped: Receiver<Infallible>) {
     let _ = stopped.recv().await;
 }
 
+/// What comes of a broker.
+#[derive(Debug)]
+enum Heard {
+    Message(Publish),
+    /// The connection is lost, or could not be made.
+    Lost,
+}
+
 /// Connects, subscribes, and passes messages on, until nobody takes them.
-async fn listen(options: &SubscribeOptions, login: &Login, source: &str, out: &Sender<Publish>) {
+async fn listen(options: &SubscribeOptions, login: &Login, source: &str, out: &Sender<Heard>) {
     let peer = format!("{}:{}", options.host, options.port);
     let mut backoff = Backoff::new(BackoffOptions::default());
     let mut rng = fastrand::Rng::new();
@@ -130,6 +147,9 @@ async fn listen(options: &SubscribeOptions, login: &Login, source: &str, out: &S
                 if told.as_ref() != Some(&reason) {
                     warn(&reason);
                     told = Some(reason);
+                }
+                if out.send(Heard::Lost).await.is_err() {
+                    return;
                 }
             }
         }
@@ -168,7 +188,7 @@ enum End {
 async fn session(
     options: &SubscribeOptions,
     login: &Login,
-    out: &Sender<Publish>,
+    out: &Sender<Heard>,
     mut up: impl FnMut(),
     refused: impl Fn(&str),
 ) -> End {
@@ -206,7 +226,7 @@ async fn session(
             Some(Ok(Event::Incoming(Packet::Publish(publish)))) => {
                 if publish.payload.len() > limits::SUBSCRIBE_MESSAGE_BYTES_MAX {
                     emit(&events::MessageDropped { kind: events::DropKind::Oversize });
-                } else if out.send(publish).await.is_err() {
+                } else if out.send(Heard::Message(publish)).await.is_err() {
                     return End::Unwanted;
                 }
             }
@@ -244,10 +264,20 @@ fn ungranted<'a>(topics: &'a [Topic], ack: &'a SubAck) -> impl Iterator<Item = &
 struct Intake {
     topics: Vec<Topic>,
     malformed: MalformedLog,
-    /// What each channel said last, and whether it was described.
-    channels: HashMap<ChannelId, (Wall, Value)>,
+    /// What each channel said last; those that are here were described.
+    channels: HashMap<ChannelId, Last>,
     /// Hashes of the latest messages.
     recent: VecDeque<u64>,
+}
+
+/// What a channel said last.
+struct Last {
+    at: Wall,
+    value: Value,
+    /// The time stood in the message.
+    has_own_time: bool,
+    /// The broker was lost since.
+    is_lost: bool,
 }
 
 /// Why a message is no reading.
@@ -271,6 +301,24 @@ impl Intake {
     fn new(topics: Vec<Topic>, outlet: &Outlet) -> Self {
         let malformed = MalformedLog::new(outlet.source());
         Self { topics, malformed, channels: HashMap::new(), recent: VecDeque::new() }
+    }
+
+    fn hear(&mut self, heard: Heard, out: &mut Handover) {
+        match heard {
+            Heard::Message(message) => self.take(&message, out),
+            Heard::Lost => self.lose(out),
+        }
+    }
+
+    /// Nobody knows any more what the channels are worth.
+    fn lose(&mut self, out: &mut Handover) {
+        let now = clock::wall();
+        for (channel, last) in self.channels.iter_mut().filter(|(_, last)| !last.is_lost) {
+            last.is_lost = true;
+            // A clock of the channel's own may stand anywhere, and what was held back for it meanwhile must not come late.
+            let at = if last.has_own_time { last.at + Duration::from_micros(1) } else { now };
+            out.readings.push(Reading::new(channel.clone(), at, Err(NoData::NoAnswer)));
+        }
     }
 
     fn take(&mut self, message: &Publish, out: &mut Handover) {
@@ -299,7 +347,7 @@ impl Intake {
         }
         let at = own_time.unwrap_or_else(clock::wall);
         match self.channels.get(&channel) {
-            Some(last) if own_time.is_some() && *last == (at, value) => {
+            Some(last) if own_time.is_some() && (last.at, last.value) == (at, value) => {
                 emit(&events::MessageDropped { kind: events::DropKind::Duplicate });
                 return Ok(());
             }
@@ -310,7 +358,8 @@ impl Intake {
                 out.infos.push(names::described(&channel, name, unit));
             }
         }
-        self.channels.insert(channel.clone(), (at, value));
+        let last = Last { at, value, has_own_time: own_time.is_some(), is_lost: false };
+        self.channels.insert(channel.clone(), last);
         out.readings.push(Reading::new(channel, at, value));
         Ok(())
     }

@@ -54,7 +54,7 @@ fn read(client: &Client, batches: &Receiver<Batch>) {
         client.publish("plant/a/temp", QoS::AtLeastOnce, false, "1").unwrap();
         std::thread::sleep(Duration::from_millis(50));
         if let Ok(batch) = batches.try_recv() {
-            assert_eq!(batch.readings[0].channel.as_str(), "a.temp");
+            assert_eq!((batch.readings[0].channel.as_str(), batch.readings[0].value), ("a.temp", Ok(1.0)));
             break;
         }
     }
@@ -116,6 +116,91 @@ fn a_broker_that_is_gone_is_waited_for() {
     read(&publisher(broker.addr.port(), None), &batches);
     drop(stopper);
     handle.join();
+}
+
+/// What was heard stood for good, and looked like a sensor that says the same.
+#[test]
+fn when_a_broker_is_lost_its_channels_have_no_answer_and_when_it_is_back_they_have_values() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (handle, batches, stopper) = start(options(port, None));
+    let timed = publish("meter/7", b"{\"d\":{\"v\":4,\"t\":1700000000}}");
+    let line =
+        let_in(&listener, &[b"\x90\x04\0\x01\x01\x01", &publish("plant/a/temp", b"5")[..], &timed].concat());
+    let mut said = HashMap::new();
+    while said.len() < 2 {
+        said.extend(next(&batches).into_iter().map(|r| (r.channel, r.at)));
+    }
+    drop(line);
+    let lost = next(&batches);
+    assert_eq!(lost.len(), 2, "{lost:?}");
+    assert!(lost.iter().all(|r| r.value == Err(NoData::NoAnswer)), "{lost:?}");
+    for reading in &lost {
+        let at = said[&reading.channel];
+        let is_own = reading.channel.as_str() == "meter.7";
+        assert!(if is_own { reading.at.0 == at.0 + 1 } else { reading.at > at }, "{reading:?} after {at:?}");
+    }
+    // Attempts that fail say nothing new.
+    for _ in 0..2 {
+        drop(listener.accept().unwrap());
+    }
+    drop(listener);
+    let broker = broker::start(&BrokerOptions { port, protocol: Protocol::V311, pki: None }).unwrap();
+    read(&publisher(broker.addr.port(), None), &batches);
+    drop(stopper);
+    handle.join();
+}
+
+fn next(batches: &Receiver<Batch>) -> Vec<Reading> {
+    let late = async {
+        smol::Timer::after(Duration::from_secs(30)).await;
+        panic!("nothing for 30 s")
+    };
+    smol::block_on(or(batches.recv(), late)).unwrap().readings
+}
+
+#[test]
+fn a_broker_that_is_slow_is_waited_for_and_one_that_talks_nonsense_is_left_and_asked_again() {
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (handle, batches, stopper) = start(options(listener.local_addr().unwrap().port(), None));
+    let granted = b"\x90\x04\0\x01\x01\x01";
+    let values = || next(&batches).into_iter().map(|r| r.value).collect::<Vec<_>>();
+    let mut line = let_in(&listener, granted);
+    for byte in publish("plant/a/temp", b"5") {
+        line.write_all(&[byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(values(), [Ok(5.0)]);
+    // A packet of a kind that does not exist, and a message that breaks off.
+    for nonsense in [&b"\0\xff\xff\xff\xff"[..], b"\x30\x0f\0\x0cplant/"] {
+        line.write_all(nonsense).unwrap();
+        drop(line);
+        assert_eq!(values(), [Err(NoData::NoAnswer)]);
+        line = let_in(&listener, &[granted, &publish("plant/a/temp", b"6")[..]].concat());
+        assert_eq!(values(), [Ok(6.0)]);
+    }
+    drop(stopper);
+    handle.join();
+}
+
+/// Plays a broker to the first client that comes, up to its subscription, which is answered with `then`.
+fn let_in(listener: &std::net::TcpListener, then: &[u8]) -> std::net::TcpStream {
+    use std::io::{Read as _, Write as _};
+    let (mut line, _) = listener.accept().unwrap();
+    for answer in [b"\x20\x02\0\0", then] {
+        let mut head = [0; 2];
+        line.read_exact(&mut head).unwrap();
+        line.read_exact(&mut vec![0; head[1].into()]).unwrap();
+        line.write_all(answer).unwrap();
+    }
+    line
+}
+
+/// A short message at QoS 0.
+fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let (len, rest) = (topic.len() as u8, payload.len() as u8);
+    [&[0x30, 2 + len + rest, 0, len], topic.as_bytes(), payload].concat()
 }
 
 #[test]
@@ -212,22 +297,14 @@ fn certificates_that_are_replaced_while_connected_are_connected_with() {
 
 #[test]
 fn a_topic_that_is_not_granted_is_told_and_a_message_that_is_too_long_ends_nothing() {
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
-        let (mut line, _) = listener.accept().unwrap();
-        let mut packet = |answer: &[u8]| {
-            let mut head = [0; 2];
-            line.read_exact(&mut head).unwrap();
-            line.read_exact(&mut vec![0; head[1].into()]).unwrap();
-            line.write_all(answer).unwrap();
-        };
-        packet(b"\x20\x02\0\0");
         // SUBACK with a failure and a grant, then two messages at QoS 0 of which the first is 300,000 bytes long.
         let long = [b"\x30\xe9\xa7\x12\0\x07meter/7", &vec![b'{'; 300_000][..]].concat();
-        packet(&[b"\x90\x04\0\x01\x80\x01", &long[..], b"\x30\x0a\0\x07meter/8{"].concat());
-        let _ = line.read(&mut [0]);
+        let then = [b"\x90\x04\0\x01\x80\x01", &long[..], &publish("meter/8", b"{")].concat();
+        let _ = let_in(&listener, &then).read(&mut [0]);
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (out, messages) = smol::channel::bounded(1);
@@ -239,7 +316,8 @@ fn a_topic_that_is_not_granted_is_told_and_a_message_that_is_too_long_ends_nothi
         None
     }));
     assert_eq!(told.into_inner(), ["not allowed to listen to plant/+/+; see the broker's access list"]);
-    assert_eq!(heard.unwrap().topic, "meter/8", "what is too long is passed over");
+    let Some(Heard::Message(heard)) = heard else { panic!("{heard:?}") };
+    assert_eq!(heard.topic, "meter/8", "what is too long is passed over");
 }
 
 fn intake() -> Intake {
@@ -273,6 +351,24 @@ fn what_comes_twice_is_read_once_and_a_value_that_stays_the_same_is_no_repetitio
     assert_eq!(taken(&mut intake, &timed(10, 1_700_000_000)), 1);
     assert_eq!(taken(&mut intake, &timed(11, 1_700_000_000)), 0, "the same time and value again");
     assert_eq!(taken(&mut intake, &timed(12, 1_700_000_001)), 1);
+}
+
+#[test]
+fn a_loss_is_said_once_and_what_was_known_before_it_does_not_end_it() {
+    let mut intake = intake();
+    let timed = |pkid, t: u32| message("meter/1", &format!("{{\"d\":{{\"v\":1,\"t\":{t}}}}}"), pkid);
+    let lost = |intake: &mut Intake| {
+        let mut out = Handover::default();
+        intake.hear(Heard::Lost, &mut out);
+        out.readings.len()
+    };
+    assert_eq!(lost(&mut intake), 0, "nothing was heard yet");
+    taken(&mut intake, &timed(1, 1_700_000_000));
+    assert_eq!([lost(&mut intake), lost(&mut intake)], [1, 0]);
+    assert_eq!(taken(&mut intake, &timed(2, 1_700_000_000)), 0, "as it was before");
+    assert_eq!(lost(&mut intake), 0);
+    assert_eq!(taken(&mut intake, &timed(3, 1_700_000_001)), 1);
+    assert_eq!(lost(&mut intake), 1);
 }
 
 #[test]
