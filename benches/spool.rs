@@ -1,8 +1,9 @@
 //! How fast records become durable and leave again, beside redb and SQLite on the same records and commits, and what a
-//! backlog of a gigabyte costs: `cargo bench --bench spool` (`-- quick` leaves the backlog out).
+//! backlog of ten million costs: `cargo bench --bench spool` (`-- quick` leaves the backlog out).
 //!
 //! Figures depend on the medium's sync; the directory is `$OUTPOST_BENCH_DIR` or the system's temporary one.
 
+use std::path::Path;
 use std::time::Instant;
 
 use outpost::clock;
@@ -39,148 +40,231 @@ const PEER_COMMIT: usize = 1_000;
 /// As many records as the spool fetches between two commits of its drain.
 const PEER_DRAIN: usize = 64 * 128;
 
-/// Append and drain, in thousands of records per second.
-#[derive(Clone, Copy)]
-struct Speed {
-    append: f64,
-    drain: f64,
+/// A queue of records of 256 bytes on the disk.
+trait Queue {
+    /// Makes commit `n`, of [`PEER_COMMIT`] records, durable.
+    fn append(&mut self, n: usize);
+    /// Reads and deletes all of `records`, [`PEER_DRAIN`] in a durable commit.
+    fn drain(&mut self, records: usize);
 }
 
-impl Speed {
-    fn new(records: usize, append_s: f64, drain_s: f64) -> Self {
-        Self { append: records as f64 / append_s / 1e3, drain: records as f64 / drain_s / 1e3 }
-    }
+/// What one round told of a queue: records per second, and the median commit, which what else the machine does hardly
+/// touches.
+struct Told {
+    append_per_s: f64,
+    commit_s: f64,
+    drain_per_s: f64,
 }
 
-/// In turn, so that what else the machine does hits everybody; the medians, and those of each round's ratio to the peer.
+/// Each of them makes one commit in turn, so that what else the machine does hits everybody; medians of the rounds, the ratios
+/// those of each round's ratio to the peer.
 fn beside_the_peers(notices: &[Record]) {
-    let what = "256-byte records, 1 000 a commit";
-    let rounds: Vec<[Speed; 3]> = (0..ROUNDS)
-        .map(|_| [durable(what, notices, PEER_COMMIT), redb(notices.len()), sqlite(notices.len())])
-        .collect();
-    let median = |figure: &dyn Fn(&[Speed; 3]) -> f64| {
-        let mut all: Vec<f64> = rounds.iter().map(figure).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    let rounds: Vec<[Told; 3]> = (0..ROUNDS).map(|_| round(notices)).collect();
+    let of_rounds = |figure: &dyn Fn(&[Told; 3]) -> f64| median(rounds.iter().map(figure).collect());
     for (i, peer) in ["the spool", "redb", "SQLite, WAL, synchronous=FULL"].into_iter().enumerate() {
         println!(
-            "{what}, {ROUNDS} rounds, {peer}: append {:.0} k/s durable, drain {:.0} k/s; the spool is at {:.2} and {:.2} times that",
-            median(&|round| round[i].append),
-            median(&|round| round[i].drain),
-            median(&|round| round[0].append / round[i].append),
-            median(&|round| round[0].drain / round[i].drain),
+            "256-byte records, 1 000 a commit, {ROUNDS} rounds, {peer}: append {:.0} k/s durable, a commit {:.2} ms, drain {:.0} k/s; \
+             the spool is at {:.2}, {:.2} and {:.2} times that speed",
+            of_rounds(&|told| told[i].append_per_s / 1e3),
+            of_rounds(&|told| told[i].commit_s * 1e3),
+            of_rounds(&|told| told[i].drain_per_s / 1e3),
+            of_rounds(&|told| told[0].append_per_s / told[i].append_per_s),
+            of_rounds(&|told| told[i].commit_s / told[0].commit_s),
+            of_rounds(&|told| told[0].drain_per_s / told[i].drain_per_s),
         );
     }
 }
 
-fn redb(records: usize) -> Speed {
-    const TABLE: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("queue");
-    let dir = bench_dir();
-    let db = redb::Database::create(dir.path().join("db")).unwrap();
-    let mut random = fastrand::Rng::with_seed(7);
-    let values: Vec<_> = (0..records).map(|_| bytes_256(&mut random)).collect();
-    let start = Instant::now();
-    for (n, chunk) in values.chunks(PEER_COMMIT).enumerate() {
-        let commit = db.begin_write().unwrap();
-        {
-            let mut table = commit.open_table(TABLE).unwrap();
-            for (i, value) in chunk.iter().enumerate() {
-                table.insert((n * PEER_COMMIT + i) as u64, value.as_slice()).unwrap();
-            }
-        }
-        commit.commit().unwrap();
-    }
-    let append_s = start.elapsed().as_secs_f64();
-    let (start, mut drained) = (Instant::now(), 0);
-    while drained < records {
-        let commit = db.begin_write().unwrap();
-        {
-            let mut table = commit.open_table(TABLE).unwrap();
-            let through = ((drained + PEER_DRAIN).min(records)) as u64;
-            let mut bytes = 0;
-            for item in table.range(drained as u64..through).unwrap() {
-                bytes += item.unwrap().1.value().len();
-            }
-            assert_eq!(bytes, (through as usize - drained) * 256);
-            table.retain_in(drained as u64..through, |_, _| false).unwrap();
-            drained = through as usize;
-        }
-        commit.commit().unwrap();
-    }
-    Speed::new(records, append_s, start.elapsed().as_secs_f64())
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
 }
 
-fn sqlite(records: usize) -> Speed {
-    let dir = bench_dir();
-    let mut db = rusqlite::Connection::open(dir.path().join("db")).unwrap();
-    db.execute_batch(
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE q(n INTEGER PRIMARY KEY, v BLOB)",
-    )
-    .unwrap();
-    let mut random = fastrand::Rng::with_seed(7);
-    let values: Vec<_> = (0..records).map(|_| bytes_256(&mut random)).collect();
-    let start = Instant::now();
-    for chunk in values.chunks(PEER_COMMIT) {
-        let commit = db.transaction().unwrap();
+fn round(notices: &[Record]) -> [Told; 3] {
+    let dirs: [_; 3] = std::array::from_fn(|_| bench_dir());
+    let path = |i: usize| dirs[i].path();
+    let mut queues: [Box<dyn Queue>; 3] = [
+        Box::new(SpoolQueue::open(path(0), notices)),
+        Box::new(RedbQueue::open(path(1), notices.len())),
+        Box::new(SqliteQueue::open(path(2), notices.len())),
+    ];
+    let mut commits_s: [Vec<f64>; 3] = Default::default();
+    for n in 0..notices.len() / PEER_COMMIT {
+        for (queue, spent_s) in queues.iter_mut().zip(&mut commits_s) {
+            let start = Instant::now();
+            queue.append(n);
+            spent_s.push(start.elapsed().as_secs_f64());
+        }
+    }
+    std::array::from_fn(|i| {
+        let start = Instant::now();
+        queues[i].drain(notices.len());
+        let drain_s = start.elapsed().as_secs_f64();
+        Told {
+            append_per_s: notices.len() as f64 / commits_s[i].iter().sum::<f64>(),
+            commit_s: median(std::mem::take(&mut commits_s[i])),
+            drain_per_s: notices.len() as f64 / drain_s,
+        }
+    })
+}
+
+struct SpoolQueue {
+    spool: DiskSpool,
+    /// Taken out as they are appended.
+    batches: Vec<Vec<Record>>,
+}
+
+impl SpoolQueue {
+    fn open(dir: &Path, notices: &[Record]) -> Self {
+        let (spool, _) = open_dir(dir, Options::default(), clock::stamp()).unwrap();
+        Self { spool, batches: notices.chunks(PEER_COMMIT).map(<[Record]>::to_vec).collect() }
+    }
+}
+
+impl Queue for SpoolQueue {
+    fn append(&mut self, n: usize) {
+        self.spool.admit(std::mem::take(&mut self.batches[n]));
+        self.spool.commit(clock::stamp()).unwrap();
+        self.spool.tidy().unwrap();
+    }
+
+    fn drain(&mut self, records: usize) {
+        assert_eq!(drain(&mut self.spool, Lane::Alarm), records as u64);
+    }
+}
+
+const TABLE: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("queue");
+
+struct RedbQueue {
+    db: redb::Database,
+    values: Vec<Vec<u8>>,
+}
+
+impl RedbQueue {
+    fn open(dir: &Path, records: usize) -> Self {
+        Self { db: redb::Database::create(dir.join("db")).unwrap(), values: values(records) }
+    }
+}
+
+impl Queue for RedbQueue {
+    fn append(&mut self, n: usize) {
+        let commit = self.db.begin_write().unwrap();
+        {
+            let mut table = commit.open_table(TABLE).unwrap();
+            for i in n * PEER_COMMIT..(n + 1) * PEER_COMMIT {
+                table.insert(i as u64, self.values[i].as_slice()).unwrap();
+            }
+        }
+        commit.commit().unwrap();
+    }
+
+    fn drain(&mut self, records: usize) {
+        let mut drained = 0;
+        while drained < records {
+            let commit = self.db.begin_write().unwrap();
+            {
+                let mut table = commit.open_table(TABLE).unwrap();
+                let through = ((drained + PEER_DRAIN).min(records)) as u64;
+                let mut bytes = 0;
+                for item in table.range(drained as u64..through).unwrap() {
+                    bytes += item.unwrap().1.value().len();
+                }
+                assert_eq!(bytes, (through as usize - drained) * 256);
+                table.retain_in(drained as u64..through, |_, _| false).unwrap();
+                drained = through as usize;
+            }
+            commit.commit().unwrap();
+        }
+    }
+}
+
+struct SqliteQueue {
+    db: rusqlite::Connection,
+    values: Vec<Vec<u8>>,
+}
+
+impl SqliteQueue {
+    fn open(dir: &Path, records: usize) -> Self {
+        let db = rusqlite::Connection::open(dir.join("db")).unwrap();
+        db.execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE q(n INTEGER PRIMARY KEY, v BLOB)",
+        )
+        .unwrap();
+        Self { db, values: values(records) }
+    }
+}
+
+impl Queue for SqliteQueue {
+    fn append(&mut self, n: usize) {
+        let commit = self.db.transaction().unwrap();
         {
             let mut insert = commit.prepare_cached("INSERT INTO q(v) VALUES(?)").unwrap();
-            for value in chunk {
+            for value in &self.values[n * PEER_COMMIT..(n + 1) * PEER_COMMIT] {
                 insert.execute([value]).unwrap();
             }
         }
         commit.commit().unwrap();
     }
-    let append_s = start.elapsed().as_secs_f64();
-    let (start, mut drained) = (Instant::now(), 0);
-    while drained < records {
-        let commit = db.transaction().unwrap();
-        let through = (drained + PEER_DRAIN).min(records);
-        {
-            let mut select = commit.prepare_cached("SELECT v FROM q WHERE n > ? AND n <= ?").unwrap();
-            let rows =
-                select.query_map([drained as i64, through as i64], |row| row.get::<_, Vec<u8>>(0)).unwrap();
-            assert_eq!(rows.map(|v| v.unwrap().len()).sum::<usize>(), (through - drained) * 256);
-            commit.execute("DELETE FROM q WHERE n <= ?", [through as i64]).unwrap();
+
+    fn drain(&mut self, records: usize) {
+        let mut drained = 0;
+        while drained < records {
+            let commit = self.db.transaction().unwrap();
+            let through = (drained + PEER_DRAIN).min(records);
+            {
+                let mut select = commit.prepare_cached("SELECT v FROM q WHERE n > ? AND n <= ?").unwrap();
+                let rows = select
+                    .query_map([drained as i64, through as i64], |row| row.get::<_, Vec<u8>>(0))
+                    .unwrap();
+                assert_eq!(rows.map(|v| v.unwrap().len()).sum::<usize>(), (through - drained) * 256);
+                commit.execute("DELETE FROM q WHERE n <= ?", [through as i64]).unwrap();
+            }
+            commit.commit().unwrap();
+            drained = through;
         }
-        commit.commit().unwrap();
-        drained = through;
     }
-    Speed::new(records, append_s, start.elapsed().as_secs_f64())
 }
 
-/// A gigabyte of `batch` again and again: what it costs in memory, to open, and on disk once it is gone.
+fn values(records: usize) -> Vec<Vec<u8>> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..records).map(|_| bytes_256(&mut random)).collect()
+}
+
+/// Ten million records, `batch` again and again: what they cost in memory, to open, and on disk once they are gone.
 fn backlog(batch: &[Record]) {
     let dir = bench_dir();
-    let options = Options { bytes_max: 4 << 30, disk_free_bytes_min: 0, ..Options::default() };
+    let options = Options { bytes_max: 8 << 30, disk_free_bytes_min: 0, ..Options::default() };
     let open = || open_dir(dir.path(), options.clone(), clock::stamp()).unwrap().0;
+    let lane = batch[0].lane();
+    let pending = |spool: &DiskSpool| spool.ledger()[lane.index()].pending;
     let mut spool = open();
-    let fill = |spool: &mut DiskSpool, bytes: u64| {
-        while spool.bytes() < bytes {
+    let fill = |spool: &mut DiskSpool, records: usize| {
+        while pending(spool) < records as u64 {
             spool.admit(batch.to_vec());
             spool.commit(clock::stamp()).unwrap();
             spool.tidy().unwrap();
         }
     };
-    fill(&mut spool, 1 << 20);
+    fill(&mut spool, BACKLOG / 2_000);
     let empty_disk = spool.bytes_on_disk();
-    fill(&mut spool, 64 << 20);
+    fill(&mut spool, BACKLOG / 40);
     let before = resident_kib();
-    fill(&mut spool, 1 << 30);
-    let (after, disk) = (resident_kib(), spool.bytes_on_disk());
+    fill(&mut spool, BACKLOG);
+    let (after, bytes, disk) = (resident_kib(), spool.bytes(), spool.bytes_on_disk());
     drop(spool);
     let start = Instant::now();
     let mut spool = open();
     let opened_ms = start.elapsed().as_secs_f64() * 1e3;
-    let pending = spool.ledger()[batch[0].lane().index()].pending;
+    let kept = pending(&spool);
     let start = Instant::now();
-    drain(&mut spool, batch[0].lane());
+    drain(&mut spool, lane);
     spool.tidy().unwrap();
     println!(
-        "a backlog of 1 GiB, {pending} records: resident {:+.1} MiB from the first 64 MiB on, {:.2} bytes on disk per byte, \
+        "a backlog of {kept} records, {:.2} GiB: resident {:+.1} MiB from the first fortieth on, {:.2} bytes on disk per byte, \
          opened in {opened_ms:.0} ms, drained in {:.1} s, then {:.1} MiB on disk ({:.1} after the first MiB)",
+        bytes as f64 / f64::from(1 << 30),
         (after as f64 - before as f64) / 1024.0,
-        disk as f64 / (1_u64 << 30) as f64,
+        disk as f64 / bytes as f64,
         start.elapsed().as_secs_f64(),
         spool.bytes_on_disk() as f64 / f64::from(1 << 20),
         empty_disk as f64 / f64::from(1 << 20),
@@ -243,7 +327,7 @@ fn encode(records: &[Record]) {
     );
 }
 
-fn durable(what: &str, records: &[Record], per_commit: usize) -> Speed {
+fn durable(what: &str, records: &[Record], per_commit: usize) {
     let dir = bench_dir();
     let (mut spool, _) = open_dir(dir.path(), Options::default(), clock::stamp()).unwrap();
     let batches: Vec<Vec<Record>> = records.chunks(per_commit).map(<[Record]>::to_vec).collect();
@@ -268,7 +352,6 @@ fn durable(what: &str, records: &[Record], per_commit: usize) -> Speed {
         disk as f64 / records.len() as f64,
         drained as f64 / drain_s / 1e3
     );
-    Speed::new(records.len(), append_s, drain_s)
 }
 
 /// Fetches and releases everything as the uplink does, with a durable commit every 64 blocks.
@@ -290,3 +373,4 @@ fn drain(spool: &mut DiskSpool, lane: Lane) -> u64 {
 
 const RECORDS: usize = 1_000_000;
 const ROUNDS: usize = 5;
+const BACKLOG: usize = 10_000_000;

@@ -360,6 +360,26 @@ fn times_smaller(lane: Lane, records: &[Record]) -> f64 {
     json::encode_document("gw-1", &header, records).len() as f64 / block.len() as f64
 }
 
+/// Notices of 200 letters each, as many as a block of the spool holds, and how many bytes are left of each in a block.
+fn bytes_a_notice(letters: &[u8]) -> f64 {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut text = || (0..200).map(|_| char::from(letters[random.usize(..letters.len())])).collect();
+    let notice = |i| Record::Notice(Notice { code: "n".into(), text: text(), at: Wall(i) });
+    let records: Vec<Record> = (0..150).map(notice).collect();
+    let bytes = encode_block(&header(Lane::Alarm, records.len()), &records).unwrap();
+    assert_eq!(decode_block(&bytes).unwrap().records, records);
+    bytes.len() as f64 / records.len() as f64
+}
+
+/// zstd took a quarter of the time of an append for a fifth of what no more than Huffman's code makes smaller.
+#[test]
+fn rows_in_which_hardly_anything_repeats_are_stored_plain_and_others_are_compressed() {
+    let printable: Vec<u8> = (b'!'..=b'~').collect();
+    assert!(bytes_a_notice(&printable) > 205.0);
+    assert!(bytes_a_notice(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") < 165.0);
+    assert!(bytes_a_notice(b"0123456789abcdef") < 110.0);
+}
+
 #[test]
 fn readings_take_an_eighth_of_their_json_at_most() {
     let records: Vec<Record> = plant(30).into_iter().map(Record::Reading).collect();

@@ -417,6 +417,8 @@ pub const SPOOL_DAMAGED_KEPT: usize = 1;
 pub const SPOOL_DRAWER_BLOCKS: usize = 9;
 /// Bytes below which a tree takes more of them: small blocks are cheap to write anew, and trees are not free.
 pub const SPOOL_DRAWER_BYTES: usize = 96 * 1024;
+/// Trees made at a time: making one is a write of its own before the commit.
+pub const SPOOL_DRAWERS_AT_ONCE: usize = 8;
 /// Trees for blocks in one database: more than one that is full needs.
 pub const SPOOL_DRAWERS_MAX: usize = 512;
 

@@ -193,7 +193,9 @@ impl Drawers {
                 row.current = at;
             } else if count < limits::SPOOL_DRAWERS_MAX || row.drawers.is_empty() {
                 row.current = row.drawers.len();
-                row.drawers.push(Drawer::new(self.db.open_tree(name(lane, row.current))?));
+                for _ in 0..limits::SPOOL_DRAWERS_AT_ONCE {
+                    row.drawers.push(Drawer::new(self.db.open_tree(name(lane, row.drawers.len()))?));
+                }
             }
         }
         Ok((lane.index(), row.current))
@@ -299,5 +301,25 @@ mod tests {
             let row = &drawers.lanes[Lane::Raw.index()];
             assert_eq!(row.drawers[row.current].blocks, usize::from(there), "{ops:?}");
         }
+    }
+
+    /// A tree that is made writes to the disk before the commit does.
+    #[test]
+    fn trees_are_made_some_at_a_time_and_filled_one_after_the_other() {
+        let db = ::sled::Config::default().temporary(true).open().unwrap();
+        let mut drawers = Drawers::open(db).unwrap();
+        let mut trees = Vec::new();
+        for first in 1..=200 {
+            let id = BlockId { lane: Lane::Raw, first, last: first };
+            let key = Entry { id, gap: None, sealed: Wall(7), crc: 1 }.key().to_vec();
+            drawers.apply(&[Op::Put { key, value: vec![1; 32 * 1024] }]).unwrap();
+            let row = &drawers.lanes[Lane::Raw.index()];
+            trees.push((row.drawers.len(), row.current));
+        }
+        let made = trees.windows(2).filter(|pair| pair[0].0 < pair[1].0).count();
+        assert_eq!((trees[0], trees[199], made), ((8, 0), (24, 22), 2));
+        assert!(
+            trees.iter().enumerate().all(|(n, (_, current))| *current == n / limits::SPOOL_DRAWER_BLOCKS)
+        );
     }
 }

@@ -127,9 +127,7 @@ impl<J: Journal> Spool<J> {
     /// While the disk refuses, at most [`limits::SPOOL_OPEN_RECORDS_MAX`] wait; beyond, the oldest raw ones go.
     pub fn admit(&mut self, records: Vec<Record>) -> Vec<Citation> {
         let before: PerLane<u64> = std::array::from_fn(|i| self.next_open(i));
-        for record in records {
-            self.open[record.lane().index()].records.push(record);
-        }
+        self.sort_in(records);
         let ranges = Lane::ALL.iter().filter_map(|&lane| {
             let (first, next) = (before[lane.index()], self.next_open(lane.index()));
             (next > first).then(|| Citation { lane, first, last: next - 1 })
@@ -137,6 +135,19 @@ impl<J: Journal> Spool<J> {
         let ranges = ranges.collect();
         self.bound_open();
         ranges
+    }
+
+    fn sort_in(&mut self, records: Vec<Record>) {
+        let Some(lane) = records.first().map(Record::lane) else { return };
+        let open = &mut self.open[lane.index()].records;
+        // Most of what comes is for one lane that is empty: it stays where it is.
+        if open.is_empty() && records.iter().all(|record| record.lane() == lane) {
+            *open = records;
+            return;
+        }
+        for record in records {
+            self.open[record.lane().index()].records.push(record);
+        }
     }
 
     /// Records collected and not yet committed.
