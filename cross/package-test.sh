@@ -8,6 +8,9 @@
 set -euo pipefail
 . "$(dirname "$0")/targets.sh"
 
+# Scripts of a whole Debian run here as root, and some mount and unmount: not what others see.
+[[ -n ${ASIDE:-} ]] || ASIDE=yes exec unshare --mount --propagation private "$0" "$@"
+
 PACKAGE=$(realpath "${1:?usage: cross/package-test.sh FILE.deb}")
 ARCH=$(dpkg-deb -f "$PACKAGE" Architecture)
 # Empty: it runs here.
@@ -156,7 +159,7 @@ enter() {
         local user
         user=$(ids "$1")
         ENTER+=(setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups)
-        ENTER+=(proot -q "$EMULATOR" -r "$ROOT" -b /dev -b /proc -w /)
+        ENTER+=(proot -q "$EMULATOR" -r "$ROOT" -b /proc -w /)
     fi
 }
 
