@@ -49,7 +49,8 @@ fn the_shipped_file_computes_to_the_bit_what_pythons_interpreter_does() {
 #[test]
 fn convolutions_of_all_kinds_with_a_scale_per_channel_compute_to_the_bit() {
     let Some(library) = library() else { return };
-    vectors::compute_to_the_bit(&library, Path::new(env!("CARGO_MANIFEST_DIR")));
+    let tflite = Tflite { library: Some(library), xnnpack: false };
+    vectors::compute_to_the_bit(&tflite, Path::new(env!("CARGO_MANIFEST_DIR")));
 }
 
 /// The place of field number `n` of a table of a flat buffer, if it is there.
