@@ -36,7 +36,7 @@ pub(super) fn main(args: &BackendsArgs, json: bool) -> Result<ExitCode, Failure>
     let options = run::infer(&config);
     let devices = Devices::new(&options);
     let rows: Vec<Row> = options.models.iter().map(|model| row(model, &devices)).collect();
-    let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &options));
+    let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &config, &options));
     let student = student(&run::glm(&config));
     let report = Report { trials: tried.collect(), found, rows, student };
     print(&if json { format!("{}\n", report.as_json()) } else { report.as_text() })
@@ -77,14 +77,14 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
 }
 
 /// The shipped model on an accelerator that was found, as configured, else with the delegate that was found.
-fn trial(found: &Found, options: &InferOptions) -> Option<Row> {
+fn trial(found: &Found, config: &AgentConfig, options: &InferOptions) -> Option<Row> {
     let id = found.npu.id;
-    let configured = options.accelerators.iter().find(|accelerator| accelerator.name == id).cloned();
+    let configured = options.workers.iter().find(|worker| worker.name == id).cloned();
     let worker = configured.or_else(|| {
         let library = found.library.clone().filter(|_| found.npu.route == Route::Delegate)?;
-        Some(run::worker(id, Vendor::Delegate { library, tflite: options.tflite.library.clone() }))
+        Some(run::worker(id, Vendor::Delegate { library, tflite: config.tflite.library.clone() }))
     })?;
-    let options = InferOptions { accelerators: vec![worker], ..options.clone() };
+    let options = InferOptions { workers: vec![worker], ..options.clone() };
     let loaded = load(id, Path::new(TRIED_WITH), &Devices::new(&options), &[id.into()]);
     Some(Row { name: id.into(), loaded })
 }

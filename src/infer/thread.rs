@@ -11,7 +11,7 @@ use super::bundle::Bundle;
 use super::model::{Model, ModelError};
 use super::onnx::{self, Onnx, OnnxOn};
 use crate::accel::worker::{self, WorkerOptions};
-use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage, TFLITE};
+use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage};
 use crate::clock;
 use crate::frame::{Frame, FrameOptions, ModelName};
 use crate::limits;
@@ -50,19 +50,8 @@ pub struct ModelOptions {
 pub struct InferOptions {
     /// In the order of their numbers.
     pub models: Vec<ModelOptions>,
-    /// Accelerators, each with a name that `backends` may hold.
-    pub accelerators: Vec<WorkerOptions>,
-    /// TensorFlow Lite on the CPU.
-    pub tflite: TfliteOptions,
-}
-
-/// TensorFlow Lite on the CPU.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TfliteOptions {
-    /// Its C library; none: where the system keeps libraries.
-    pub library: Option<PathBuf>,
-    /// With XNNPACK, which is faster and rounds in its own way.
-    pub xnnpack: bool,
+    /// Accelerators, and TensorFlow Lite, each with a name that `backends` may hold.
+    pub workers: Vec<WorkerOptions>,
 }
 
 /// Small models that can't be started; the configuration's fault.
@@ -234,50 +223,29 @@ fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, Infe
     }
 }
 
-/// The accelerators of one agent; models that name the same one share its process.
-pub struct Devices {
-    isolated: Vec<Rc<Isolated>>,
-    #[cfg(feature = "tflite")]
-    tflite: TfliteOptions,
-}
+/// What runs in processes of its own; models that name the same one share its process.
+pub struct Devices(Vec<Rc<Isolated>>);
 
 impl Devices {
     /// Nothing is begun or loaded yet.
     pub fn new(options: &InferOptions) -> Self {
         let isolated = |options: &WorkerOptions| Rc::new(Isolated::shared(options));
-        Self {
-            isolated: options.accelerators.iter().map(isolated).collect(),
-            #[cfg(feature = "tflite")]
-            tflite: options.tflite.clone(),
-        }
+        Self(options.workers.iter().map(isolated).collect())
     }
 
     /// The backends of those names in that order, and the CPU behind them; a name that this program does not know says so when it
     /// is to load something.
     pub fn backends(&self, names: &[String]) -> Vec<Box<dyn ComputeBackend>> {
         let backend = |name: &String| -> Box<dyn ComputeBackend> {
-            let device = self.isolated.iter().find(|device| device.name() == name);
-            match (name.as_str(), device) {
-                (onnx::NAME, _) => Box::new(Onnx),
-                (TFLITE, _) => self.tflite(),
-                (_, Some(device)) if device.is_delegate() => Box::new(device.clone()),
-                (_, Some(device)) => Box::new(OnnxOn::new(device)),
-                _ => Box::new(Unknown { name: name.clone(), why: NO_SUCH }),
+            match self.0.iter().find(|device| device.name() == name) {
+                _ if name == onnx::NAME => Box::new(Onnx),
+                Some(device) if device.is_plugin() => Box::new(OnnxOn::new(device)),
+                Some(device) => Box::new(device.clone()),
+                None => Box::new(Unknown { name: name.clone() }),
             }
         };
         let last = Some(onnx::NAME.to_owned()).filter(|last| !names.contains(last));
         names.iter().chain(&last).map(backend).collect()
-    }
-
-    #[cfg(feature = "tflite")]
-    fn tflite(&self) -> Box<dyn ComputeBackend> {
-        Box::new(crate::accel::Tflite { library: self.tflite.library.clone(), xnnpack: self.tflite.xnnpack })
-    }
-
-    #[cfg(not(feature = "tflite"))]
-    fn tflite(&self) -> Box<dyn ComputeBackend> {
-        let why = "this build has no TensorFlow Lite; build it with --features tflite";
-        Box::new(Unknown { name: TFLITE.into(), why })
     }
 }
 
@@ -287,7 +255,6 @@ const NO_SUCH: &str =
 /// A name that nothing stands behind.
 struct Unknown {
     name: String,
-    why: &'static str,
 }
 
 impl ComputeBackend for Unknown {
@@ -300,7 +267,7 @@ impl ComputeBackend for Unknown {
     }
 
     fn load(&self, _model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        Err(Refused::new(&self.name, Stage::Find, self.why))
+        Err(Refused::new(&self.name, Stage::Find, NO_SUCH))
     }
 }
 

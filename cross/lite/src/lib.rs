@@ -37,7 +37,7 @@ pub mod accel {
     pub use {
         fit::{Problem, compare},
         health::State,
-        probe::{check_library, library_folders},
+        probe::{library_folders, look_at_library},
         tflite::Tflite,
     };
 
@@ -56,7 +56,7 @@ mod exact {
     fn int8_models_compute_to_the_bit_on_this_processor() {
         let library = std::env::var_os("OUTPOST_TEST_TFLITE").expect("cross/exact.sh names the library");
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        vectors::compute_to_the_bit(&Tflite { library: Some(library.into()), xnnpack: false }, &root);
+        vectors::compute_to_the_bit(&Tflite::open(Some(library.into()), false).unwrap(), &root);
     }
 }
 
