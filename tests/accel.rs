@@ -15,8 +15,9 @@ use outpost::accel::worker::{Vendor, WorkerOptions};
 use outpost::accel::{
     ComputeBackend, Element, Isolated, ModelFile, Placement, Refused, Runner, Stage, TensorSpec,
 };
-use outpost::frame::Frame;
-use outpost::infer::{Bundle, Devices, InferOptions, Model, OnnxOn};
+use outpost::frame::{Frame, ModelName};
+use outpost::infer::{Bundle, Devices, Infer, InferOptions, Job, Model, ModelOptions, OnnxOn, Policy};
+use outpost::reading::ChannelId;
 use outpost::time::Wall;
 
 use plugin::{Logged, assert_line, compiled, count_lines, log_file};
@@ -96,10 +97,15 @@ fn sha256(bytes: &[u8]) -> String {
     ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Judges a window that either hands back: nought if the answer is right.
-fn judged(model: &mut Model) -> f64 {
+/// A window that either hands back.
+fn frame() -> Frame {
     let row = (0..LENGTH).map(|i| (i as f64 * 5.0) % 13.0).collect();
-    model.judge(&Frame { at: Wall(0), start: Wall(0), rows: vec![row] }).expect("an answer").score
+    Frame { at: Wall(0), start: Wall(0), rows: vec![row] }
+}
+
+/// Judges it: nought if the answer is right.
+fn judged(model: &mut Model) -> f64 {
+    model.judge(&frame()).expect("an answer").score
 }
 
 /// A device that never serves: the CPU's answer is right, and one line tells stage and reason.
@@ -394,6 +400,52 @@ fn while_a_device_that_died_is_begun_again_the_cpu_answers_at_once() {
         }
         assert!(dir.path().join(format!("{then}.again")).exists(), "nothing was begun again");
     }
+}
+
+/// It is made ready in 4 s, and one that hangs there was waited for once, with every frame behind it.
+#[test]
+fn while_a_device_is_loaded_the_cpu_answers_and_then_it_takes_over() {
+    log_file();
+    let shop = Shop::new();
+    let model = ModelOptions {
+        name: ModelName::new("begun").unwrap(),
+        bundle: shop.dir.path().into(),
+        channels: vec![ChannelId::new("a.x").unwrap()],
+        every: Duration::from_secs(1),
+        backends: vec!["hailo".into()],
+        policy: Policy::Prefer,
+    };
+    let workers = vec![worker("fault=create_slow")];
+    let begun = Instant::now();
+    let options = InferOptions { models: vec![model], workers, ..InferOptions::default() };
+    let infer = smol::block_on(Infer::start(options)).unwrap();
+    let answer = || infer.handle().judge_blocking(Job { model: 0, frame: frame() }).expect("an answer").score;
+    // Which of the two is faster is this machine's affair.
+    let is_over = || {
+        count_lines(" model=begun ", "model_ready", &["backend=hailo"])
+            + count_lines(" model=begun ", "backend_refused", &["backend=hailo", "stage=speed"])
+    };
+    assert_eq!((answer(), is_over()), (0.0, 0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_line(" model=begun ", "model_ready", &["backend=onnx", "claimed=0"]);
+    while is_over() == 0 {
+        assert_eq!(answer(), 0.0);
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not take over");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(answer(), 0.0);
+    infer.stop();
+}
+
+/// The default build; what one with the feature says is in `tests/tflite.rs`.
+#[cfg(not(feature = "tflite"))]
+#[test]
+fn a_build_without_tensorflow_lite_says_so_and_the_onnx_file_serves() {
+    let vendor = Vendor::Lite { library: None, xnnpack: false };
+    let lite = Isolated::new(WorkerOptions { name: "tflite".into(), vendor, ..worker("") });
+    let logged = Logged::load(Bundle::open(Path::new("cold_room")).unwrap(), Box::new(lite));
+    assert_eq!(logged.serving(), ["onnx"]);
+    assert_line("backend=tflite", "backend_missing", &["stage=find", "build it with --features tflite"]);
 }
 
 #[test]

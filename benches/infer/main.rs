@@ -6,7 +6,7 @@
 //!
 //! The hop is what a worker process costs: the test plug-in hands the input back, so that nothing else takes time. The fall-back is
 //! the one answer of the CPU's in the place of a device that fails in service, its deadline included. The start of a backend takes place
-//! on the thread of the small models: the main thread has what is told of it, and the first answer comes when it is over.
+//! on the thread of the small models: the main thread has what is told of it, and the first answer is the CPU's meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

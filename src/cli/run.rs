@@ -203,6 +203,7 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
     InferOptions {
         models: config.models.iter().map(model).collect(),
         workers: accelerators.chain([tflite(&config.tflite)]).collect(),
+        is_patient: false,
     }
 }
 

@@ -1,11 +1,13 @@
-//! The thread `infer` and the way to it.
+//! The thread `infer` and the way to it; and `infer-cpu`, which answers while that one loads devices.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
+use smol::future::or;
 
 use super::bundle::Bundle;
 use super::model::{Model, ModelError};
@@ -52,6 +54,8 @@ pub struct InferOptions {
     pub models: Vec<ModelOptions>,
     /// Accelerators, and TensorFlow Lite, each with a name that `backends` may hold.
     pub workers: Vec<WorkerOptions>,
+    /// [`Infer::start`] waits until all is loaded: a recording has the same judges from its beginning to its end.
+    pub is_patient: bool,
 }
 
 /// Small models that can't be started; the configuration's fault.
@@ -131,7 +135,8 @@ impl ModelOptions {
 }
 
 impl Infer {
-    /// Starts the thread, which loads the models: this returns at once unless a model is required, else when all are loaded.
+    /// Starts the thread, which loads the models: this returns when all are loaded if a model is required or the options are
+    /// patient, else at once, and the CPU answers until all devices are loaded.
     pub async fn start(options: InferOptions) -> Result<Self, InferError> {
         let (jobs, inbox) = bounded(limits::INFER_QUEUE_MAX);
         let (out, judgements) = bounded(limits::INFER_QUEUE_MAX);
@@ -139,9 +144,10 @@ impl Infer {
         if options.models.is_empty() {
             return Ok(Self { handle, thread: None });
         }
-        let required = options.models.iter().any(|model| model.policy == Policy::Require);
+        let waits = options.is_patient || options.models.iter().any(|model| model.policy == Policy::Require);
         let (ready, is_ready) = bounded(1);
         let work = move || {
+            let meanwhile = if waits { None } else { Meanwhile::begin(&options, &inbox, &out) };
             let devices = Devices::new(&options);
             let load = |model| load(model, &devices);
             let loaded: Result<Vec<_>, _> =
@@ -150,13 +156,14 @@ impl Infer {
                 Ok(models) => (models, Ok(())),
                 Err(error) => (Vec::new(), Err(error)),
             };
-            // Nobody listens where nothing is required.
+            meanwhile.into_iter().for_each(Meanwhile::end);
+            // Nobody listens who does not wait.
             let _ = ready.send_blocking(told);
-            run(models, &inbox, &out);
+            run(models, || inbox.recv_blocking().ok(), &out);
         };
         let thread = std::thread::Builder::new().name("infer".into()).spawn(work)?;
         let this = Self { handle, thread: Some(thread) };
-        if required {
+        if waits {
             is_ready.recv().await.map_err(|_| InferError::Gone)??;
         }
         Ok(this)
@@ -203,16 +210,60 @@ impl InferHandle {
     }
 }
 
+/// The CPU's answers while devices are loaded, which takes as long as a driver that hangs may hold them up.
+struct Meanwhile {
+    over: Sender<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl Meanwhile {
+    /// None where nothing but the CPU is loaded, or the system has no thread left: then frames wait.
+    fn begin(options: &InferOptions, inbox: &Receiver<Job>, out: &Sender<Option<Judgement>>) -> Option<Self> {
+        let has_device = |model: &ModelOptions| model.backends.iter().any(|name| name != onnx::NAME);
+        if !options.models.iter().any(has_device) {
+            return None;
+        }
+        let (models, inbox, out) = (options.models.clone(), inbox.clone(), out.clone());
+        let (over, is_over) = bounded::<Infallible>(1);
+        let work = move || {
+            let models = models.iter().take(limits::MODELS_MAX).map(on_cpu).collect();
+            // Nothing is ever sent through it: it ends.
+            let over = || async { is_over.recv().await.ok().map(|never| match never {}) };
+            let job = || async { inbox.recv().await.ok() };
+            run(models, || smol::block_on(or(over(), job())), &out);
+        };
+        let thread = std::thread::Builder::new().name("infer-cpu".into()).spawn(work).ok()?;
+        Some(Self { over, thread })
+    }
+
+    /// Blocks for the run that it is in.
+    fn end(self) {
+        drop(self.over);
+        // Its panic, if there was one, has been logged by its own thread.
+        let _ = self.thread.join();
+    }
+}
+
+/// A model that has a file for the CPU. What is wrong with it is told by who loads it with its devices.
+fn on_cpu(options: &ModelOptions) -> Option<Model> {
+    let bundle = open(options).ok()?;
+    let is_there = bundle.manifest.variants.iter().any(|variant| variant.backend == onnx::NAME);
+    let loaded = is_there.then(|| Model::load(options.name.as_str(), bundle, &[Box::new(Onnx)], false));
+    loaded?.ok()
+}
+
+fn open(options: &ModelOptions) -> Result<Bundle, ModelError> {
+    let bundle = Bundle::open(&options.bundle)?;
+    let (wanted, given) = (bundle.manifest.input.channels.len(), options.channels.len());
+    if wanted == given { Ok(bundle) } else { Err(ModelError::Channels { wanted, given }) }
+}
+
 /// Loads one model. None: it has no backend, which has been told, and the others go on.
 fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, InferError> {
     let require = options.policy == Policy::Require;
-    let loaded = Bundle::open(&options.bundle).map_err(ModelError::from).and_then(|bundle| {
-        let (wanted, given) = (bundle.manifest.input.channels.len(), options.channels.len());
-        if wanted != given {
-            return Err(ModelError::Channels { wanted, given });
-        }
-        Model::load(options.name.as_str(), bundle, &devices.backends(&options.backends), require)
-    });
+    let backends = devices.backends(&options.backends);
+    let loaded =
+        open(options).and_then(|bundle| Model::load(options.name.as_str(), bundle, &backends, require));
     match loaded {
         Ok(model) => Ok(Some(model)),
         Err(error) if require => Err(InferError::Required { name: options.name, error }),
@@ -272,8 +323,12 @@ impl ComputeBackend for Unknown {
 }
 
 /// Every job is answered, if only with nothing: who waits for one may rely on it.
-fn run(mut models: Vec<Option<Model>>, inbox: &Receiver<Job>, out: &Sender<Option<Judgement>>) {
-    while let Ok(job) = inbox.recv_blocking() {
+fn run(
+    mut models: Vec<Option<Model>>,
+    mut next: impl FnMut() -> Option<Job>,
+    out: &Sender<Option<Judgement>>,
+) {
+    while let Some(job) = next() {
         let judgement =
             models.get_mut(job.model).and_then(Option::as_mut).and_then(|model| judge(model, job));
         if judgement.is_none() {
@@ -316,19 +371,34 @@ mod tests {
         assert_eq!(inbox.len(), limits::INFER_QUEUE_MAX);
     }
 
-    #[test]
-    fn a_frame_that_no_model_can_judge_is_answered_with_nothing() {
-        let options = ModelOptions {
-            name: ModelName::new("gone").unwrap(),
-            bundle: "no/such/folder".into(),
+    fn options(bundle: &str, backend: &str) -> InferOptions {
+        let model = ModelOptions {
+            name: ModelName::new("some").unwrap(),
+            bundle: bundle.into(),
             channels: vec![ChannelId::new("a.x").unwrap()],
             every: Duration::from_secs(1),
-            backends: vec![onnx::NAME.into()],
+            backends: vec![backend.into()],
             policy: Policy::Prefer,
         };
-        let infer =
-            smol::block_on(Infer::start(InferOptions { models: vec![options], ..InferOptions::default() }))
-                .unwrap();
+        InferOptions { models: vec![model], ..InferOptions::default() }
+    }
+
+    #[test]
+    fn the_cpu_answers_until_the_devices_are_loaded_and_then_leaves_the_frames_to_them() {
+        let (jobs, inbox) = bounded(limits::INFER_QUEUE_MAX);
+        let (out, judgements) = bounded(limits::INFER_QUEUE_MAX);
+        assert!(Meanwhile::begin(&options("cold_room", onnx::NAME), &inbox, &out).is_none());
+        let meanwhile = Meanwhile::begin(&options("cold_room", "vx"), &inbox, &out).unwrap();
+        jobs.send_blocking(job()).unwrap();
+        assert!(judgements.recv_blocking().unwrap().is_some());
+        meanwhile.end();
+        jobs.send_blocking(job()).unwrap();
+        assert_eq!((inbox.len(), judgements.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_frame_that_no_model_can_judge_is_answered_with_nothing() {
+        let infer = smol::block_on(Infer::start(options("no/such/folder", onnx::NAME))).unwrap();
         assert_eq!(infer.handle().judge_blocking(job()), None);
         infer.stop();
         let none = smol::block_on(Infer::start(InferOptions::default())).unwrap();
