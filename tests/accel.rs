@@ -174,12 +174,16 @@ fn a_plugin_that_is_none_is_told_with_its_file() {
         // Root may read everything: then there is nothing in it.
         (closed, "closed.so can't be read"),
         (shop.dir.path().to_owned(), "can't be read: Is a directory"),
-        ("/nowhere/lib.so".into(), "/nowhere/lib.so can't be read: No such file"),
         (compiled("delegate"), "delegate.so: it has no symbol outpost_plugin_abi"),
     ] {
         let vendor = Vendor::Plugin { library };
         assert_refused(shop.with(WorkerOptions { vendor, ..worker("") }), Stage::Load, says);
     }
+    let vendor = Vendor::Plugin { library: "/nowhere/lib.so".into() };
+    let missing = shop.with(WorkerOptions { vendor, ..worker("") });
+    let refused = &missing.model.refused()[0];
+    assert_eq!((missing.serving(), refused.stage), (vec!["onnx".to_owned()], Stage::Find));
+    assert!(refused.reason.contains("/nowhere/lib.so can't be read: No such file"), "{refused}");
     let gone = WorkerOptions { program: "/nowhere/outpost".into(), ..worker("") };
     assert_refused(shop.with(gone), Stage::Worker, "can't be started");
 }
@@ -254,11 +258,38 @@ fn a_plugin_is_tried_with_what_it_computes_of_the_graph_that_ships() {
     assert!(refused.iter().any(|refused| refused["stage"] == "create"), "{told:#}");
 }
 
+/// It was taken for a runtime of small models alone.
+#[test]
+fn rockchips_runtime_for_language_models_is_found_and_no_use_of_it_is_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, libraries) = (dir.path().join("sys/class/drm/renderD129/device"), dir.path().join("usr/lib"));
+    std::fs::create_dir_all(&node).unwrap();
+    std::fs::create_dir_all(&libraries).unwrap();
+    std::os::unix::fs::symlink("../drivers/RKNPU", node.join("driver")).unwrap();
+    let runtime = libraries.join("librkllmrt.so");
+    std::fs::copy(compiled("plugin"), &runtime).unwrap();
+    std::fs::write(dir.path().join("outpost.toml"), "").unwrap();
+    let backends = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outpost"));
+        command.args(["backends", "-c"]).arg(dir.path().join("outpost.toml")).arg("--root").arg(dir.path());
+        String::from_utf8(command.args(more).output().unwrap().stdout).unwrap()
+    };
+    let wanted =
+        format!("{} runs language models (.rkllm), which this program can't use yet", runtime.display());
+    assert!(backends(&[]).contains(&wanted), "{}", backends(&[]));
+    let told: serde_json::Value = serde_json::from_str(&backends(&["--json"])).unwrap();
+    let mut accelerators = told["accelerators"].as_array().unwrap().iter();
+    let rknn = accelerators.find(|a| a["id"] == "rknn").unwrap();
+    assert_eq!(rknn["language_library_found"], runtime.to_str().unwrap(), "{rknn:#}");
+}
+
 /// Neither a build without TensorFlow Lite nor a machine without its library says so for every model.
 #[test]
 fn a_backend_that_is_missing_is_told_once_however_many_models_would_have_it() {
     log_file();
-    let devices = Devices::new(&InferOptions::default());
+    let vendor = Vendor::Lite { library: Some("/nowhere/libtensorflowlite_c.so".into()), xnnpack: false };
+    let lite = WorkerOptions { name: "tflite".into(), vendor, ..worker("") };
+    let devices = Devices::new(&InferOptions { workers: vec![lite], ..InferOptions::default() });
     for name in ["one", "other"] {
         let bundle = Bundle::open(Path::new("cold_room")).unwrap();
         let model = Model::load(name, bundle, &devices.backends(&["tflite".into()]), false).unwrap();
@@ -435,17 +466,6 @@ fn while_a_device_is_loaded_the_cpu_answers_and_then_it_takes_over() {
     }
     assert_eq!(answer(), 0.0);
     infer.stop();
-}
-
-/// The default build; what one with the feature says is in `tests/tflite.rs`.
-#[cfg(not(feature = "tflite"))]
-#[test]
-fn a_build_without_tensorflow_lite_says_so_and_the_onnx_file_serves() {
-    let vendor = Vendor::Lite { library: None, xnnpack: false };
-    let lite = Isolated::new(WorkerOptions { name: "tflite".into(), vendor, ..worker("") });
-    let logged = Logged::load(Bundle::open(Path::new("cold_room")).unwrap(), Box::new(lite));
-    assert_eq!(logged.serving(), ["onnx"]);
-    assert_line("backend=tflite", "backend_missing", &["stage=find", "build it with --features tflite"]);
 }
 
 #[test]

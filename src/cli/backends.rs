@@ -236,7 +236,7 @@ impl Report {
     }
 
     fn found_text(&self, out: &mut String, found: &Found) {
-        let Found { npu, devices, library, problems, .. } = found;
+        let Found { npu, devices, library, language, problems, .. } = found;
         let shown: Vec<String> = devices.iter().map(|d| d.display().to_string()).collect();
         let library = library.as_ref().map_or("no usable library".into(), |l| l.display().to_string());
         let state = self.state(found).name();
@@ -247,6 +247,13 @@ impl Report {
         let (model, route) = (npu.model, npu.route.name());
         let _ =
             writeln!(out, "         takes {model}, through a {route}: outpost backends --example {}", npu.id);
+        if let (Some(found), Some((_, model))) = (language, npu.language) {
+            let found = found.display();
+            let _ = writeln!(
+                out,
+                "         {found} runs language models ({model}), which this program can't use yet"
+            );
+        }
         for row in self.trials.iter().filter(|row| row.name == npu.id) {
             row_text(out, row, "         tried with cold_room on ");
         }
@@ -254,10 +261,10 @@ impl Report {
 
     fn as_json(&self) -> Value {
         let accelerators = self.found.iter().map(|found| {
-            let Found { npu, devices, library, problems, .. } = found;
+            let Found { npu, devices, library, language, problems, .. } = found;
             json!({
                 "id": npu.id, "name": npu.name, "state": self.state(found).name(), "devices": devices,
-                "library": npu.library, "library_found": library, "route": npu.route.name(), "model": npu.model,
+                "library": npu.library, "library_found": library, "language_library_found": language, "route": npu.route.name(), "model": npu.model,
                 "problems": problems, "tried": self.trials.iter().find(|row| row.name == npu.id).map(row_json),
             })
         });
