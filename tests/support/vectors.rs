@@ -30,7 +30,7 @@ pub fn told(root: &Path) -> Vec<Told> {
         };
         let vector = |told: &serde_json::Value| [bytes(&told["input"]), bytes(&told["output"])];
         let vectors: Vec<_> = told["vectors"].as_array().unwrap().iter().map(vector).collect();
-        assert_eq!(vectors.len(), 8);
+        assert!(vectors.len() >= 8);
         Told { name, file, vectors }
     };
     [
@@ -44,12 +44,29 @@ pub fn told(root: &Path) -> Vec<Told> {
     .into()
 }
 
+/// How many steps the library is off at most, and where: on ARM it rounds otherwise now and then, in a convolution or in the table of
+/// SOFTMAX, with which the first one ends. The shipped model's manifest tolerates as much.
+const ROUNDED_OTHERWISE: [(&str, &str, u8); 4] = [
+    ("aarch64", "convolutions", 1),
+    ("aarch64", "shipped_convolutions", 1),
+    ("aarch64", "shipped", 2),
+    ("arm", "plain", 1),
+];
+
 /// Panics unless `tflite`, TensorFlow Lite's own kernels, answers every vector below the checkout `root` to the bit.
 pub fn compute_to_the_bit(tflite: &dyn ComputeBackend, root: &Path) {
+    let manifest = std::fs::read(root.join("models/cold_room/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let tolerated = manifest["variants"][0]["tolerance"].as_u64();
+    let of_shipped = ROUNDED_OTHERWISE.iter().filter(|(_, of, _)| *of == "shipped");
+    assert!(
+        of_shipped.map(|(.., steps)| u64::from(*steps)).max() <= tolerated,
+        "the manifest tolerates too little"
+    );
     for Told { name, file, vectors } in told(root) {
         let mut runner = tflite.load(&file).unwrap();
-        // It ends in SOFTMAX, whose table the library fills with floats: on aarch64 one entry is rounded the other way.
-        let off_max = u8::from(name == "convolutions" && cfg!(target_arch = "aarch64"));
+        let here = |(arch, of, _): &&(_, _, u8)| (*arch, *of) == (std::env::consts::ARCH, name);
+        let off_max = ROUNDED_OTHERWISE.iter().find(here).map_or(0, |(_, _, steps)| *steps);
         let mut answer = Vec::new();
         for (n, [input, output]) in vectors.iter().enumerate() {
             runner.run(input, &mut answer).unwrap();
