@@ -15,8 +15,9 @@ use outpost::accel::worker::{Vendor, WorkerOptions};
 use outpost::accel::{
     ComputeBackend, Element, Isolated, ModelFile, Placement, Refused, Runner, Stage, TensorSpec,
 };
-use outpost::frame::Frame;
-use outpost::infer::{Bundle, Devices, InferOptions, Model, OnnxOn};
+use outpost::frame::{Frame, ModelName};
+use outpost::infer::{Bundle, Devices, Infer, InferOptions, Job, Model, ModelOptions, OnnxOn, Policy};
+use outpost::reading::ChannelId;
 use outpost::time::Wall;
 
 use plugin::{Logged, assert_line, compiled, count_lines, log_file};
@@ -96,10 +97,15 @@ fn sha256(bytes: &[u8]) -> String {
     ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Judges a window that either hands back: nought if the answer is right.
-fn judged(model: &mut Model) -> f64 {
+/// A window that either hands back.
+fn frame() -> Frame {
     let row = (0..LENGTH).map(|i| (i as f64 * 5.0) % 13.0).collect();
-    model.judge(&Frame { at: Wall(0), start: Wall(0), rows: vec![row] }).expect("an answer").score
+    Frame { at: Wall(0), start: Wall(0), rows: vec![row] }
+}
+
+/// Judges it: nought if the answer is right.
+fn judged(model: &mut Model) -> f64 {
+    model.judge(&frame()).expect("an answer").score
 }
 
 /// A device that never serves: the CPU's answer is right, and one line tells stage and reason.
@@ -252,11 +258,38 @@ fn a_plugin_is_tried_with_what_it_computes_of_the_graph_that_ships() {
     assert!(refused.iter().any(|refused| refused["stage"] == "create"), "{told:#}");
 }
 
+/// It was taken for a runtime of small models alone.
+#[test]
+fn rockchips_runtime_for_language_models_is_found_and_no_use_of_it_is_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, libraries) = (dir.path().join("sys/class/drm/renderD129/device"), dir.path().join("usr/lib"));
+    std::fs::create_dir_all(&node).unwrap();
+    std::fs::create_dir_all(&libraries).unwrap();
+    std::os::unix::fs::symlink("../drivers/RKNPU", node.join("driver")).unwrap();
+    let runtime = libraries.join("librkllmrt.so");
+    std::fs::copy(compiled("plugin"), &runtime).unwrap();
+    std::fs::write(dir.path().join("outpost.toml"), "").unwrap();
+    let backends = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outpost"));
+        command.args(["backends", "-c"]).arg(dir.path().join("outpost.toml")).arg("--root").arg(dir.path());
+        String::from_utf8(command.args(more).output().unwrap().stdout).unwrap()
+    };
+    let wanted =
+        format!("{} runs language models (.rkllm), which this program can't use yet", runtime.display());
+    assert!(backends(&[]).contains(&wanted), "{}", backends(&[]));
+    let told: serde_json::Value = serde_json::from_str(&backends(&["--json"])).unwrap();
+    let mut accelerators = told["accelerators"].as_array().unwrap().iter();
+    let rknn = accelerators.find(|a| a["id"] == "rknn").unwrap();
+    assert_eq!(rknn["language_library_found"], runtime.to_str().unwrap(), "{rknn:#}");
+}
+
 /// Neither a build without TensorFlow Lite nor a machine without its library says so for every model.
 #[test]
 fn a_backend_that_is_missing_is_told_once_however_many_models_would_have_it() {
     log_file();
-    let devices = Devices::new(&InferOptions::default());
+    let vendor = Vendor::Lite { library: Some("/nowhere/libtensorflowlite_c.so".into()), xnnpack: false };
+    let lite = WorkerOptions { name: "tflite".into(), vendor, ..worker("") };
+    let devices = Devices::new(&InferOptions { workers: vec![lite], ..InferOptions::default() });
     for name in ["one", "other"] {
         let bundle = Bundle::open(Path::new("cold_room")).unwrap();
         let model = Model::load(name, bundle, &devices.backends(&["tflite".into()]), false).unwrap();
@@ -398,6 +431,41 @@ fn while_a_device_that_died_is_begun_again_the_cpu_answers_at_once() {
         }
         assert!(dir.path().join(format!("{then}.again")).exists(), "nothing was begun again");
     }
+}
+
+/// It is made ready in 4 s, and one that hangs there was waited for once, with every frame behind it.
+#[test]
+fn while_a_device_is_loaded_the_cpu_answers_and_then_it_takes_over() {
+    log_file();
+    let shop = Shop::new();
+    let model = ModelOptions {
+        name: ModelName::new("begun").unwrap(),
+        bundle: shop.dir.path().into(),
+        channels: vec![ChannelId::new("a.x").unwrap()],
+        every: Duration::from_secs(1),
+        backends: vec!["hailo".into()],
+        policy: Policy::Prefer,
+    };
+    let workers = vec![worker("fault=create_slow")];
+    let begun = Instant::now();
+    let options = InferOptions { models: vec![model], workers, ..InferOptions::default() };
+    let infer = smol::block_on(Infer::start(options)).unwrap();
+    let answer = || infer.handle().judge_blocking(Job { model: 0, frame: frame() }).expect("an answer").score;
+    // Which of the two is faster is this machine's affair.
+    let is_over = || {
+        count_lines(" model=begun ", "model_ready", &["backend=hailo"])
+            + count_lines(" model=begun ", "backend_refused", &["backend=hailo", "stage=speed"])
+    };
+    assert_eq!((answer(), is_over()), (0.0, 0));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_line(" model=begun ", "model_ready", &["backend=onnx", "claimed=0"]);
+    while is_over() == 0 {
+        assert_eq!(answer(), 0.0);
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not take over");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(answer(), 0.0);
+    infer.stop();
 }
 
 #[test]

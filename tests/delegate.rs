@@ -158,14 +158,16 @@ fn what_is_no_delegate_or_no_tensorflow_lite_is_told_with_its_file() {
     std::fs::write(&text, "this is text, not a shared library").unwrap();
     for (library, tflite, says) in [
         (text.clone(), tflite.clone(), "text.so is no shared library"),
-        ("/nowhere/libvx_delegate.so".into(), tflite.clone(), "/nowhere/libvx_delegate.so can't be read"),
-        (compiled("plugin"), tflite, "no symbol tflite_plugin_create_delegate"),
+        (compiled("plugin"), tflite.clone(), "no symbol tflite_plugin_create_delegate"),
         (compiled("delegate"), text, "text.so is no shared library"),
         (compiled("delegate"), compiled("plugin"), "no TensorFlow Lite library"),
     ] {
         let vendor = Vendor::Delegate { library, tflite: Some(tflite) };
         assert_refused(load(WorkerOptions { vendor, ..worker("", Path::new("")) }), Stage::Load, says);
     }
+    let vendor = Vendor::Delegate { library: "/nowhere/libvx_delegate.so".into(), tflite: Some(tflite) };
+    let missing = load(WorkerOptions { vendor, ..worker("", Path::new("")) });
+    assert_eq!((missing.serving(), missing.model.refused()[0].stage), (vec!["onnx".into()], Stage::Find));
 }
 
 /// A machine made of files, with the device of the i.MX8M Plus and the test delegate as its library.

@@ -6,7 +6,7 @@
 //!
 //! The hop is what a worker process costs: the test plug-in hands the input back, so that nothing else takes time. The fall-back is
 //! the one answer of the CPU's in the place of a device that fails in service, its deadline included. The start of a backend takes place
-//! on the thread of the small models: the main thread has what is told of it, and the first answer comes when it is over.
+//! on the thread of the small models: the main thread has what is told of it, and the first answer is the CPU's meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -189,8 +189,7 @@ fn start() {
         backends: vec!["plugin".into()],
         policy: Policy::Prefer,
     };
-    let options =
-        InferOptions { models: vec![model], accelerators: vec![worker()], ..InferOptions::default() };
+    let options = InferOptions { models: vec![model], workers: vec![worker()], ..InferOptions::default() };
     let begun = Instant::now();
     let infer = smol::block_on(Infer::start(options)).expect("the thread");
     let main = begun.elapsed();
@@ -235,8 +234,14 @@ fn backends(format: &str) -> Vec<(&'static str, Box<dyn ComputeBackend>)> {
     #[cfg(feature = "tflite")]
     {
         let library = std::env::var_os("OUTPOST_TEST_TFLITE").map(PathBuf::from);
-        let with = |xnnpack| Box::new(outpost::accel::Tflite { library: library.clone(), xnnpack });
-        vec![("TensorFlow Lite", with(false)), ("TensorFlow Lite with XNNPACK", with(true))]
+        let lite = |xnnpack| {
+            let vendor = Vendor::Lite { library: library.clone(), xnnpack };
+            Box::new(Isolated::new(WorkerOptions { vendor, ..worker() }))
+        };
+        vec![
+            ("TensorFlow Lite, hop included", lite(false)),
+            ("TensorFlow Lite with XNNPACK, hop included", lite(true)),
+        ]
     }
     #[cfg(not(feature = "tflite"))]
     Vec::new()

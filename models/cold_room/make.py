@@ -283,7 +283,8 @@ def write_manifest(bundle, files, threshold, off, figures):
         "output": {"kind": "reconstruction", "threshold": threshold},
         "variants": [
             {"backend": "tflite", "file": "cold_room.tflite", "input_shape": [1, 1, LENGTH, 1], "output_shape": [1, LENGTH],
-             "tolerance": 0, **whole},
+             # To the bit on x86-64; on aarch64 the library's own kernels are two steps off in one vector.
+             "tolerance": 2, **whole},
             {"backend": "onnx", "file": "cold_room.int8.onnx", "input_shape": [1, 1, 1, LENGTH], "output_shape": [1, LENGTH],
              # Every engine rounds between layers in its own way.
              "tolerance": off + 1, **whole},

@@ -1,5 +1,5 @@
-//! A vendor's code as a backend: a plug-in or a delegate in a worker process, which is begun anew, beside, when it is asked after a
-//! failure.
+//! A vendor's code as a backend: a plug-in, or TensorFlow Lite, alone or with a delegate, in a worker process, which is begun anew,
+//! beside, when it is asked after a failure.
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 
@@ -7,20 +7,19 @@ use super::TFLITE;
 use super::backend::{Check, ComputeBackend, ModelFile, Placement, Refused, Runner, Stage};
 use super::worker::{Process, Vendor, WorkerOptions};
 
-/// One device; its models share one process.
+/// One device, or TensorFlow Lite; its models share one process.
 #[derive(Debug, Clone)]
 pub struct Isolated {
     name: String,
-    is_delegate: bool,
+    vendor: Vendor,
     process: Result<Arc<Mutex<Process>>, Refused>,
 }
 
 impl Isolated {
     /// Nothing is begun before a model is loaded.
     pub fn new(options: WorkerOptions) -> Self {
-        let name = options.name.clone();
-        let is_delegate = matches!(options.vendor, Vendor::Delegate { .. });
-        Self { name, is_delegate, process: Process::new(options).map(|p| Arc::new(Mutex::new(p))) }
+        let (name, vendor) = (options.name.clone(), options.vendor.clone());
+        Self { name, vendor, process: Process::new(options).map(|p| Arc::new(Mutex::new(p))) }
     }
 
     /// The same, in the process of whoever else shares a device of these options: a driver may serve one process alone, and small
@@ -38,9 +37,9 @@ impl Isolated {
         device
     }
 
-    /// Whether it is a delegate of TensorFlow Lite, else a plug-in.
-    pub fn is_delegate(&self) -> bool {
-        self.is_delegate
+    /// Whether it is a plug-in, else TensorFlow Lite.
+    pub fn is_plugin(&self) -> bool {
+        matches!(self.vendor, Vendor::Plugin { .. })
     }
 
     /// Whether its process answers; one that ended is begun again beside. No where somebody else uses the device: neither a run
@@ -66,7 +65,8 @@ impl Isolated {
         let process = self.process.clone()?;
         let (number, placement) = process.lock().unwrap_or_else(PoisonError::into_inner).load(model)?;
         let loaded = IsolatedModel { process, number, placement };
-        if placement.claimed == 0 {
+        let is_device = !matches!(self.vendor, Vendor::Lite { .. });
+        if is_device && placement.claimed == 0 {
             let reason = format!("{}: it takes none of {} operators", model.origin, placement.total);
             return Err(Refused::new(&self.name, Stage::Claim, reason));
         }
@@ -90,9 +90,9 @@ impl ComputeBackend for Isolated {
         &self.name
     }
 
-    /// Its own variants; a delegate takes plain TensorFlow Lite files, too, as far as it can.
+    /// Its own variants; TensorFlow Lite takes plain files of its own with a delegate, too, which claims of them what it can.
     fn takes(&self, format: &str) -> bool {
-        format == self.name || self.is_delegate && format == TFLITE
+        format == self.name || !self.is_plugin() && format == TFLITE
     }
 
     /// Errors: among others that it claims nothing, since a device that does nothing is none.

@@ -40,6 +40,8 @@ pub struct Npu {
     pub model: &'static str,
     /// What its library must be told at least.
     pub options: &'static str,
+    /// File of the vendor's runtime for language models beside it, and what kind of model that takes. Nothing here can use one yet.
+    pub language: Option<(&'static str, &'static str)>,
 }
 
 /// How a device shows.
@@ -65,6 +67,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: "int8 .tflite",
         options: "",
+        language: None,
     },
     Npu {
         id: "ethosu",
@@ -74,6 +77,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: ".tflite compiled by Vela",
         options: "",
+        language: None,
     },
     Npu {
         id: "neutron",
@@ -83,6 +87,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: ".tflite from the Neutron converter",
         options: "",
+        language: None,
     },
     Npu {
         id: "teflon",
@@ -95,6 +100,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: "int8 convolutional .tflite",
         options: "",
+        language: None,
     },
     Npu {
         id: "edgetpu",
@@ -104,6 +110,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: ".tflite from the Edge TPU compiler",
         options: "",
+        language: None,
     },
     Npu {
         id: "tidl",
@@ -113,6 +120,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: ".tflite with TIDL artifacts",
         options: "artifacts_folder=/etc/outpost/freezer/artifacts",
+        language: None,
     },
     Npu {
         id: "qnn",
@@ -122,6 +130,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Delegate,
         model: "int8 .tflite",
         options: "backend_type=htp",
+        language: None,
     },
     Npu {
         id: "rknn",
@@ -131,6 +140,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Plugin,
         model: ".rknn",
         options: "",
+        language: Some(("librkllmrt.so", ".rkllm")),
     },
     Npu {
         id: "hailo",
@@ -140,6 +150,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Plugin,
         model: ".hef",
         options: "",
+        language: None,
     },
     Npu {
         id: "ascend",
@@ -149,6 +160,7 @@ pub static NPUS: &[Npu] = &[
         route: Route::Plugin,
         model: ".om",
         options: "",
+        language: None,
     },
 ];
 
@@ -163,6 +175,8 @@ pub struct Found {
     pub devices: Vec<PathBuf>,
     /// Its library, if there is one that this machine can load.
     pub library: Option<PathBuf>,
+    /// Its runtime for language models, likewise.
+    pub language: Option<PathBuf>,
     /// Why it could not be used as it is, each with the next step.
     pub problems: Vec<String>,
 }
@@ -174,17 +188,16 @@ pub fn probe(root: &Path) -> Vec<Found> {
 
 fn look(npu: &'static Npu, root: &Path) -> Found {
     let devices: Vec<PathBuf> = npu.traces.iter().flat_map(|trace| trace.find(root)).collect();
-    let mut problems = Vec::new();
-    let mut library = None;
-    if !devices.is_empty() {
-        problems.extend(devices.iter().filter_map(|device| refused(device)));
-        match find_library(npu.library, root) {
-            Ok(path) => library = Some(path),
-            Err(problem) => problems.push(problem),
-        }
+    let mut problems: Vec<String> = devices.iter().filter_map(|device| refused(device)).collect();
+    if devices.is_empty() {
+        return Found { npu, state: State::Absent, devices, library: None, language: None, problems };
     }
-    let state = if devices.is_empty() { State::Absent } else { State::Probed };
-    Found { npu, state, devices, library, problems }
+    let mut usable = |name| find_library(name, root).map_err(|problem| problems.push(problem)).ok();
+    let library = usable(npu.library);
+    // Small models do without it: it is a problem only where it is there and can't be loaded.
+    let language = npu.language.filter(|(name, _)| installed(name, root).is_some());
+    let language = language.and_then(|(name, _)| usable(name));
+    Found { npu, state: State::Probed, devices, library, language, problems }
 }
 
 impl Trace {
@@ -274,11 +287,13 @@ fn refused(device: &Path) -> Option<String> {
 
 /// The library `name` where a system keeps libraries. Errors: in words, with the next step.
 fn find_library(name: &str, root: &Path) -> Result<PathBuf, String> {
-    let found = library_folders(root).map(|dir| dir.join(name)).find(|path| path.exists());
-    let Some(path) = found else {
-        return Err(format!("{name} is not installed; install the board's package for it"));
-    };
+    let path = installed(name, root)
+        .ok_or_else(|| format!("{name} is not installed; install the board's package for it"))?;
     check_library(&path).map(|()| path)
+}
+
+fn installed(name: &str, root: &Path) -> Option<PathBuf> {
+    library_folders(root).map(|dir| dir.join(name)).find(|path| path.exists())
 }
 
 /// Where libraries are looked for, the board's own first; Debian keeps Mesa's delegate in a folder of its own.
@@ -447,6 +462,23 @@ mod tests {
         let library = board.file("usr/lib/libvx_delegate.so", &elf(OWN_MACHINE));
         let found = board.look("vx");
         assert_eq!((found.library, found.problems.len()), (Some(library), 0));
+    }
+
+    #[test]
+    fn a_runtime_for_language_models_is_found_beside_the_device_and_not_missed_without() {
+        let board = Board::new();
+        let runtime = board.file("usr/lib/librkllmrt.so", &elf(OWN_MACHINE));
+        assert_eq!(board.look("rknn").language, None, "without its device");
+        board.driver("drm/renderD129", "RKNPU");
+        board.file("usr/lib/librknnrt.so", &elf(OWN_MACHINE));
+        assert_eq!(board.look("rknn").language, Some(runtime.clone()));
+        fs::write(&runtime, b"404 Not Found, says a web server").unwrap();
+        let found = board.look("rknn");
+        assert_eq!(found.language, None);
+        assert!(found.problems.iter().any(|p| p.contains("librkllmrt.so is no shared library")));
+        fs::remove_file(&runtime).unwrap();
+        let problems = board.look("rknn").problems;
+        assert!(!problems.iter().any(|p| p.contains("librkllmrt")), "{problems:?}");
     }
 
     /// What stands below /sys is there for everybody; the library opens another file.

@@ -1,5 +1,5 @@
 //! TensorFlow Lite files through tflitec, which calls the library that the machine brings: on the CPU, with XNNPACK where that is
-//! wanted, or with a vendor's external delegate, which only a worker process loads.
+//! wanted, or with a vendor's external delegate. Only a worker process loads either.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,21 @@ use super::backend::{
 };
 use super::ffi::{self, Delegate, DelegateLibrary, load_tflite};
 use super::fit::{Problem, compare};
-use super::{TFLITE as NAME, check_library, library_folders, look_at_library};
+use super::{TFLITE as NAME, library_folders, look_at_library};
 
 /// TensorFlow Lite on the CPU.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tflite {
-    /// Its library; none: where the system keeps libraries.
-    pub library: Option<PathBuf>,
-    /// With its delegate for fast floats and whole numbers, which rounds in its own way.
-    pub xnnpack: bool,
+    xnnpack: bool,
+}
+
+impl Tflite {
+    /// Loads TensorFlow Lite from `library`, or where the system keeps libraries; with `xnnpack` it computes faster, and rounds in its
+    /// own way.
+    pub fn open(library: Option<PathBuf>, xnnpack: bool) -> Result<Self, Refused> {
+        load_tflite(|| find(library))?;
+        Ok(Self { xnnpack })
+    }
 }
 
 impl ComputeBackend for Tflite {
@@ -29,8 +35,6 @@ impl ComputeBackend for Tflite {
     }
 
     fn load(&self, model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        load_tflite(|| find(self.library.as_deref()))
-            .map_err(|what| Refused::new(NAME, Stage::Find, what))?;
         let delegate = self.xnnpack.then(ffi::xnnpack).transpose();
         let delegate = delegate.map_err(|what| Refused::new(NAME, Stage::Create, what))?;
         let mut loaded = Lite::load(NAME, model, delegate)?;
@@ -50,7 +54,7 @@ pub struct Delegated {
 impl Delegated {
     /// Loads TensorFlow Lite from `tflite`, or where the system keeps libraries, and the delegate from `library`.
     pub fn open(library: &Path, tflite: Option<PathBuf>, options: String) -> Result<Self, Refused> {
-        load_tflite(|| find(tflite.as_deref())).map_err(|what| Refused::new(DELEGATE, Stage::Find, what))?;
+        load_tflite(|| find(tflite))?;
         look_at_library(DELEGATE, library)?;
         Ok(Self { library: DelegateLibrary::open(library)?, options })
     }
@@ -71,12 +75,13 @@ impl ComputeBackend for Delegated {
 const DELEGATE: &str = "delegate";
 
 /// The file of TensorFlow Lite's C library: `named`, or where the system keeps libraries.
-fn find(named: Option<&Path>) -> Result<PathBuf, String> {
+fn find(named: Option<PathBuf>) -> Result<PathBuf, Refused> {
     let searched = || library_folders(Path::new("/")).map(|dir| dir.join(FILE)).find(|path| path.exists());
-    let path = named.map(Path::to_owned).or_else(searched).ok_or_else(|| {
-        format!("{FILE} is not installed; install the board's package, or set tflite.library in outpost.toml")
+    let path = named.or_else(searched).ok_or_else(|| {
+        let next = "install the board's package, or set tflite.library in outpost.toml";
+        Refused::new(NAME, Stage::Find, format_args!("{FILE} is not installed; {next}"))
     })?;
-    check_library(&path).map(|()| path)
+    look_at_library(NAME, &path).map(|()| path)
 }
 
 const FILE: &str = "libtensorflowlite_c.so";

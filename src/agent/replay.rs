@@ -74,7 +74,8 @@ pub struct Summary {
 ///
 /// Errors: a recording that can't be read at all, a required model that can't be used; single bad rows are counted.
 pub fn run(options: ReplayOptions, tell: &mut dyn FnMut(Told<'_>)) -> Result<Summary, ReplayError> {
-    let infer = smol::block_on(Infer::start(options.infer.clone()))?;
+    let infer = InferOptions { is_patient: true, ..options.infer.clone() };
+    let infer = smol::block_on(Infer::start(infer))?;
     let glm = Glm::start(options.glm.clone());
     let mut replay = Replay {
         assembler: Assembler::new(AssembleOptions {

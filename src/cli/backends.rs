@@ -36,7 +36,7 @@ pub(super) fn main(args: &BackendsArgs, json: bool) -> Result<ExitCode, Failure>
     let options = run::infer(&config);
     let devices = Devices::new(&options);
     let rows: Vec<Row> = options.models.iter().map(|model| row(model, &devices)).collect();
-    let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &options));
+    let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &config, &options));
     let student = student(&run::glm(&config));
     let report = Report { trials: tried.collect(), found, rows, student };
     print(&if json { format!("{}\n", report.as_json()) } else { report.as_text() })
@@ -77,14 +77,14 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
 }
 
 /// The shipped model on an accelerator that was found, as configured, else with the delegate that was found.
-fn trial(found: &Found, options: &InferOptions) -> Option<Row> {
+fn trial(found: &Found, config: &AgentConfig, options: &InferOptions) -> Option<Row> {
     let id = found.npu.id;
-    let configured = options.accelerators.iter().find(|accelerator| accelerator.name == id).cloned();
+    let configured = options.workers.iter().find(|worker| worker.name == id).cloned();
     let worker = configured.or_else(|| {
         let library = found.library.clone().filter(|_| found.npu.route == Route::Delegate)?;
-        Some(run::worker(id, Vendor::Delegate { library, tflite: options.tflite.library.clone() }))
+        Some(run::worker(id, Vendor::Delegate { library, tflite: config.tflite.library.clone() }))
     })?;
-    let options = InferOptions { accelerators: vec![worker], ..options.clone() };
+    let options = InferOptions { workers: vec![worker], ..options.clone() };
     let loaded = load(id, Path::new(TRIED_WITH), &Devices::new(&options), &[id.into()]);
     Some(Row { name: id.into(), loaded })
 }
@@ -236,7 +236,7 @@ impl Report {
     }
 
     fn found_text(&self, out: &mut String, found: &Found) {
-        let Found { npu, devices, library, problems, .. } = found;
+        let Found { npu, devices, library, language, problems, .. } = found;
         let shown: Vec<String> = devices.iter().map(|d| d.display().to_string()).collect();
         let library = library.as_ref().map_or("no usable library".into(), |l| l.display().to_string());
         let state = self.state(found).name();
@@ -247,6 +247,13 @@ impl Report {
         let (model, route) = (npu.model, npu.route.name());
         let _ =
             writeln!(out, "         takes {model}, through a {route}: outpost backends --example {}", npu.id);
+        if let (Some(found), Some((_, model))) = (language, npu.language) {
+            let found = found.display();
+            let _ = writeln!(
+                out,
+                "         {found} runs language models ({model}), which this program can't use yet"
+            );
+        }
         for row in self.trials.iter().filter(|row| row.name == npu.id) {
             row_text(out, row, "         tried with cold_room on ");
         }
@@ -254,10 +261,10 @@ impl Report {
 
     fn as_json(&self) -> Value {
         let accelerators = self.found.iter().map(|found| {
-            let Found { npu, devices, library, problems, .. } = found;
+            let Found { npu, devices, library, language, problems, .. } = found;
             json!({
                 "id": npu.id, "name": npu.name, "state": self.state(found).name(), "devices": devices,
-                "library": npu.library, "library_found": library, "route": npu.route.name(), "model": npu.model,
+                "library": npu.library, "library_found": library, "language_library_found": language, "route": npu.route.name(), "model": npu.model,
                 "problems": problems, "tried": self.trials.iter().find(|row| row.name == npu.id).map(row_json),
             })
         });

@@ -7,20 +7,21 @@ use std::time::Duration;
 use super::args::RunArgs;
 use super::exit::Failure;
 use super::{field, hardware, kv_format, link, signals, sources};
+use crate::accel::TFLITE;
 use crate::accel::worker::{Vendor, WorkerOptions};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
 use crate::config::{
     self, AcceleratorConfig, Ack, AgentConfig, ChannelRule, ConfigError, LinesInput, ModelChoice,
-    ModelConfig, Payload, SourceConfig, SourceKind, SpoolConfig,
+    ModelConfig, Payload, SourceConfig, SourceKind, SpoolConfig, TfliteConfig,
 };
 use crate::detect::{LimitOptions, RateOptions};
 use crate::glm::bundle;
 use crate::glm::engine::EngineOptions;
 use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
 use crate::http::HttpOptions;
-use crate::infer::{InferOptions, ModelOptions, Policy, TfliteOptions};
+use crate::infer::{InferOptions, ModelOptions, Policy};
 use crate::observe;
 use crate::sensor::{CsvOptions, HostOptions, Input, LinesOptions, Precision, ReplayOptions, SourceOptions};
 use crate::spool::{self, WhenFull};
@@ -198,12 +199,17 @@ pub(super) fn infer(config: &AgentConfig) -> InferOptions {
         backends: model.backends.clone(),
         policy: if model.require { Policy::Require } else { Policy::Prefer },
     };
-    let tflite = &config.tflite;
+    let accelerators = config.accelerators.iter().map(|one| accelerator(config, one));
     InferOptions {
         models: config.models.iter().map(model).collect(),
-        accelerators: config.accelerators.iter().map(|one| accelerator(config, one)).collect(),
-        tflite: TfliteOptions { library: tflite.library.clone(), xnnpack: tflite.xnnpack },
+        workers: accelerators.chain([tflite(&config.tflite)]).collect(),
+        is_patient: false,
     }
+}
+
+fn tflite(TfliteConfig { library, xnnpack, deadline }: &TfliteConfig) -> WorkerOptions {
+    let vendor = Vendor::Lite { library: library.clone(), xnnpack: *xnnpack };
+    WorkerOptions { deadline: *deadline, ..worker(TFLITE, vendor) }
 }
 
 fn accelerator(config: &AgentConfig, accelerator: &AcceleratorConfig) -> WorkerOptions {

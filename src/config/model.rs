@@ -34,6 +34,8 @@ pub struct TfliteConfig {
     pub library: Option<PathBuf>,
     /// With XNNPACK.
     pub xnnpack: bool,
+    /// Longest time for one run.
+    pub deadline: Duration,
 }
 
 /// An accelerator.
@@ -54,7 +56,7 @@ pub struct AcceleratorConfig {
 pub(super) fn tflite(raw: &mut Raw, base: &Path) -> TfliteConfig {
     let entry = raw.take_one("tflite");
     let library = entry.opt_text("library").map(|path| base.join(path));
-    TfliteConfig { library, xnnpack: entry.flag("xnnpack") }
+    TfliteConfig { library, xnnpack: entry.flag("xnnpack"), deadline: entry.time("deadline") }
 }
 
 pub(super) fn accelerators(raw: &mut Raw, base: &Path) -> Vec<AcceleratorConfig> {

@@ -91,7 +91,7 @@ pub static AGENT: Schema = Schema {
         Section {
             name: "tflite",
             shape: Shape::Table,
-            meaning: "TensorFlow Lite, for builds with the feature tflite: the library is the machine's own.",
+            meaning: "TensorFlow Lite, for builds with the feature tflite: the machine's own library, in a process of its own.",
             keys: model::TFLITE,
         },
         Section {

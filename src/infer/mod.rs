@@ -25,6 +25,5 @@ pub use model::{Model, ModelError, Serving};
 pub use onnx::{Onnx, OnnxOn};
 pub use thread::{
     Devices, Infer, InferError, InferHandle, InferOptions, Job, Judgement, ModelOptions, Policy,
-    TfliteOptions,
 };
 pub use window::Scored;

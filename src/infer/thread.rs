@@ -1,17 +1,19 @@
-//! The thread `infer` and the way to it.
+//! The thread `infer` and the way to it; and `infer-cpu`, which answers while that one loads devices.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use smol::channel::{Receiver, Sender, TrySendError, bounded};
+use smol::future::or;
 
 use super::bundle::Bundle;
 use super::model::{Model, ModelError};
 use super::onnx::{self, Onnx, OnnxOn};
 use crate::accel::worker::{self, WorkerOptions};
-use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage, TFLITE};
+use crate::accel::{ComputeBackend, Isolated, ModelFile, Refused, Runner, Stage};
 use crate::clock;
 use crate::frame::{Frame, FrameOptions, ModelName};
 use crate::limits;
@@ -50,19 +52,10 @@ pub struct ModelOptions {
 pub struct InferOptions {
     /// In the order of their numbers.
     pub models: Vec<ModelOptions>,
-    /// Accelerators, each with a name that `backends` may hold.
-    pub accelerators: Vec<WorkerOptions>,
-    /// TensorFlow Lite on the CPU.
-    pub tflite: TfliteOptions,
-}
-
-/// TensorFlow Lite on the CPU.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TfliteOptions {
-    /// Its C library; none: where the system keeps libraries.
-    pub library: Option<PathBuf>,
-    /// With XNNPACK, which is faster and rounds in its own way.
-    pub xnnpack: bool,
+    /// Accelerators, and TensorFlow Lite, each with a name that `backends` may hold.
+    pub workers: Vec<WorkerOptions>,
+    /// [`Infer::start`] waits until all is loaded: a recording has the same judges from its beginning to its end.
+    pub is_patient: bool,
 }
 
 /// Small models that can't be started; the configuration's fault.
@@ -142,7 +135,8 @@ impl ModelOptions {
 }
 
 impl Infer {
-    /// Starts the thread, which loads the models: this returns at once unless a model is required, else when all are loaded.
+    /// Starts the thread, which loads the models: this returns when all are loaded if a model is required or the options are
+    /// patient, else at once, and the CPU answers until all devices are loaded.
     pub async fn start(options: InferOptions) -> Result<Self, InferError> {
         let (jobs, inbox) = bounded(limits::INFER_QUEUE_MAX);
         let (out, judgements) = bounded(limits::INFER_QUEUE_MAX);
@@ -150,9 +144,10 @@ impl Infer {
         if options.models.is_empty() {
             return Ok(Self { handle, thread: None });
         }
-        let required = options.models.iter().any(|model| model.policy == Policy::Require);
+        let waits = options.is_patient || options.models.iter().any(|model| model.policy == Policy::Require);
         let (ready, is_ready) = bounded(1);
         let work = move || {
+            let meanwhile = if waits { None } else { Meanwhile::begin(&options, &inbox, &out) };
             let devices = Devices::new(&options);
             let load = |model| load(model, &devices);
             let loaded: Result<Vec<_>, _> =
@@ -161,13 +156,14 @@ impl Infer {
                 Ok(models) => (models, Ok(())),
                 Err(error) => (Vec::new(), Err(error)),
             };
-            // Nobody listens where nothing is required.
+            meanwhile.into_iter().for_each(Meanwhile::end);
+            // Nobody listens who does not wait.
             let _ = ready.send_blocking(told);
-            run(models, &inbox, &out);
+            run(models, || inbox.recv_blocking().ok(), &out);
         };
         let thread = std::thread::Builder::new().name("infer".into()).spawn(work)?;
         let this = Self { handle, thread: Some(thread) };
-        if required {
+        if waits {
             is_ready.recv().await.map_err(|_| InferError::Gone)??;
         }
         Ok(this)
@@ -214,16 +210,60 @@ impl InferHandle {
     }
 }
 
+/// The CPU's answers while devices are loaded, which takes as long as a driver that hangs may hold them up.
+struct Meanwhile {
+    over: Sender<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl Meanwhile {
+    /// None where nothing but the CPU is loaded, or the system has no thread left: then frames wait.
+    fn begin(options: &InferOptions, inbox: &Receiver<Job>, out: &Sender<Option<Judgement>>) -> Option<Self> {
+        let has_device = |model: &ModelOptions| model.backends.iter().any(|name| name != onnx::NAME);
+        if !options.models.iter().any(has_device) {
+            return None;
+        }
+        let (models, inbox, out) = (options.models.clone(), inbox.clone(), out.clone());
+        let (over, is_over) = bounded::<Infallible>(1);
+        let work = move || {
+            let models = models.iter().take(limits::MODELS_MAX).map(on_cpu).collect();
+            // Nothing is ever sent through it: it ends.
+            let over = || async { is_over.recv().await.ok().map(|never| match never {}) };
+            let job = || async { inbox.recv().await.ok() };
+            run(models, || smol::block_on(or(over(), job())), &out);
+        };
+        let thread = std::thread::Builder::new().name("infer-cpu".into()).spawn(work).ok()?;
+        Some(Self { over, thread })
+    }
+
+    /// Blocks for the run that it is in.
+    fn end(self) {
+        drop(self.over);
+        // Its panic, if there was one, has been logged by its own thread.
+        let _ = self.thread.join();
+    }
+}
+
+/// A model that has a file for the CPU. What is wrong with it is told by who loads it with its devices.
+fn on_cpu(options: &ModelOptions) -> Option<Model> {
+    let bundle = open(options).ok()?;
+    let is_there = bundle.manifest.variants.iter().any(|variant| variant.backend == onnx::NAME);
+    let loaded = is_there.then(|| Model::load(options.name.as_str(), bundle, &[Box::new(Onnx)], false));
+    loaded?.ok()
+}
+
+fn open(options: &ModelOptions) -> Result<Bundle, ModelError> {
+    let bundle = Bundle::open(&options.bundle)?;
+    let (wanted, given) = (bundle.manifest.input.channels.len(), options.channels.len());
+    if wanted == given { Ok(bundle) } else { Err(ModelError::Channels { wanted, given }) }
+}
+
 /// Loads one model. None: it has no backend, which has been told, and the others go on.
 fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, InferError> {
     let require = options.policy == Policy::Require;
-    let loaded = Bundle::open(&options.bundle).map_err(ModelError::from).and_then(|bundle| {
-        let (wanted, given) = (bundle.manifest.input.channels.len(), options.channels.len());
-        if wanted != given {
-            return Err(ModelError::Channels { wanted, given });
-        }
-        Model::load(options.name.as_str(), bundle, &devices.backends(&options.backends), require)
-    });
+    let backends = devices.backends(&options.backends);
+    let loaded =
+        open(options).and_then(|bundle| Model::load(options.name.as_str(), bundle, &backends, require));
     match loaded {
         Ok(model) => Ok(Some(model)),
         Err(error) if require => Err(InferError::Required { name: options.name, error }),
@@ -234,50 +274,29 @@ fn load(options: &ModelOptions, devices: &Devices) -> Result<Option<Model>, Infe
     }
 }
 
-/// The accelerators of one agent; models that name the same one share its process.
-pub struct Devices {
-    isolated: Vec<Rc<Isolated>>,
-    #[cfg(feature = "tflite")]
-    tflite: TfliteOptions,
-}
+/// What runs in processes of its own; models that name the same one share its process.
+pub struct Devices(Vec<Rc<Isolated>>);
 
 impl Devices {
     /// Nothing is begun or loaded yet.
     pub fn new(options: &InferOptions) -> Self {
         let isolated = |options: &WorkerOptions| Rc::new(Isolated::shared(options));
-        Self {
-            isolated: options.accelerators.iter().map(isolated).collect(),
-            #[cfg(feature = "tflite")]
-            tflite: options.tflite.clone(),
-        }
+        Self(options.workers.iter().map(isolated).collect())
     }
 
     /// The backends of those names in that order, and the CPU behind them; a name that this program does not know says so when it
     /// is to load something.
     pub fn backends(&self, names: &[String]) -> Vec<Box<dyn ComputeBackend>> {
         let backend = |name: &String| -> Box<dyn ComputeBackend> {
-            let device = self.isolated.iter().find(|device| device.name() == name);
-            match (name.as_str(), device) {
-                (onnx::NAME, _) => Box::new(Onnx),
-                (TFLITE, _) => self.tflite(),
-                (_, Some(device)) if device.is_delegate() => Box::new(device.clone()),
-                (_, Some(device)) => Box::new(OnnxOn::new(device)),
-                _ => Box::new(Unknown { name: name.clone(), why: NO_SUCH }),
+            match self.0.iter().find(|device| device.name() == name) {
+                _ if name == onnx::NAME => Box::new(Onnx),
+                Some(device) if device.is_plugin() => Box::new(OnnxOn::new(device)),
+                Some(device) => Box::new(device.clone()),
+                None => Box::new(Unknown { name: name.clone() }),
             }
         };
         let last = Some(onnx::NAME.to_owned()).filter(|last| !names.contains(last));
         names.iter().chain(&last).map(backend).collect()
-    }
-
-    #[cfg(feature = "tflite")]
-    fn tflite(&self) -> Box<dyn ComputeBackend> {
-        Box::new(crate::accel::Tflite { library: self.tflite.library.clone(), xnnpack: self.tflite.xnnpack })
-    }
-
-    #[cfg(not(feature = "tflite"))]
-    fn tflite(&self) -> Box<dyn ComputeBackend> {
-        let why = "this build has no TensorFlow Lite; build it with --features tflite";
-        Box::new(Unknown { name: TFLITE.into(), why })
     }
 }
 
@@ -287,7 +306,6 @@ const NO_SUCH: &str =
 /// A name that nothing stands behind.
 struct Unknown {
     name: String,
-    why: &'static str,
 }
 
 impl ComputeBackend for Unknown {
@@ -300,13 +318,17 @@ impl ComputeBackend for Unknown {
     }
 
     fn load(&self, _model: &ModelFile) -> Result<Box<dyn Runner>, Refused> {
-        Err(Refused::new(&self.name, Stage::Find, self.why))
+        Err(Refused::new(&self.name, Stage::Find, NO_SUCH))
     }
 }
 
 /// Every job is answered, if only with nothing: who waits for one may rely on it.
-fn run(mut models: Vec<Option<Model>>, inbox: &Receiver<Job>, out: &Sender<Option<Judgement>>) {
-    while let Ok(job) = inbox.recv_blocking() {
+fn run(
+    mut models: Vec<Option<Model>>,
+    mut next: impl FnMut() -> Option<Job>,
+    out: &Sender<Option<Judgement>>,
+) {
+    while let Some(job) = next() {
         let judgement =
             models.get_mut(job.model).and_then(Option::as_mut).and_then(|model| judge(model, job));
         if judgement.is_none() {
@@ -349,19 +371,34 @@ mod tests {
         assert_eq!(inbox.len(), limits::INFER_QUEUE_MAX);
     }
 
-    #[test]
-    fn a_frame_that_no_model_can_judge_is_answered_with_nothing() {
-        let options = ModelOptions {
-            name: ModelName::new("gone").unwrap(),
-            bundle: "no/such/folder".into(),
+    fn options(bundle: &str, backend: &str) -> InferOptions {
+        let model = ModelOptions {
+            name: ModelName::new("some").unwrap(),
+            bundle: bundle.into(),
             channels: vec![ChannelId::new("a.x").unwrap()],
             every: Duration::from_secs(1),
-            backends: vec![onnx::NAME.into()],
+            backends: vec![backend.into()],
             policy: Policy::Prefer,
         };
-        let infer =
-            smol::block_on(Infer::start(InferOptions { models: vec![options], ..InferOptions::default() }))
-                .unwrap();
+        InferOptions { models: vec![model], ..InferOptions::default() }
+    }
+
+    #[test]
+    fn the_cpu_answers_until_the_devices_are_loaded_and_then_leaves_the_frames_to_them() {
+        let (jobs, inbox) = bounded(limits::INFER_QUEUE_MAX);
+        let (out, judgements) = bounded(limits::INFER_QUEUE_MAX);
+        assert!(Meanwhile::begin(&options("cold_room", onnx::NAME), &inbox, &out).is_none());
+        let meanwhile = Meanwhile::begin(&options("cold_room", "vx"), &inbox, &out).unwrap();
+        jobs.send_blocking(job()).unwrap();
+        assert!(judgements.recv_blocking().unwrap().is_some());
+        meanwhile.end();
+        jobs.send_blocking(job()).unwrap();
+        assert_eq!((inbox.len(), judgements.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_frame_that_no_model_can_judge_is_answered_with_nothing() {
+        let infer = smol::block_on(Infer::start(options("no/such/folder", onnx::NAME))).unwrap();
         assert_eq!(infer.handle().judge_blocking(job()), None);
         infer.stop();
         let none = smol::block_on(Infer::start(InferOptions::default())).unwrap();

@@ -64,6 +64,9 @@ static int shows(faults *of, const char *fault) {
     return 1;
 }
 
+/* How long a device is made ready where that is slow. */
+enum { CREATE_SLOW_S = 4 };
+
 /* How long a run of a segment takes where it is slow: longer than on any processor. */
 enum { SLOW_SEGMENT_US = 300 * 1000 };
 

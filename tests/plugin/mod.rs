@@ -13,25 +13,27 @@ use outpost::infer::{Bundle, Model, Onnx};
 use outpost::observe;
 
 /// The shared library of `tests/plugin/NAME.c`, compiled once per process.
+#[allow(dead_code, reason = "each test program uses some of this")]
 pub fn compiled(name: &'static str) -> PathBuf {
     static DONE: Mutex<Vec<&str>> = Mutex::new(Vec::new());
     let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (out, fresh) = (dir.join(format!("{name}.so")), dir.join(format!("{name}.{}", std::process::id())));
     if !done.contains(&name) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/plugin/{name}.c"));
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O3", "-o"])
-            .arg(&fresh)
-            .arg(source)
-            .arg("-lm")
-            .status();
-        assert!(built.expect("a C compiler").success());
+        compile(name, &fresh, &["-lm"]);
         // Another test program may have the old one open.
         std::fs::rename(&fresh, &out).unwrap();
         done.push(name);
     }
     out
+}
+
+/// Compiles the shared library `out` of `tests/plugin/NAME.c`, with `more` told to the compiler.
+pub fn compile(name: &str, out: &Path, more: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/plugin/{name}.c"));
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O3", "-o"]).arg(out).arg(source).args(more);
+    assert!(cc.status().expect("a C compiler").success());
 }
 
 /// The CPU, as slow as it must be for the device to be worth its while, whatever this machine is.

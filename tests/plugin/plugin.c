@@ -33,6 +33,7 @@ void *outpost_plugin_create(const outpost_model *model, char *error, size_t erro
         snprintf(error, error_bytes, "the device is busy; end the other program");
         return NULL;
     }
+    if (has_fault(&made->faults, "create_slow")) sleep(CREATE_SLOW_S);
     if (has_fault(&made->faults, "create_crash")) crash();
     if (has_fault(&made->faults, "create_hang") || has_fault(&made->faults, "prepare_hang")) hang();
     if (has_fault(&made->faults, "prepare")) {

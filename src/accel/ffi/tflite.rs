@@ -6,12 +6,13 @@
 //! delegate that is attached, which tflitec knows nothing of.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
 use super::delegate;
 use super::library::Library;
+use crate::accel::{Refused, Stage, TFLITE};
 
 /// `TfLiteQuantizationParams`.
 #[repr(C)]
@@ -140,30 +141,28 @@ unsafe extern "C" fn TfLiteInterpreterOptionsCreate() -> Ptr {
 }
 
 /// The library of this process.
-static LOADED: OnceLock<Result<Loaded, String>> = OnceLock::new();
+static LOADED: OnceLock<Result<Loaded, Refused>> = OnceLock::new();
 
 struct Loaded {
     api: Api,
     xnnpack: Option<delegate::Xnnpack>,
     path: PathBuf,
-    version: String,
 }
 
-/// Loads TensorFlow Lite, once per process: `find` names the file. Returns where it is and its version. Errors: why there is
-/// none, the same for everybody who asks.
-pub fn load(find: impl FnOnce() -> Result<PathBuf, String>) -> Result<(&'static Path, &'static str), String> {
-    let loaded = LOADED.get_or_init(|| open(find()?));
-    loaded.as_ref().map(|loaded| (loaded.path.as_path(), loaded.version.as_str())).map_err(Clone::clone)
+/// Loads TensorFlow Lite, once per process: `find` names the file. Errors: why there is none, the same for everybody who asks.
+pub fn load(find: impl FnOnce() -> Result<PathBuf, Refused>) -> Result<(), Refused> {
+    LOADED.get_or_init(|| open(find()?)).as_ref().map(drop).map_err(Clone::clone)
 }
 
-fn open(path: PathBuf) -> Result<Loaded, String> {
-    let told =
-        |why: String| format!("{} is no TensorFlow Lite library: {why}; install another one", path.display());
+fn open(path: PathBuf) -> Result<Loaded, Refused> {
+    let told = |why: String| {
+        let what =
+            format_args!("{} is no TensorFlow Lite library: {why}; install another one", path.display());
+        Refused::new(TFLITE, Stage::Load, what)
+    };
     let library = Library::open(&path).map_err(told)?;
     let api = Api::of(&library).map_err(told)?;
-    // SAFETY: the function takes nothing and gives a constant text of the library.
-    let version = unsafe { CStr::from_ptr((api.TfLiteVersion)()) }.to_string_lossy().into_owned();
-    Ok(Loaded { api, xnnpack: delegate::Xnnpack::of(&library), path, version })
+    Ok(Loaded { api, xnnpack: delegate::Xnnpack::of(&library), path })
 }
 
 /// The delegate of TensorFlow Lite itself that makes the CPU fast. Errors: the loaded library was built without it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  agent, thread infer                        outpost worker
-//!  Process ── requests, replies: a socket ──> serve: the plug-in, or TensorFlow Lite with the delegate
+//!  Process ── requests, replies: a socket ──> serve: the plug-in, or TensorFlow Lite, alone or with a delegate
 //!     │    ── large tensors: a memfd ───────>
 //!     └ deadline over, error, end of file: killed, reaped without waiting, begun anew beside whoever asks again
 //! ```
@@ -45,6 +45,13 @@ pub enum Vendor {
         library: PathBuf,
         /// TensorFlow Lite's C library; none: where the system keeps libraries.
         tflite: Option<PathBuf>,
+    },
+    /// TensorFlow Lite on the CPU: the board's own build of it, or anybody's.
+    Lite {
+        /// Its C library; none: where the system keeps libraries.
+        library: Option<PathBuf>,
+        /// With its delegate for fast floats and whole numbers, which rounds in its own way.
+        xnnpack: bool,
     },
 }
 

@@ -9,10 +9,10 @@ use std::os::unix::net::UnixStream;
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::{Channel, Reply, Request, Side, Tensor, Vendor};
-#[cfg(feature = "tflite")]
-use crate::accel::Delegated;
 use crate::accel::ffi::Plugin;
 use crate::accel::{ComputeBackend, ModelFile, Refused, Runner, Stage, look_at_library};
+#[cfg(feature = "tflite")]
+use crate::accel::{Delegated, Tflite};
 use crate::limits;
 
 /// Serves the agent that has started this process, with the socket as standard input and the memfd as standard output, until
@@ -109,8 +109,10 @@ fn open(vendor: Vendor, options: String) -> Result<Box<dyn ComputeBackend>, Refu
         }
         #[cfg(feature = "tflite")]
         Vendor::Delegate { library, tflite } => Ok(Box::new(Delegated::open(&library, tflite, options)?)),
+        #[cfg(feature = "tflite")]
+        Vendor::Lite { library, xnnpack } => Ok(Box::new(Tflite::open(library, xnnpack)?)),
         #[cfg(not(feature = "tflite"))]
-        Vendor::Delegate { .. } => {
+        Vendor::Delegate { .. } | Vendor::Lite { .. } => {
             let why = "this build has no TensorFlow Lite; build it with --features tflite";
             Err(Refused::new("worker", Stage::Find, why))
         }

@@ -52,6 +52,7 @@ pub(super) const TFLITE: &[Key] = &[
         "false",
         "Use XNNPACK on the CPU, which is faster and rounds in its own way: a model bears it if its golden vectors do.",
     ),
+    DEADLINE,
 ];
 
 pub(super) const ACCELERATOR: &[Key] = &[
@@ -73,10 +74,12 @@ pub(super) const ACCELERATOR: &[Key] = &[
         "\"\"",
         "For the delegate or the plug-in: key=value, parted by commas.",
     ),
-    Key::new(
-        "deadline",
-        Time { min_ms: 10, max_ms: 10 * S },
-        "\"500 ms\"",
-        "Longest time for one run; then its process is ended and the CPU answers.",
-    ),
+    DEADLINE,
 ];
+
+const DEADLINE: Key = Key::new(
+    "deadline",
+    Time { min_ms: 10, max_ms: 10 * S },
+    "\"500 ms\"",
+    "Longest time for one run; then its process is ended and the next backend answers.",
+);

@@ -46,6 +46,18 @@ def depthwise():
     return tf.keras.Model(start, layers.Dense(7)(x))
 
 
+def plain():
+    """CONV_2D, DEPTHWISE_CONV_2D, MAX_POOL_2D: what tract's own reader of such files computes."""
+    return tf.keras.Sequential([
+        layers.Input(SHAPE),
+        layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
+        layers.DepthwiseConv2D((3, 2), padding="same", activation="relu"),
+        layers.Conv2D(12, 1),
+        layers.MaxPool2D(2),
+        layers.Conv2D(7, (3, 2)),
+    ])
+
+
 def scattered(net, rng):
     """Random weights whose output channels differ in size."""
     for layer in net.layers:
@@ -93,7 +105,8 @@ def answered(data, rng):
 
 
 def main():
-    for name, make in [("convolutions", convolutions), ("depthwise", depthwise)]:
+    for make in [convolutions, depthwise, plain]:
+        name = make.__name__
         tf.keras.utils.set_random_seed(20261126)
         rng = np.random.default_rng(20261126)
         data = quantised(scattered(make(), rng), rng)
