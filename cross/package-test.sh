@@ -8,9 +8,6 @@
 set -euo pipefail
 . "$(dirname "$0")/targets.sh"
 
-# Scripts of a whole Debian run here as root, and some mount and unmount: not what others see.
-[[ -n ${ASIDE:-} ]] || ASIDE=yes exec unshare --mount --propagation private "$0" "$@"
-
 PACKAGE=$(realpath "${1:?usage: cross/package-test.sh FILE.deb}")
 ARCH=$(dpkg-deb -f "$PACKAGE" Architecture)
 # Empty: it runs here.
@@ -158,6 +155,8 @@ enter() {
     else
         local user
         user=$(ids "$1")
+        # Scripts of a whole Debian run there as root, and some unmount what they think is theirs.
+        ENTER+=(unshare --mount --propagation private)
         ENTER+=(setpriv --reuid="${user%:*}" --regid="${user#*:}" --clear-groups)
         ENTER+=(proot -q "$EMULATOR" -r "$ROOT" -b /proc -w /)
     fi
