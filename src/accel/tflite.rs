@@ -54,7 +54,8 @@ pub struct Delegated {
 impl Delegated {
     /// Loads TensorFlow Lite from `tflite`, or where the system keeps libraries, and the delegate from `library`.
     pub fn open(library: &Path, tflite: Option<PathBuf>, options: String) -> Result<Self, Refused> {
-        load_tflite(|| find(tflite))?;
+        // Without TensorFlow Lite the delegate is of no use, but it is there.
+        load_tflite(|| find(tflite)).map_err(|refused| Refused { stage: Stage::Load, ..refused })?;
         look_at_library(DELEGATE, library)?;
         Ok(Self { library: DelegateLibrary::open(library)?, options })
     }

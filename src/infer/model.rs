@@ -101,6 +101,21 @@ impl Model {
         backends: &[Box<dyn ComputeBackend>],
         require: bool,
     ) -> Result<Self, ModelError> {
+        let model = Self::tried(name, bundle, backends, require);
+        model.refused.iter().for_each(|refused| tell(name, refused));
+        model.ready(require)
+    }
+
+    /// The same with `backend` alone, for as long as others are loaded: why it does not do is told when it is loaded behind them.
+    pub fn load_meanwhile(
+        name: &str,
+        bundle: Bundle,
+        backend: Box<dyn ComputeBackend>,
+    ) -> Result<Self, ModelError> {
+        Self::tried(name, bundle, &[backend], false).ready(false)
+    }
+
+    fn tried(name: &str, bundle: Bundle, backends: &[Box<dyn ComputeBackend>], require: bool) -> Self {
         let bundle = Arc::new(bundle);
         let names = backends.iter().map(|backend| backend.name().to_owned()).collect();
         let mut model = Self {
@@ -118,24 +133,27 @@ impl Model {
             }
         }
         model.refuse_slow();
-        model.refused.iter().for_each(|refused| tell(name, refused));
-        model.show();
-        let wanted = backends.first().filter(|_| require).map(|backend| backend.name());
-        let may_be_first = |served: &&Served| wanted.is_none_or(|wanted| served.backend == wanted);
-        let Some(first) = model.served.first().filter(may_be_first) else {
-            let reasons: Vec<String> = model.refused.iter().map(Refused::to_string).collect();
-            return Err(ModelError::NoBackend { name: name.into(), reasons: reasons.join("; ") });
+        model
+    }
+
+    fn ready(self, require: bool) -> Result<Self, ModelError> {
+        self.show();
+        let wanted = self.backends.first().filter(|_| require);
+        let may_be_first = |served: &&Served| wanted.is_none_or(|wanted| served.backend == *wanted);
+        let Some(first) = self.served.first().filter(may_be_first) else {
+            let reasons: Vec<String> = self.refused.iter().map(Refused::to_string).collect();
+            return Err(ModelError::NoBackend { name: self.name, reasons: reasons.join("; ") });
         };
         observe::emit(&events::ModelReady {
-            model: name,
+            model: &self.name,
             backend: &first.backend,
             file: &first.variant.file,
-            id: &model.bundle.id(&first.variant),
+            id: &self.bundle.id(&first.variant),
             placement: first.runner.placement(),
             golden_error: first.golden_error,
             p50_us: micros(first.p50),
         });
-        Ok(model)
+        Ok(self)
     }
 
     /// What its bundle says.
@@ -179,7 +197,7 @@ impl Model {
     }
 
     /// Shows where its backends stand.
-    fn show(&self) {
+    pub fn show(&self) {
         for backend in &self.backends {
             let is_missing = |refused: &Refused| refused.backend == *backend && refused.stage == Stage::Find;
             let before = if self.refused.iter().any(is_missing) { State::Absent } else { State::Probed };

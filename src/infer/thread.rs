@@ -156,7 +156,11 @@ impl Infer {
                 Ok(models) => (models, Ok(())),
                 Err(error) => (Vec::new(), Err(error)),
             };
-            meanwhile.into_iter().for_each(Meanwhile::end);
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.end();
+                // It may have shown where its own copies stood.
+                models.iter().flatten().for_each(Model::show);
+            }
             // Nobody listens who does not wait.
             let _ = ready.send_blocking(told);
             run(models, || inbox.recv_blocking().ok(), &out);
@@ -217,7 +221,8 @@ struct Meanwhile {
 }
 
 impl Meanwhile {
-    /// None where nothing but the CPU is loaded, or the system has no thread left: then frames wait.
+    /// None where nothing but the CPU is loaded, or the system has no thread left: then frames wait. Blocks until the CPU's models
+    /// are loaded, so that nothing runs beside devices when their times are taken but a frame's one run now and then.
     fn begin(options: &InferOptions, inbox: &Receiver<Job>, out: &Sender<Option<Judgement>>) -> Option<Self> {
         let has_device = |model: &ModelOptions| model.backends.iter().any(|name| name != onnx::NAME);
         if !options.models.iter().any(has_device) {
@@ -225,14 +230,18 @@ impl Meanwhile {
         }
         let (models, inbox, out) = (options.models.clone(), inbox.clone(), out.clone());
         let (over, is_over) = bounded::<Infallible>(1);
+        let (loaded, are_loaded) = bounded(1);
         let work = move || {
             let models = models.iter().take(limits::MODELS_MAX).map(on_cpu).collect();
+            let _ = loaded.send_blocking(());
             // Nothing is ever sent through it: it ends.
             let over = || async { is_over.recv().await.ok().map(|never| match never {}) };
             let job = || async { inbox.recv().await.ok() };
             run(models, || smol::block_on(or(over(), job())), &out);
         };
         let thread = std::thread::Builder::new().name("infer-cpu".into()).spawn(work).ok()?;
+        // A panic ends the wait, too.
+        let _ = are_loaded.recv_blocking();
         Some(Self { over, thread })
     }
 
@@ -248,7 +257,7 @@ impl Meanwhile {
 fn on_cpu(options: &ModelOptions) -> Option<Model> {
     let bundle = open(options).ok()?;
     let is_there = bundle.manifest.variants.iter().any(|variant| variant.backend == onnx::NAME);
-    let loaded = is_there.then(|| Model::load(options.name.as_str(), bundle, &[Box::new(Onnx)], false));
+    let loaded = is_there.then(|| Model::load_meanwhile(options.name.as_str(), bundle, Box::new(Onnx)));
     loaded?.ok()
 }
 

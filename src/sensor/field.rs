@@ -74,8 +74,8 @@ pub(super) fn spawn(
             })
         }
         FieldOptions::Push(options) => {
-            let token = options.token_file.as_deref().zip(content);
-            let token = token.map(|(path, content)| secret(path, content)).transpose()?;
+            let token = options.token_file.as_deref();
+            let token = token.map(|path| secret(path, content.unwrap_or_default())).transpose()?;
             let push = Push::bind(options, token)?;
             let address = push.address();
             let from = address.to_string();

@@ -128,11 +128,15 @@ impl Outlet {
     /// Like [`Outlet::send`], with all that a batch may carry. Too many readings go in several, descriptions with the first
     /// and everything else with the last: batches become durable in their order, so its receipt speaks for all.
     pub(super) async fn hand_over(&self, mut handover: Handover) -> Result<(), Closed> {
-        while handover.readings.len() > limits::SENSOR_BATCH_READINGS_MAX {
-            let rest = handover.readings.split_off(limits::SENSOR_BATCH_READINGS_MAX);
-            let readings = std::mem::replace(&mut handover.readings, rest);
-            let infos = std::mem::take(&mut handover.infos);
-            self.hand_over_one(Handover { readings, infos, ..Handover::default() }).await?;
+        if handover.readings.len() > limits::SENSOR_BATCH_READINGS_MAX {
+            // Each batch with the memory that it needs: split off, the first would keep that of all.
+            let mut rest = std::mem::take(&mut handover.readings).into_iter();
+            while rest.len() > limits::SENSOR_BATCH_READINGS_MAX {
+                let readings = rest.by_ref().take(limits::SENSOR_BATCH_READINGS_MAX).collect();
+                let infos = std::mem::take(&mut handover.infos);
+                self.hand_over_one(Handover { readings, infos, ..Handover::default() }).await?;
+            }
+            handover.readings = rest.collect();
         }
         self.hand_over_one(handover).await
     }

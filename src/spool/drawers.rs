@@ -60,7 +60,8 @@ impl Drawers {
             while names.iter().any(|known| known == next(row).as_bytes()) {
                 row.drawers.push(Drawer::open(db.open_tree(next(row))?)?);
             }
-            row.current = row.drawers.len().saturating_sub(1);
+            // Behind the last one in use there are those that were made with it.
+            row.current = row.drawers.iter().rposition(|drawer| drawer.blocks > 0).unwrap_or(0);
         }
         Ok(Self { db, lanes })
     }
@@ -191,7 +192,9 @@ impl Drawers {
             if let Some(at) = row.drawers.iter().position(|drawer| drawer.blocks == 0) {
                 row.drawers[at].clear();
                 row.current = at;
-            } else if count < limits::SPOOL_DRAWERS_MAX || row.drawers.is_empty() {
+            } else if count + limits::SPOOL_DRAWERS_AT_ONCE <= limits::SPOOL_DRAWERS_MAX
+                || row.drawers.is_empty()
+            {
                 row.current = row.drawers.len();
                 for _ in 0..limits::SPOOL_DRAWERS_AT_ONCE {
                     row.drawers.push(Drawer::new(self.db.open_tree(name(lane, row.drawers.len()))?));
@@ -307,7 +310,7 @@ mod tests {
     #[test]
     fn trees_are_made_some_at_a_time_and_filled_one_after_the_other() {
         let db = ::sled::Config::default().temporary(true).open().unwrap();
-        let mut drawers = Drawers::open(db).unwrap();
+        let mut drawers = Drawers::open(db.clone()).unwrap();
         let mut trees = Vec::new();
         for first in 1..=200 {
             let id = BlockId { lane: Lane::Raw, first, last: first };
@@ -318,6 +321,8 @@ mod tests {
         }
         let made = trees.windows(2).filter(|pair| pair[0].0 < pair[1].0).count();
         assert_eq!((trees[0], trees[199], made), ((8, 0), (24, 22), 2));
+        let again = Drawers::open(db).unwrap();
+        assert_eq!(again.lanes[Lane::Raw.index()].current, 22, "it goes on where it was");
         assert!(
             trees.iter().enumerate().all(|(n, (_, current))| *current == n / limits::SPOOL_DRAWER_BLOCKS)
         );

@@ -380,7 +380,7 @@ const HEAD_BYTES: usize = 128;
 const COMPRESS_BYTES_MIN: usize = 48;
 /// Rows of fewer bytes are compressed without a look at a sample.
 const SAMPLED_BYTES_MIN: usize = 16 * 1024;
-/// Every which byte is in the sample: a prime, so that no record's length keeps step with it.
+/// Every which byte is in the sample: a prime, so that few lengths of records keep step with it.
 const SAMPLE_EVERY: usize = 17;
 /// As many different bytes, equally frequent, take 6.3 bits each: zstd makes them smaller by a fifth.
 const EVEN_BYTES: u64 = 80;

@@ -94,6 +94,18 @@ impl Channel {
         self.close_quiet(reading.at, ears, tally);
     }
 
+    /// When its newest reading came, by the source's clock; `before` is the event time of the newest until then. One without a value
+    /// may be stamped right behind the last value, whenever it came: then the silence goes on, and does not begin anew.
+    pub fn arrival(&self, reading: &Reading, before: Option<Wall>, clock: Option<Wall>) -> Option<Wall> {
+        match (reading.value, before, self.arrived) {
+            (Err(_), Some(before), Some(arrived)) => {
+                let moved = Duration::from_micros(reading.at.micros_since(before).max(0).unsigned_abs());
+                clock.map(|now| now.min(arrived + moved))
+            }
+            _ => clock,
+        }
+    }
+
     pub fn tick(&mut self, now: Wall, ears: &mut Ears<'_>, tally: &mut Tally) {
         let Some(newest) = self.windows.newest() else { return };
         // Its own event time, carried on by the source's clock; a clock that was set back starts over.

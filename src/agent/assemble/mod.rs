@@ -168,7 +168,10 @@ impl Assembler {
                 channel.set_back(before, reading.at, clock, &mut ears, &mut self.tally);
                 channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
             }
-            Taken::Newest => channel.take(reading, clock, stamp, &mut ears, &mut self.tally),
+            Taken::Newest => {
+                let clock = channel.arrival(reading, before, clock);
+                channel.take(reading, clock, stamp, &mut ears, &mut self.tally);
+            }
         }
         if matches!(taken, Taken::Newest | Taken::SetBack) {
             self.gather(i, reading);

@@ -30,8 +30,12 @@ impl Bench {
     }
 
     fn push(&mut self, channel: &str, s: i64, value: Value) {
+        self.push_at(channel, Wall::from_secs(s), value);
+    }
+
+    fn push_at(&mut self, channel: &str, at: Wall, value: Value) {
         let channel = ChannelId::new(channel).unwrap();
-        self.assembler.push(PLANT, &Reading::new(channel, Wall::from_secs(s), value), &mut self.out);
+        self.assembler.push(PLANT, &Reading::new(channel, at, value), &mut self.out);
     }
 
     fn tick(&mut self, s: i64) {
@@ -138,14 +142,14 @@ fn a_sensor_that_answers_without_a_value_is_missing_too() {
 /// a silence was told, in half of the time.
 #[test]
 fn a_sensor_without_a_value_is_missing_no_sooner_than_one_that_says_nothing() {
-    let opened = |says: &dyn Fn(i64) -> bool| {
+    let opened = |says: &dyn Fn(i64) -> Option<Wall>| {
         let mut bench = Bench::new(AssembleOptions::default());
         for s in 0..200 {
             bench.tick(s);
-            match s {
-                0..100 => bench.push("a.x", s, lively(s)),
-                _ if says(s) => bench.push("a.x", s, Err(NoData::NoAnswer)),
-                _ => {}
+            if s < 100 {
+                bench.push("a.x", s, lively(s));
+            } else if let Some(at) = says(s) {
+                bench.push_at("a.x", at, Err(NoData::NoAnswer));
             }
             if !bench.steps().is_empty() {
                 return s;
@@ -153,8 +157,12 @@ fn a_sensor_without_a_value_is_missing_no_sooner_than_one_that_says_nothing() {
         }
         panic!("never missed")
     };
-    let silent = opened(&|_| false);
-    assert_eq!([opened(&|_| true), opened(&|s| s == 100)], [silent; 2]);
+    let silent = opened(&|_| None);
+    let now = |s| Some(Wall::from_secs(s));
+    assert_eq!([opened(&now), opened(&|s| now(s).filter(|_| s == 100))], [silent; 2]);
+    // Of a channel with a time of its own nobody knows what it is when the silence is told.
+    let behind = Some(Wall(Wall::from_secs(99).0 + 1));
+    assert_eq!(opened(&|s| behind.filter(|_| s == 102)), silent);
 }
 
 #[test]
