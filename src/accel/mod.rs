@@ -22,7 +22,7 @@ pub use backend::{
 pub use fit::{Problem, compare};
 pub use health::{Health, State};
 pub use isolated::Isolated;
-pub use probe::{Found, NPUS, Npu, Route, check_library, library_folders, look_at_library, probe};
+pub use probe::{Found, NPUS, Npu, Route, library_folders, look_at_library, probe};
 #[cfg(feature = "tflite")]
 pub use tflite::{Delegated, Tflite};
 

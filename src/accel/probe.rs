@@ -316,7 +316,7 @@ pub fn library_folders(root: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Whether the dynamic loader could take the file: readable, a shared library, for this processor. Reads its first bytes.
-pub fn check_library(path: &Path) -> Result<(), String> {
+fn check_library(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let mut head = [0; 20];
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| {

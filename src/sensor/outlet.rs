@@ -218,6 +218,9 @@ mod tests {
         let sent: Vec<Batch> = std::iter::from_fn(|| batches.try_recv().ok()).collect();
         let values = sent.iter().flat_map(|batch| &batch.readings).map(|reading| reading.value.unwrap());
         assert!(values.eq((0..count).map(|n| n as f64)));
+        // Split off a longer one, the first kept room for all.
+        let rooms = sent.iter().map(|batch| batch.readings.capacity());
+        assert!(rooms.max() <= Some(limits::SENSOR_BATCH_READINGS_MAX));
         let told: Vec<_> =
             sent.iter().map(|b| (b.readings.len(), b.infos.len(), b.end, b.receipt.is_some())).collect();
         let full = limits::SENSOR_BATCH_READINGS_MAX;

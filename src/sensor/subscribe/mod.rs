@@ -72,8 +72,8 @@ impl SubscribeOptions {
     /// The same with what stands in the password's file.
     pub(super) fn login_with(&self, content: Option<&[u8]>) -> Result<Login, SourceError> {
         let Some(user) = self.user.clone() else { return Ok(None) };
-        let password = self.password_file.as_deref().zip(content);
-        let password = password.map(|(path, content)| secret(path, content)).transpose()?;
+        let password = self.password_file.as_deref();
+        let password = password.map(|path| secret(path, content.unwrap_or_default())).transpose()?;
         Ok(Some((user, password.unwrap_or_default())))
     }
 }

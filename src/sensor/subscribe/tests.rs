@@ -107,13 +107,7 @@ fn a_broker_that_is_gone_is_waited_for() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (handle, batches, stopper) = start(options(port, None));
-    // It hangs up twice, as a broker that restarts does; then there is a real one in its place.
-    for _ in 0..2 {
-        drop(listener.accept().unwrap());
-    }
-    drop(listener);
-    let broker = broker::start(&BrokerOptions { port, protocol: Protocol::V311, pki: None }).unwrap();
-    read(&publisher(broker.addr.port(), None), &batches);
+    restart(listener, &batches);
     drop(stopper);
     handle.join();
 }
@@ -141,14 +135,20 @@ fn when_a_broker_is_lost_its_channels_have_no_answer_and_when_it_is_back_they_ha
         assert!(if is_own { reading.at.0 == at.0 + 1 } else { reading.at > at }, "{reading:?} after {at:?}");
     }
     // Attempts that fail say nothing new.
+    restart(listener, &batches);
+    drop(stopper);
+    handle.join();
+}
+
+/// Hangs up twice, as a broker that restarts does, and has a real one in its place, which gives a value first of all.
+fn restart(listener: std::net::TcpListener, batches: &Receiver<Batch>) {
+    let port = listener.local_addr().unwrap().port();
     for _ in 0..2 {
         drop(listener.accept().unwrap());
     }
     drop(listener);
     let broker = broker::start(&BrokerOptions { port, protocol: Protocol::V311, pki: None }).unwrap();
-    read(&publisher(broker.addr.port(), None), &batches);
-    drop(stopper);
-    handle.join();
+    read(&publisher(broker.addr.port(), None), batches);
 }
 
 fn next(batches: &Receiver<Batch>) -> Vec<Reading> {
