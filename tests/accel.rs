@@ -1,6 +1,8 @@
 //! Vendors' code behind the plug-in interface, in real worker processes, with every fault that the test plug-in knows: the answer
 //! is right, nothing hangs, and what is told names the stage.
 
+#[path = "plugin/language.rs"]
+mod language;
 mod plugin;
 #[path = "plugin/student.rs"]
 mod student;
@@ -260,7 +262,7 @@ fn a_plugin_is_tried_with_what_it_computes_of_the_graph_that_ships() {
 
 /// It was taken for a runtime of small models alone.
 #[test]
-fn rockchips_runtime_for_language_models_is_found_and_no_use_of_it_is_promised() {
+fn rockchips_runtime_for_language_models_is_found_and_its_way_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let (node, libraries) = (dir.path().join("sys/class/drm/renderD129/device"), dir.path().join("usr/lib"));
     std::fs::create_dir_all(&node).unwrap();
@@ -268,19 +270,41 @@ fn rockchips_runtime_for_language_models_is_found_and_no_use_of_it_is_promised()
     std::os::unix::fs::symlink("../drivers/RKNPU", node.join("driver")).unwrap();
     let runtime = libraries.join("librkllmrt.so");
     std::fs::copy(compiled("plugin"), &runtime).unwrap();
-    std::fs::write(dir.path().join("outpost.toml"), "").unwrap();
+    let toml = dir.path().join("outpost.toml");
+    std::fs::write(&toml, "").unwrap();
     let backends = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_outpost"));
-        command.args(["backends", "-c"]).arg(dir.path().join("outpost.toml")).arg("--root").arg(dir.path());
+        command.args(["backends", "-c"]).arg(&toml).arg("--root").arg(dir.path());
         String::from_utf8(command.args(more).output().unwrap().stdout).unwrap()
     };
-    let wanted =
-        format!("{} runs language models (.rkllm), which this program can't use yet", runtime.display());
+    let wanted = format!("{} runs language models (.rkllm): glm.device, through a plugin", runtime.display());
     assert!(backends(&[]).contains(&wanted), "{}", backends(&[]));
     let told: serde_json::Value = serde_json::from_str(&backends(&["--json"])).unwrap();
     let mut accelerators = told["accelerators"].as_array().unwrap().iter();
     let rknn = accelerators.find(|a| a["id"] == "rknn").unwrap();
     assert_eq!(rknn["language_library_found"], runtime.to_str().unwrap(), "{rknn:#}");
+
+    let (plugin, model) = (compiled("plugin"), dir.path().join("chat.rkllm"));
+    std::fs::write(&model, "SAYSwater").unwrap();
+    let configured = |options: &str| {
+        let text = format!(
+            "[glm]\ndevice = \"rknn\"\ndevice_model = \"chat.rkllm\"\n[accelerator.rknn]\nplugin = \"{}\"\noptions = \"{options}\"\n",
+            plugin.display()
+        );
+        std::fs::write(&toml, text).unwrap();
+    };
+    configured("");
+    let told = backends(&[]);
+    assert!(told.contains("chat.rkllm: on the NPU of rknn, 28 of 28 layers, loaded in"), "{told}");
+    assert!(told.contains("rknn     serving"), "{told}");
+    configured("fault=claims_nothing");
+    let told = backends(&[]);
+    assert!(told.contains("chat.rkllm: rknn, stage claim: it takes none of the model's 28 layers"), "{told}");
+    let told: serde_json::Value = serde_json::from_str(&backends(&["--json"])).unwrap();
+    assert_eq!(
+        (&told["language"]["claimed"], &told["language"]["refused"]["stage"]),
+        (&0.into(), &"claim".into())
+    );
 }
 
 /// Neither a build without TensorFlow Lite nor a machine without its library says so for every model.

@@ -3,7 +3,7 @@
 //! A [`ComputeBackend`] makes a [`Runner`] of a [`ModelFile`]; a runner turns the bytes of one tensor into those of another.
 //! [`Health`] decides whether one that failed is asked again. Whatever fails says at which [`Stage`] and why, and somebody
 //! else, in the end the CPU, gives the same answer. [`probe`] looks for accelerators without loading anything; a vendor's code
-//! is loaded by a [`worker`] process alone, behind [`Isolated`].
+//! is loaded by a [`worker`] process alone, behind [`Isolated`], or behind [`worker::Language`] where it runs a whole language model.
 
 mod backend;
 pub mod claim;
@@ -11,6 +11,7 @@ mod ffi;
 mod fit;
 mod health;
 mod isolated;
+mod language;
 mod probe;
 #[cfg(feature = "tflite")]
 mod tflite;
@@ -22,6 +23,7 @@ pub use backend::{
 pub use fit::{Problem, compare};
 pub use health::{Health, State};
 pub use isolated::Isolated;
+pub use language::{Telling, Told};
 pub use probe::{Found, NPUS, Npu, Route, library_folders, look_at_library, probe};
 #[cfg(feature = "tflite")]
 pub use tflite::{Delegated, Tflite};

@@ -40,7 +40,8 @@ pub struct Npu {
     pub model: &'static str,
     /// What its library must be told at least.
     pub options: &'static str,
-    /// File of the vendor's runtime for language models beside it, and what kind of model that takes. Nothing here can use one yet.
+    /// File of the vendor's runtime for language models beside it, and what kind of model that takes: behind the
+    /// same plug-in, where that has the functions for it.
     pub language: Option<(&'static str, &'static str)>,
 }
 

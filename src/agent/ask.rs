@@ -191,7 +191,7 @@ impl Recalled {
             Message::new(Role::System, grammar::instruction(&self.book)),
             Message::new(Role::User, format!("Question: {}", question.trim())),
         ];
-        let form = Form::Grammar(grammar::grammar(&self.book));
+        let form = Form::Guided(grammar::grammar(&self.book));
         let deadline = Some(clock::mono() + glm.patience());
         let talk = Talk { form, deadline, copies: true, ..Talk::new(messages, limits::GLM_QUERY_TOKENS_MAX) };
         let (text, why, _) = glm.talk("ask", talk).ok()?.all().await.ok()?;
@@ -203,7 +203,7 @@ impl Recalled {
         glm.model()?;
         let brief = prose::brief(facts, lang, Some(question));
         let messages = vec![Message::new(Role::System, brief.system), Message::new(Role::User, brief.user)];
-        let form = Form::Grammar(brief.grammar);
+        let form = Form::Guided(brief.grammar);
         let deadline = Some(clock::mono() + glm.patience());
         let talk = Talk { form, deadline, copies: true, ..Talk::new(messages, usize::MAX) };
         let (text, why, _) = glm.talk("ask", talk).ok()?.all().await.ok()?;

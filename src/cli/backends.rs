@@ -15,6 +15,7 @@ use crate::accel::worker::Vendor;
 use crate::accel::{self, Found, Npu, Placement, Refused, Route, State};
 use crate::config::{self, AgentConfig};
 use crate::glm::placing::{DeviceOptions, Placed};
+use crate::glm::teller::{self, Tried};
 use crate::glm::{GlmOptions, student};
 use crate::infer::{Bundle, Devices, InferOptions, Model, ModelOptions, Serving};
 use crate::observe;
@@ -37,8 +38,9 @@ pub(super) fn main(args: &BackendsArgs, json: bool) -> Result<ExitCode, Failure>
     let devices = Devices::new(&options);
     let rows: Vec<Row> = options.models.iter().map(|model| row(model, &devices)).collect();
     let tried = found.iter().filter(|_| args.verify).filter_map(|found| trial(found, &config, &options));
-    let student = student(&run::glm(&config));
-    let report = Report { trials: tried.collect(), found, rows, student };
+    let glm = run::glm(&config);
+    let (student, language) = (student(&glm), language(&glm));
+    let report = Report { trials: tried.collect(), found, rows, student, language };
     print(&if json { format!("{}\n", report.as_json()) } else { report.as_text() })
 }
 
@@ -188,6 +190,46 @@ impl Student {
     }
 }
 
+/// A language model that a device runs whole.
+struct Whole {
+    device: String,
+    model: String,
+    tried: Result<Tried, Refused>,
+}
+
+/// Begins it as the agent would, if one is configured.
+fn language(options: &GlmOptions) -> Option<Whole> {
+    let options = options.teller.as_ref().filter(|_| options.enabled)?;
+    let tried = teller::begin(options).map(|(_, tried)| tried);
+    Some(Whole { device: options.worker.name.clone(), model: options.model.clone(), tried })
+}
+
+impl Whole {
+    fn text(&self, out: &mut String) {
+        let Self { device, model, tried } = self;
+        let _ = match tried {
+            Ok(Tried { placement: Placement { claimed, total }, load, first_words }) => writeln!(
+                out,
+                "{model}: on the NPU of {device}, {claimed} of {total} layers, loaded in {load:.1?}, a few words in {first_words:.1?}"
+            ),
+            Err(refused) => writeln!(out, "{model}: {refused}"),
+        };
+    }
+
+    fn json(&self) -> Value {
+        let millis = |time: Duration| time.as_nanos() as f64 / 1e6;
+        let tried = self.tried.as_ref();
+        json!({
+            "device": self.device, "model": self.model,
+            "claimed": tried.map_or(0, |tried| tried.placement.claimed),
+            "layers": tried.map_or(0, |tried| tried.placement.total),
+            "load_ms": tried.ok().map(|tried| millis(tried.load)),
+            "first_words_ms": tried.ok().map(|tried| millis(tried.first_words)),
+            "refused": tried.err().map(refused_json),
+        })
+    }
+}
+
 /// Where a model runs. "NPU" stands here only if one has taken operators.
 fn place(placement: Placement) -> String {
     match placement {
@@ -202,6 +244,7 @@ struct Report {
     rows: Vec<Row>,
     trials: Vec<Row>,
     student: Option<Student>,
+    language: Option<Whole>,
 }
 
 impl Report {
@@ -214,7 +257,10 @@ impl Report {
         let tried = of(&self.trials).map(|state| state.min(State::Verified));
         let student = self.student.as_ref().filter(|student| student.device == found.npu.id);
         let student = student.and_then(Student::state);
-        [Some(found.state), tried, of(&self.rows), student].into_iter().flatten().max().unwrap_or(found.state)
+        let language = self.language.as_ref().filter(|whole| whole.device == found.npu.id);
+        let language = language.and_then(|whole| whole.tried.is_ok().then_some(State::Serving));
+        let states = [Some(found.state), tried, of(&self.rows), student, language];
+        states.into_iter().flatten().max().unwrap_or(found.state)
     }
 
     fn as_text(&self) -> String {
@@ -232,6 +278,7 @@ impl Report {
             out.push_str("No small model is configured; [[model]] in outpost.toml brings one.\n");
         }
         self.student.iter().for_each(|student| student.text(&mut out));
+        self.language.iter().for_each(|whole| whole.text(&mut out));
         out
     }
 
@@ -251,7 +298,7 @@ impl Report {
             let found = found.display();
             let _ = writeln!(
                 out,
-                "         {found} runs language models ({model}), which this program can't use yet"
+                "         {found} runs language models ({model}): glm.device, through a plugin"
             );
         }
         for row in self.trials.iter().filter(|row| row.name == npu.id) {
@@ -272,6 +319,7 @@ impl Report {
         json!({
             "accelerators": accelerators.collect::<Vec<_>>(), "models": models.collect::<Vec<_>>(),
             "student": self.student.as_ref().map(Student::json),
+            "language": self.language.as_ref().map(Whole::json),
         })
     }
 }

@@ -8,7 +8,7 @@ use super::args::RunArgs;
 use super::exit::Failure;
 use super::{field, hardware, kv_format, link, signals, sources};
 use crate::accel::TFLITE;
-use crate::accel::worker::{Vendor, WorkerOptions};
+use crate::accel::worker::{Patience, Vendor, WorkerOptions};
 use crate::agent::assemble::{AssembleOptions, ChannelBook, ChannelOptions};
 use crate::agent::{self, AgentOptions, Order, Reload};
 use crate::calibrate::Treatment;
@@ -19,7 +19,7 @@ use crate::config::{
 use crate::detect::{LimitOptions, RateOptions};
 use crate::glm::bundle;
 use crate::glm::engine::EngineOptions;
-use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions};
+use crate::glm::{GlmOptions, GovernorOptions, SpeakerOptions, TellerOptions};
 use crate::http::HttpOptions;
 use crate::infer::{InferOptions, ModelOptions, Policy};
 use crate::observe;
@@ -183,10 +183,30 @@ pub(super) fn glm(config: &AgentConfig) -> GlmOptions {
         load_max: config.glm.load_max,
         ..GovernorOptions::default()
     };
-    let is_named =
-        |accelerator: &&AcceleratorConfig| config.digest.device.as_ref() == Some(&accelerator.name);
-    let device = config.accelerators.iter().find(is_named).map(|named| accelerator(config, named));
-    GlmOptions { enabled: config.digest.enabled, dir, speaker, device, governor, ..GlmOptions::default() }
+    let named = |name: &str| config.accelerators.iter().find(|accelerator| accelerator.name == name);
+    let device = config.digest.device.as_deref().and_then(named).map(|named| accelerator(config, named));
+    let teller = config.glm.device.as_ref();
+    let teller = teller.and_then(|(name, model)| Some(teller_options(config, named(name)?, model)));
+    let enabled = config.digest.enabled;
+    GlmOptions { enabled, dir, speaker, teller, device, governor, ..GlmOptions::default() }
+}
+
+/// A language model that the accelerator's runtime runs whole.
+fn teller_options(config: &AgentConfig, named: &AcceleratorConfig, model: &Path) -> TellerOptions {
+    let glm = &config.glm;
+    let vendor = Vendor::Language {
+        library: named.library.clone(),
+        model: model.to_owned(),
+        memory_bytes_max: glm.memory_bytes_max.unwrap_or(u64::MAX),
+    };
+    TellerOptions {
+        worker: WorkerOptions { vendor, ..accelerator(config, named) },
+        model: model.file_name().unwrap_or(model.as_os_str()).to_string_lossy().into_owned(),
+        patience: Patience::default(),
+        answer_tokens_max: glm.answer_tokens_max,
+        digest_budget: glm.digest_budget,
+        idle_unload: glm.idle_unload,
+    }
 }
 
 /// The small models as configured.

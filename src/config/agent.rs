@@ -221,7 +221,7 @@ impl AgentConfig {
         let (budget, backfill_share_percent) = uplink(raw, &line, mqtt.keep_alive);
         let accelerators = model::accelerators(raw, base);
         let (digest, http) = (digest(raw, base, &accelerators), common::http(raw));
-        let glm = glm::glm(raw, &digest, &http);
+        let glm = glm::glm(raw, base, &accelerators, &digest, &http);
         let single = raw.take_one("raw");
         Self {
             device,
@@ -380,17 +380,7 @@ fn digest(raw: &mut Raw, base: &Path, accelerators: &[AcceleratorConfig]) -> Dig
         "builtin" => ModelChoice::Builtin,
         folder => ModelChoice::Folder(base.join(folder)),
     };
-    let device = entry.opt_text("device");
-    if let Some(name) = &device {
-        let hint = "bring one of this name as [accelerator.NAME], with its plugin";
-        match accelerators.iter().find(|known| known.name == *name) {
-            None => raw.error(&entry, "device", "no such accelerator", hint),
-            Some(known) if known.is_delegate => {
-                raw.error(&entry, "device", "a delegate, which computes whole .tflite files alone", hint);
-            }
-            Some(_) => {}
-        }
-    }
+    let device = model::plugin_named(raw, &entry, accelerators);
     DigestConfig {
         enabled: entry.flag("enabled"),
         every: entry.time("every"),

@@ -1,10 +1,12 @@
 //! What an operator says of a language model of his own.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::agent::{DigestConfig, ModelChoice};
 use super::common::HttpConfig;
-use super::document::Raw;
+use super::document::{Entry, Raw};
+use super::model::{self, AcceleratorConfig};
 use crate::reading::named_enum;
 
 named_enum! {
@@ -13,8 +15,10 @@ named_enum! {
 }
 
 /// How an imported model is run.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GlmConfig {
+    /// The accelerator whose runtime runs a language model whole, and the model's file.
+    pub device: Option<(String, PathBuf)>,
     /// Threads; none: one per processor.
     pub threads: Option<usize>,
     /// Most bytes, weights included; none: what is free.
@@ -39,10 +43,17 @@ pub struct GlmConfig {
     pub chat: bool,
 }
 
-pub(super) fn glm(raw: &mut Raw, digest: &DigestConfig, http: &HttpConfig) -> GlmConfig {
+pub(super) fn glm(
+    raw: &mut Raw,
+    base: &Path,
+    accelerators: &[AcceleratorConfig],
+    digest: &DigestConfig,
+    http: &HttpConfig,
+) -> GlmConfig {
     let entry = raw.take_one("glm");
     let count = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
     let config = GlmConfig {
+        device: device(raw, &entry, base, accelerators),
         threads: entry.opt_integer("threads").map(count),
         memory_bytes_max: entry.opt_size("memory_max"),
         context_tokens: count(entry.integer("context_tokens")),
@@ -59,8 +70,10 @@ pub(super) fn glm(raw: &mut Raw, digest: &DigestConfig, http: &HttpConfig) -> Gl
         let hint = "leave room for the prompt: make it half of context_tokens at most";
         raw.error(&entry, "answer_tokens_max", "not below context_tokens", hint);
     }
-    if config.chat && (digest.model == ModelChoice::Builtin || !digest.enabled) {
-        let hint = "set digest.model to the folder of a model that `outpost model import` made";
+    let is_there = digest.model != ModelChoice::Builtin || config.device.is_some();
+    if config.chat && !(is_there && digest.enabled) {
+        let hint =
+            "set digest.model to the folder of a model that `outpost model import` made, or glm.device";
         raw.error(&entry, "chat", "there is no model that can chat", hint);
     }
     if config.chat && !http.listen.ip().is_loopback() {
@@ -68,4 +81,27 @@ pub(super) fn glm(raw: &mut Raw, digest: &DigestConfig, http: &HttpConfig) -> Gl
         raw.error(&entry, "chat", "others could use the model without a password", hint);
     }
     config
+}
+
+fn device(
+    raw: &mut Raw,
+    entry: &Entry,
+    base: &Path,
+    accelerators: &[AcceleratorConfig],
+) -> Option<(String, PathBuf)> {
+    let device = model::plugin_named(raw, entry, accelerators);
+    match (device, entry.opt_text("device_model")) {
+        (Some(device), Some(model)) => Some((device, base.join(model))),
+        (Some(_), None) => {
+            let hint = "name the file that the vendor's converter made, such as a .rkllm";
+            raw.error(entry, "device_model", "missing: the device needs a model of its own", hint);
+            None
+        }
+        (None, Some(_)) => {
+            let hint = "name the accelerator that runs it as glm.device";
+            raw.error(entry, "device_model", "there is no device to run it", hint);
+            None
+        }
+        (None, None) => None,
+    }
 }

@@ -59,6 +59,24 @@ pub(super) fn tflite(raw: &mut Raw, base: &Path) -> TfliteConfig {
     TfliteConfig { library, xnnpack: entry.flag("xnnpack"), deadline: entry.time("deadline") }
 }
 
+/// The accelerator that an entry names as its `device`, whose plug-in it needs.
+pub(super) fn plugin_named(
+    raw: &mut Raw,
+    entry: &Entry,
+    accelerators: &[AcceleratorConfig],
+) -> Option<String> {
+    let device = entry.opt_text("device")?;
+    let hint = "bring one of this name as [accelerator.NAME], with its plugin";
+    match accelerators.iter().find(|known| known.name == device) {
+        None => raw.error(entry, "device", "no such accelerator", hint),
+        Some(known) if known.is_delegate => {
+            raw.error(entry, "device", "a delegate, which computes whole .tflite files alone", hint);
+        }
+        Some(_) => {}
+    }
+    Some(device)
+}
+
 pub(super) fn accelerators(raw: &mut Raw, base: &Path) -> Vec<AcceleratorConfig> {
     let mut accelerators = Vec::new();
     for entry in raw.take("accelerator") {

@@ -54,7 +54,7 @@ pub static AGENT: Schema = Schema {
         Section {
             name: "glm",
             shape: Shape::Table,
-            meaning: "A language model of your own: what digest.model names when it is the folder of an imported model.",
+            meaning: "A language model of your own: what digest.model names when it is the folder of an imported model, and one that a device runs whole.",
             keys: GLM,
         },
         Section {
@@ -460,6 +460,18 @@ const DIGEST: &[Key] = &[
 ];
 
 const GLM: &[Key] = &[
+    Key::optional(
+        "device",
+        Name,
+        "\"rknn\"",
+        "Accelerator whose plug-in runs a language model whole (RKLLM and the like): it words digests and answers first, the models on the CPU where it does not.",
+    ),
+    Key::optional(
+        "device_model",
+        Path,
+        "\"/var/lib/outpost/chat.rkllm\"",
+        "File of the model for `device`, as the vendor's converter made it.",
+    ),
     Key::optional(
         "threads",
         Integer { min: 1, max: 256 },

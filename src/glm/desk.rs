@@ -1,12 +1,13 @@
 //! What the thread `glm` does: takes jobs by priority, lets the models run step by step, and keeps them in their bounds.
 //!
 //! ```text
-//! digest of an outage ──────────────────────────> student ──> words, or the reason why not
-//! other digests ──> bigger model ── words fail ──────^
-//! conversations ──> bigger model ──> pieces
+//! digest of an outage ─────────────────────────────────────> student ──> words, or the reason why not
+//! other digests ──> device's model ──> bigger model ── words fail ──^
+//! conversations ──> device's model ──> bigger model ──> pieces
 //! ```
 //!
-//! Both models take several jobs at a time and let new ones join between two steps, so nothing waits for a batch to fill. A step
+//! A device that runs a language model whole ([`super::teller`]) is asked first, if there is one and it is well; what it fails at
+//! before it has said anything goes to the next one. The student and the bigger model take several jobs at a time and let new ones join between two steps, so nothing waits for a batch to fill. A step
 //! is short; before each one the thread looks for more important jobs, and at the governor: while that says wait, only alarms
 //! go on. The bigger model is loaded when it is first needed and gives its memory back after a while without work.
 
@@ -14,19 +15,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::accounts::{Load, account, refuse, say_end, told};
 use super::engine::EngineOptions;
 use super::generate::{Priority, Usage};
 use super::governor::Governor;
 use super::jobs::Jobs;
 use super::memory;
 use super::placing::DeviceOptions;
-use super::speaker::{End, Form, Message, Role, Said, Speaker, Talk};
+use super::speaker::{End, Form, Listener, Message, Role, Said, Speaker, Talk};
 use super::student::{Bundle, Done, Model, ModelError, Task, Unworded, Writer};
+use super::teller::{Teller, TellerOptions};
 use super::worker::{DigestJob, GlmOptions, Job, SpeakerOptions, TalkJob};
 use crate::clock;
 use crate::digest::{Digest, DigestTiming, Engine, prose};
 use crate::limits;
-use crate::observe::glm::{GlmJob, GlmLoaded, GlmPaused, GlmUnavailable, GlmUnloaded, JobEnd};
+use crate::observe::glm::{GlmLoaded, GlmPaused, GlmUnavailable, GlmUnloaded, JobEnd};
 use crate::observe::{emit, metrics};
 use crate::time::Mono;
 
@@ -40,7 +43,8 @@ pub(super) struct Desk {
     /// Digests that the student is wording.
     wording: Vec<DigestJob>,
     speaker: Seat,
-    /// Digests that the bigger model is done with.
+    teller: Option<Teller>,
+    /// What the bigger models are done with.
     returned: mpsc::Receiver<Returned>,
     back: mpsc::Sender<Returned>,
     load: Load,
@@ -58,16 +62,27 @@ enum Seat {
     Taken { speaker: Box<Speaker>, used: Mono },
 }
 
-/// A digest that the bigger model is done with: its words, or why there are none.
-struct Returned {
-    job: DigestJob,
-    words: Result<String, String>,
-    usage: Usage,
+/// What comes back from a bigger model.
+enum Returned {
+    /// A digest that it is done with: its words, or why there are none.
+    Digest { job: DigestJob, by: By, words: Result<String, String>, usage: Usage },
+    /// A conversation of which the device has said nothing, and why.
+    Talk { job: TalkJob, why: String },
+}
+
+/// Which of the bigger models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum By {
+    /// The device's, with its name.
+    Device(Arc<str>),
+    /// The CPU's.
+    Cpu,
 }
 
 impl Desk {
     /// Loads the student; whatever fails, the template has to do it.
     pub(super) fn new(options: GlmOptions, jobs: Jobs<Job>) -> Desk {
+        let teller = options.teller.clone().and_then(start_teller);
         let student = load_student(&options);
         let (back, returned) = mpsc::channel();
         let now = clock::mono();
@@ -79,6 +94,7 @@ impl Desk {
             student,
             wording: Vec::new(),
             speaker: Seat::Empty,
+            teller,
             returned,
             back,
             load: Load::new(now),
@@ -138,6 +154,9 @@ impl Desk {
         if let Seat::Taken { speaker, .. } = &mut self.speaker {
             speaker.end_what_is_due();
         }
+        if let Some(teller) = &mut self.teller {
+            teller.end_what_is_due(now);
+        }
         for job in self.jobs.take_if(|job| job.is_over(now)) {
             if let Job::Talk(job) = job {
                 let late = job.talk.deadline.is_some_and(|deadline| now > deadline);
@@ -177,17 +196,47 @@ impl Desk {
     fn next(&self, floor: Priority) -> Option<Job> {
         let slots = self.options.speaker.as_ref().map_or(0, |speaker| speaker.engine.slots);
         let (running, waiting) = self.speaker.running();
-        let is_full = self.wording.len() + running + waiting >= limits::STUDENT_SLOTS + slots;
+        let (told, tellings) =
+            self.teller.as_ref().map_or((0, 0), |teller| (teller.running(), limits::LANGUAGE_WAITING_MAX));
+        let is_full =
+            self.wording.len() + running + waiting + told >= limits::STUDENT_SLOTS + slots + tellings;
         self.jobs.pop(if is_full { Priority::Alarm } else { floor })
     }
 
     fn begin(&mut self, job: Job) {
         match job {
             Job::Digest(job) => match job.speaker_until {
-                Some(until) if self.options.speaker.is_some() => self.begin_prose(job, until),
-                _ => self.begin_student(job),
+                Some(until) => match self.device_for(job.priority) {
+                    Ok(by) => self.begin_prose(job, until, by),
+                    Err(_) => self.begin_prose_on_cpu(job, until),
+                },
+                None => self.begin_student(job),
             },
-            Job::Talk(job) => self.begin_talk(job),
+            Job::Talk(job) => match self.device_for(job.talk.priority) {
+                Ok(_) => self.begin_talk_on_device(job),
+                Err(reason) => self.begin_talk_on_cpu(job, &reason),
+            },
+        }
+    }
+
+    /// The device's name, if it takes a job of `priority`; else why not.
+    fn device_for(&self, priority: Priority) -> Result<By, String> {
+        let teller = self.teller.as_ref().ok_or(NO_MODEL)?;
+        teller.takes(priority, clock::mono())?;
+        Ok(By::Device(teller.id()))
+    }
+
+    fn begin_prose_on_cpu(&mut self, job: DigestJob, until: Mono) {
+        match self.options.speaker {
+            Some(_) => self.begin_prose(job, until, By::Cpu),
+            None => self.begin_student(job),
+        }
+    }
+
+    fn begin_talk_on_cpu(&mut self, job: TalkJob, reason: &str) {
+        match self.options.speaker {
+            Some(_) => self.begin_talk(job),
+            None => refuse(&job, End::Failed(reason.into())),
         }
     }
 
@@ -211,53 +260,58 @@ impl Desk {
         }
     }
 
-    /// Lets the bigger model word a digest; it comes back through the channel, whatever becomes of it.
-    fn begin_prose(&mut self, job: DigestJob, until: Mono) {
+    /// Lets a bigger model word a digest; it comes back through the channel, whatever becomes of it.
+    fn begin_prose(&mut self, job: DigestJob, until: Mono, by: By) {
         let brief = prose::brief(&job.facts, job.lang, None);
         let messages = vec![Message::new(Role::System, brief.system), Message::new(Role::User, brief.user)];
         let talk = Talk {
-            form: Form::Grammar(brief.grammar),
+            form: Form::Guided(brief.grammar),
             deadline: Some(until),
             priority: job.priority,
             copies: true,
             ..Talk::new(messages, self.answer_tokens_max())
         };
-        let back = self.back.clone();
-        let speaker = match self.speaker() {
-            Ok(speaker) => speaker,
-            Err(_) => return self.begin_student(job),
-        };
         // Given back by whoever has it last: the listener, or this function if the talk is refused.
         let slot = Arc::new(Mutex::new(Some(job)));
-        let (to_desk, mine) = (back.clone(), Arc::clone(&slot));
-        let mut text = String::new();
-        let listener = move |said| {
-            match said {
-                Said::Text(piece) => text.push_str(&piece),
-                Said::End { why, usage } => {
-                    let words = match why {
-                        End::Stop => Ok(std::mem::take(&mut text)),
-                        End::Length => Err("the model did not come to an end".into()),
-                        End::Late => Err(Unworded::OverBudget.to_string()),
-                        End::Cancelled => Err("it was cancelled".into()),
-                        End::Refused(reason) | End::Failed(reason) => Err(reason),
-                    };
-                    if let Some(job) = take(&mine) {
-                        // Should the thread end first, nobody waits for it.
-                        let _ = to_desk.send(Returned { job, words, usage });
-                    }
+        let listener = returning(Arc::clone(&slot), by.clone(), self.back.clone());
+        let begun = match &by {
+            By::Device(_) => match &mut self.teller {
+                Some(teller) => teller.begin(&talk, Arc::default(), listener).map_err(|e| e.to_string()),
+                None => Err(NO_MODEL.into()),
+            },
+            By::Cpu => self.speaker().and_then(|speaker| {
+                caught(|| speaker.begin(&talk, None, listener))
+                    .and_then(|begun| begun.map_err(|e| e.to_string()))
+            }),
+        };
+        if let Err(reason) = begun
+            && let Some(job) = take(&slot)
+        {
+            let returned = Returned::Digest { job, by, words: Err(reason), usage: Usage::default() };
+            let _ = self.back.send(returned);
+        }
+    }
+
+    /// Lets the device go on with a conversation; one of which it says nothing comes back through the channel.
+    fn begin_talk_on_device(&mut self, job: TalkJob) {
+        let Some(teller) = &mut self.teller else { return refuse(&job, End::Failed(NO_MODEL.into())) };
+        let (talk, cancel) = (job.talk.clone(), Arc::clone(&job.cancel));
+        let waited = clock::mono().since(job.asked);
+        let (back, kind) = (self.back.clone(), job.kind);
+        let (pieces, ours) = (job.pieces.clone(), job.pieces.clone());
+        let mut untold = Some(job);
+        let listener = move |said: Said| {
+            match (&said, untold.take()) {
+                (Said::End { why: End::Failed(why), .. }, Some(job)) => {
+                    return back.send(Returned::Talk { job, why: why.clone() }).is_ok();
                 }
+                (Said::End { why, usage }, _) => account(kind, why, usage, waited),
+                (Said::Text(_), _) => {}
             }
-            true
+            pieces.try_send(said).is_ok()
         };
-        let begun = caught(|| speaker.begin(&talk, None, Box::new(listener)));
-        let refused = match begun {
-            Ok(Ok(())) => return,
-            Ok(Err(e)) => e.to_string(),
-            Err(reason) => reason,
-        };
-        if let Some(job) = take(&slot) {
-            let _ = back.send(Returned { job, words: Err(refused), usage: Usage::default() });
+        if let Err(e) = teller.begin(&talk, cancel, Box::new(listener)) {
+            say_end(kind, &ours, End::Refused(e.to_string()), waited);
         }
     }
 
@@ -283,8 +337,7 @@ impl Desk {
             Ok(Err(e)) => End::Refused(e.to_string()),
             Err(reason) => End::Failed(reason),
         };
-        account(kind, &end, &Usage::default(), waited);
-        let _ = refused.try_send(Said::End { why: end, usage: Usage::default() });
+        say_end(kind, &refused, end, waited);
     }
 
     /// One step of both models; whether there was anything to do.
@@ -337,31 +390,42 @@ impl Desk {
         true
     }
 
-    /// Digests that the bigger model is done with: checked, or handed to the student.
+    /// Digests that the bigger models are done with: checked, or handed to the next one, as are conversations.
     fn take_back(&mut self) {
-        while let Ok(Returned { job, words, usage }) = self.returned.try_recv() {
+        while let Ok(returned) = self.returned.try_recv() {
+            let (job, by, words, usage) = match returned {
+                Returned::Digest { job, by, words, usage } => (job, by, words, usage),
+                Returned::Talk { job, why } => {
+                    self.begin_talk_on_cpu(job, &why);
+                    continue;
+                }
+            };
             let worded = words.and_then(|words| {
                 let prose = prose::read(&words, &job.facts, job.lang).map_err(|e| e.to_string())?;
-                Ok(self.digest(&job, prose, usage))
+                Ok(self.digest(&job, &by, prose, usage))
             });
             let (end, reason) = match &worded {
                 Ok(_) => (JobEnd::Done, ""),
                 Err(reason) => (JobEnd::Failed, reason.as_str()),
             };
             told("digest", end, reason, &usage, Duration::ZERO);
-            match worded {
-                Ok(digest) => _ = job.reply.try_send(Ok(digest)),
-                Err(_) => self.begin_student(job),
+            match (worded, job.speaker_until) {
+                (Ok(digest), _) => _ = job.reply.try_send(Ok(digest)),
+                (Err(_), Some(until)) if by != By::Cpu => self.begin_prose_on_cpu(job, until),
+                (Err(_), _) => self.begin_student(job),
             }
         }
     }
 
-    fn digest(&self, job: &DigestJob, prose: prose::Prose, usage: Usage) -> Digest {
+    fn digest(&self, job: &DigestJob, by: &By, prose: prose::Prose, usage: Usage) -> Digest {
         let micros = |us: u64| u32::try_from(us).unwrap_or(u32::MAX);
         Digest {
             id: job.id,
             engine: Engine::Glm,
-            model: self.speaker.id().unwrap_or_default().to_owned(),
+            model: match by {
+                By::Device(name) => name.to_string(),
+                By::Cpu => self.speaker.id().unwrap_or_default().to_owned(),
+            },
             fallback_reason: String::new(),
             lang: job.lang,
             verdict: prose.verdict,
@@ -387,7 +451,7 @@ impl Desk {
             Seat::Failed { .. } | Seat::Empty => true,
         };
         if must_load {
-            let Some(options) = &self.options.speaker else { return Err("there is no such model".into()) };
+            let Some(options) = &self.options.speaker else { return Err(NO_MODEL.into()) };
             let engine = options.engine_within_memory(&self.options.governor.root);
             match caught(|| load_speaker(options, engine)).and_then(|loaded| loaded) {
                 Ok(speaker) => self.speaker = Seat::Taken { speaker: Box::new(speaker), used: clock::mono() },
@@ -403,7 +467,7 @@ impl Desk {
                 Ok(speaker)
             }
             Seat::Failed { reason, .. } => Err(reason.clone()),
-            Seat::Empty => Err("there is no such model".into()),
+            Seat::Empty => Err(NO_MODEL.into()),
         }
     }
 
@@ -442,6 +506,8 @@ impl Desk {
         {
             speaker.end_all("the agent stops");
         }
+        // Its conversations end with it.
+        self.teller = None;
         for job in self.jobs.take_if(|job| matches!(job, Job::Talk(_))) {
             if let Job::Talk(job) = job {
                 refuse(&job, End::Failed("the agent stops".into()));
@@ -452,15 +518,21 @@ impl Desk {
     }
 
     fn is_empty(&self) -> bool {
-        self.wording.is_empty() && self.jobs.waiting() == [0; 3] && self.speaker.is_idle()
+        self.wording.is_empty() && self.jobs.waiting() == [0; 3] && self.are_bigger_idle()
+    }
+
+    fn are_bigger_idle(&self) -> bool {
+        self.speaker.is_idle() && self.teller.as_ref().is_none_or(Teller::is_idle)
     }
 
     fn answer_tokens_max(&self) -> usize {
-        self.options.speaker.as_ref().map_or(1, |speaker| speaker.answer_tokens_max)
+        let of_teller = self.options.teller.as_ref().map(|teller| teller.answer_tokens_max);
+        let of_speaker = self.options.speaker.as_ref().map(|speaker| speaker.answer_tokens_max);
+        of_teller.or(of_speaker).unwrap_or(1)
     }
 
     fn patience(&self) -> Duration {
-        let is_working = !self.wording.is_empty() || !self.speaker.is_idle();
+        let is_working = !self.wording.is_empty() || !self.are_bigger_idle();
         match self.speaker {
             // Paused: the governor is asked again.
             _ if is_working => Duration::from_millis(limits::GOVERNOR_LOOK_MS / 4),
@@ -475,7 +547,8 @@ impl Desk {
         metrics::GLM_WAITING_PERIODIC.set(waiting[Priority::Periodic as usize] as u64);
         metrics::GLM_WAITING_ASK.set(waiting[Priority::Ask as usize] as u64);
         metrics::GLM_WAITING_ALARM.set(waiting[Priority::Alarm as usize] as u64);
-        metrics::GLM_RUNNING.set((self.wording.len() + self.speaker.running().0) as u64);
+        let told = self.teller.as_ref().map_or(0, Teller::running);
+        metrics::GLM_RUNNING.set((self.wording.len() + self.speaker.running().0 + told) as u64);
         if let Some(percent) = self.load.percent(now) {
             metrics::GLM_BUSY_PERCENT.set(percent);
         }
@@ -506,73 +579,32 @@ impl Seat {
     }
 }
 
-/// The share of the time that models were at work, over about a minute.
-struct Load {
-    since: Mono,
-    busy: Duration,
-    share: f64,
-}
-
-impl Load {
-    fn new(now: Mono) -> Load {
-        Load { since: now, busy: Duration::ZERO, share: 0.0 }
-    }
-
-    fn worked(&mut self, time: Duration) {
-        self.busy += time;
-    }
-
-    /// Anew every second.
-    fn percent(&mut self, now: Mono) -> Option<u64> {
-        let elapsed = now.since(self.since).as_secs_f64();
-        if elapsed < 1.0 {
-            return None;
+/// Hears a bigger model out and sends what it has said to the desk, with the job from `slot`.
+fn returning(slot: Arc<Mutex<Option<DigestJob>>>, by: By, to_desk: mpsc::Sender<Returned>) -> Listener {
+    let mut text = String::new();
+    Box::new(move |said| {
+        match said {
+            Said::Text(piece) => text.push_str(&piece),
+            Said::End { why, usage } => {
+                let words = match why {
+                    End::Stop => Ok(std::mem::take(&mut text)),
+                    End::Length => Err("the model did not come to an end".into()),
+                    End::Late => Err(Unworded::OverBudget.to_string()),
+                    End::Cancelled => Err("it was cancelled".into()),
+                    End::Refused(reason) | End::Failed(reason) => Err(reason),
+                };
+                if let Some(job) = take(&slot) {
+                    // Should the thread end first, nobody waits for it.
+                    let _ = to_desk.send(Returned::Digest { job, by: by.clone(), words, usage });
+                }
+            }
         }
-        let share = (self.busy.as_secs_f64() / elapsed).min(1.0);
-        self.share += (share - self.share) * (elapsed / LOAD_WINDOW_S).min(1.0);
-        *self = Load { since: now, busy: Duration::ZERO, share: self.share };
-        Some((self.share * 100.0).round() as u64)
-    }
-
-    fn is_noticeable(&self) -> bool {
-        self.share >= 0.005 || self.busy > Duration::ZERO
-    }
+        true
+    })
 }
 
 fn take(slot: &Mutex<Option<DigestJob>>) -> Option<DigestJob> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// Ends a conversation before it began.
-fn refuse(job: &TalkJob, why: End) {
-    account(job.kind, &why, &Usage::default(), clock::mono().since(job.asked));
-    // A caller that has gone need not know.
-    let _ = job.pieces.try_send(Said::End { why, usage: Usage::default() });
-}
-
-fn account(kind: &'static str, why: &End, usage: &Usage, waited: Duration) {
-    let (end, reason) = match why {
-        End::Stop | End::Length => (JobEnd::Done, ""),
-        End::Late => (JobEnd::Late, "its time was up"),
-        End::Cancelled => (JobEnd::Cancelled, "nobody wants it any more"),
-        End::Refused(reason) => (JobEnd::Refused, reason.as_str()),
-        End::Failed(reason) => (JobEnd::Failed, reason.as_str()),
-    };
-    told(kind, end, reason, usage, waited);
-}
-
-fn told(kind: &'static str, end: JobEnd, reason: &str, usage: &Usage, waited: Duration) {
-    emit(&GlmJob {
-        kind,
-        end,
-        reason,
-        wait_us: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX).saturating_add(usage.queued_us),
-        prefill_us: usage.prefill_us,
-        decode_us: usage.decode_us,
-        prompt_tokens: usage.prompt_tokens.into(),
-        cached_tokens: usage.cached_tokens.into(),
-        answer_tokens: usage.answer_tokens.into(),
-    });
 }
 
 fn load_student(options: &GlmOptions) -> Result<Writer, String> {
@@ -598,6 +630,14 @@ fn load_student(options: &GlmOptions) -> Result<Writer, String> {
     model.map(Writer::new)
 }
 
+fn start_teller(options: TellerOptions) -> Option<Teller> {
+    let started = Teller::start(options).map_err(|e| {
+        let reason = format!("the device's thread can't start: {e}; raise the process limit");
+        emit(&GlmUnavailable { reason: &reason });
+    });
+    started.ok()
+}
+
 fn load_speaker(options: &SpeakerOptions, engine: EngineOptions) -> Result<Speaker, String> {
     let started = clock::mono();
     let mut speaker = Speaker::open(&options.dir, engine).map_err(|e| e.to_string())?;
@@ -618,9 +658,9 @@ fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 const PANICKED: &str = "the engine panicked";
+const NO_MODEL: &str = "there is no such model";
 const RETRY: Duration = Duration::from_secs(limits::GLM_RETRY_S);
 const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(limits::GLM_MEMORY_LOOK_MS);
-const LOAD_WINDOW_S: f64 = 60.0;
 
 #[cfg(test)]
 #[path = "desk_tests.rs"]

@@ -5,6 +5,7 @@
 //! the thread that serves both, with bounded queues. Whatever goes wrong here, the template words the digest and the digest
 //! says why.
 
+mod accounts;
 pub mod arch;
 pub mod bundle;
 pub mod constrain;
@@ -24,6 +25,7 @@ pub mod placing;
 pub mod sample;
 pub mod speaker;
 pub mod student;
+pub mod teller;
 pub mod template;
 pub mod tokenizer;
 pub mod weights;
@@ -32,4 +34,5 @@ mod worker;
 pub use governor::{GovernorOptions, Pause};
 pub use memory::available_bytes;
 pub use student::{BadBundle, Bundle, Model, ModelError, Shape, Unworded, Writer};
+pub use teller::TellerOptions;
 pub use worker::{Glm, GlmHandle, GlmOptions, Listening, SpeakerOptions, Unheard};

@@ -20,6 +20,7 @@ use super::jobs::{Jobs, Refused};
 use super::memory;
 use super::speaker::{End, Said, Talk};
 use super::student::{Unworded, by_template};
+use super::teller::TellerOptions;
 use crate::accel::worker::WorkerOptions;
 use crate::clock;
 use crate::digest::{Digest, Lang};
@@ -41,6 +42,8 @@ pub struct GlmOptions {
     pub budget: Duration,
     /// A bigger model, if there is one.
     pub speaker: Option<SpeakerOptions>,
+    /// A language model on a device whose runtime runs it whole: asked before the bigger model.
+    pub teller: Option<TellerOptions>,
     /// What may compute parts of the student beside the CPU.
     pub device: Option<WorkerOptions>,
     /// When models wait.
@@ -92,6 +95,7 @@ impl Default for GlmOptions {
             dir: None,
             budget: Duration::from_millis(limits::DIGEST_BUDGET_MS),
             speaker: None,
+            teller: None,
             device: None,
             governor: GovernorOptions::default(),
         }
@@ -118,6 +122,23 @@ struct Speaks {
     name: Arc<str>,
     digest_budget: Duration,
     answer_tokens_max: usize,
+}
+
+impl Speaks {
+    /// A model on a device goes by its own name: what stands by on the CPU does the same.
+    fn of(options: &GlmOptions) -> Option<Self> {
+        let of_teller = |teller: &TellerOptions| Speaks {
+            name: teller.model.as_str().into(),
+            digest_budget: teller.digest_budget,
+            answer_tokens_max: teller.answer_tokens_max,
+        };
+        let of_speaker = |speaker: &SpeakerOptions| Speaks {
+            name: speaker.name().into(),
+            digest_budget: speaker.digest_budget,
+            answer_tokens_max: speaker.answer_tokens_max,
+        };
+        options.teller.as_ref().map(of_teller).or_else(|| options.speaker.as_ref().map(of_speaker))
+    }
 }
 
 /// Something for the thread to do.
@@ -221,11 +242,7 @@ impl Glm {
     /// options say off) the template words everything.
     pub fn start(options: GlmOptions) -> Glm {
         let jobs = Jobs::new();
-        let speaker = options.speaker.as_ref().map(|speaker| Speaks {
-            name: speaker.name().into(),
-            digest_budget: speaker.digest_budget,
-            answer_tokens_max: speaker.answer_tokens_max,
-        });
+        let speaker = Speaks::of(&options);
         let handle = GlmHandle { jobs: jobs.clone(), budget: options.budget, speaker };
         if !options.enabled {
             jobs.close();

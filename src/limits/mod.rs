@@ -110,6 +110,16 @@ pub const WORKER_INLINE_BYTES_MAX: usize = 16 * 1024;
 pub const WORKER_FRAME_BYTES_MAX: usize = SMALL_MODEL_BYTES_MAX as usize + 64 * 1024;
 /// Longest time for a worker to load its plug-in, or one model, in milliseconds.
 pub const WORKER_LOAD_MS_MAX: u64 = 20_000;
+/// Longest time for a vendor's runtime to load a language model, in milliseconds.
+pub const LANGUAGE_LOAD_MS_MAX: u64 = 120_000;
+/// Longest time from a prompt to the first piece of its answer, in milliseconds.
+pub const LANGUAGE_FIRST_MS_MAX: u64 = 60_000;
+/// Longest time for each further piece, in milliseconds.
+pub const LANGUAGE_PIECE_MS_MAX: u64 = 10_000;
+/// Conversations that wait for a vendor's runtime, which takes one at a time; further ones stay in the queues.
+pub const LANGUAGE_WAITING_MAX: usize = 4;
+/// Most bytes of an answer per token that it may have; a runtime that writes more is stopped.
+pub const LANGUAGE_TOKEN_BYTES_MAX: usize = 256;
 /// Most memory of its own that a worker may take; a plug-in that leaks ends there.
 pub const WORKER_DATA_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Models and segments of graphs that one worker has ready, those of models that share its device together.

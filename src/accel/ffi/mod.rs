@@ -7,6 +7,7 @@
 
 #[cfg(feature = "tflite")]
 mod delegate;
+mod language;
 mod library;
 mod plugin;
 #[cfg(feature = "tflite")]
@@ -14,6 +15,7 @@ mod tflite;
 
 #[cfg(feature = "tflite")]
 pub use delegate::{Delegate, DelegateLibrary, words};
+pub use language::LanguageModel;
 pub use plugin::Plugin;
 #[cfg(feature = "tflite")]
 pub use tflite::{load as load_tflite, xnnpack};

@@ -1,6 +1,7 @@
 /* The interface between outpost and a vendor's runtime: what a plug-in for RKNN, HailoRT, ACL and the like has to provide.
  *
- * A plug-in is a shared library with the functions below; the last one may be left out. It is loaded by a worker process, one per device, never by
+ * A plug-in is a shared library with the functions below; those for segments and for language models may be left out, and one for
+ * language models alone needs outpost_plugin_abi and those. It is loaded by a worker process, one per device, never by
  * the agent: it may crash, hang or leak, and the CPU gives the answer instead. One thread calls it, one call at a time.
  *
  * Errors are told in words: a text ended by nought in `error`, which has room for `error_bytes` (at least 256). Say what
@@ -83,5 +84,55 @@ void outpost_plugin_destroy(void *runtime);
  */
 #define OUTPOST_SEGMENT_MAGIC "OUTPSEG1"
 int outpost_plugin_takes(const char *op, const char *options);
+
+/* Language runtimes: a whole language model that the vendor's runtime runs by itself (RKLLM and the like), its tokenizer and its
+ * chat template included. Optional: all four functions or none. Such a model has a worker process to itself, which opens nothing
+ * else. One thread calls, one call at a time; pieces may come from another one, as long as they come one after the other and
+ * none comes when outpost_plugin_language_tell has returned.
+ */
+typedef struct {
+    const char *path;        /* the model's file; read it as you like */
+    const char *options;     /* "key=value" parted by commas, as configured; refuse a key that you do not know */
+} outpost_language_model;
+
+typedef struct {
+    const char *role;        /* "system", "user" or "assistant" */
+    const char *content;     /* UTF-8; marks of the template in it are plain text */
+} outpost_message;
+
+typedef struct {
+    const outpost_message *messages; /* what was said so far, in order; the answer goes on behind them */
+    size_t messages_count;
+    uint32_t tokens_max;     /* longest answer */
+    float temperature;       /* 0: always the likeliest token. What the runtime can't set for one answer may be left as it is */
+    uint32_t top_k;          /* 0: all */
+    float top_p;             /* 1: all */
+    uint64_t seed;
+} outpost_talk;
+
+typedef struct {
+    uint32_t prompt_tokens;  /* 0: not known */
+    uint32_t answer_tokens;  /* 0: not known */
+    uint32_t is_cut;         /* not 0: tokens_max or the end of the context came before the model's own end */
+} outpost_told;
+
+/* Is given a piece of the answer as soon as there is one: any bytes of UTF-8, also a part of a character. Each counts as
+ * a token at least.
+ * 0: nobody wants more; return from outpost_plugin_language_tell soon, within a token if you can. It blocks for microseconds. */
+typedef int (*outpost_piece)(void *listener, const char *utf8, size_t bytes);
+
+/* Loads a model; NULL and an error if that can't be done. May take a minute. */
+void *outpost_plugin_language_load(const outpost_language_model *model, char *error, size_t error_bytes);
+
+/* How many of the model's layers run on the device, and how many it has. */
+void outpost_plugin_language_placement(void *model, uint32_t *claimed, uint32_t *total);
+
+/* Answers, and returns when the answer is over; 0 if all is well, also where nobody wanted the rest. The first piece has a minute,
+ * each further one ten seconds: who takes longer is ended. Nothing of an answer may show in the next one. */
+int outpost_plugin_language_tell(void *model, const outpost_talk *talk, outpost_piece piece, void *listener, outpost_told *told,
+                                 char *error, size_t error_bytes);
+
+/* Ends it. */
+void outpost_plugin_language_free(void *model);
 
 #endif

@@ -10,7 +10,7 @@ use crate::accel::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stage}
 /// Version of the interface.
 const ABI: u32 = 1;
 /// Room for an error's text.
-const ERROR_BYTES: usize = 1024;
+pub(super) const ERROR_BYTES: usize = 1024;
 
 #[repr(C)]
 struct CModel {
@@ -58,34 +58,65 @@ struct PluginModel {
 impl Plugin {
     /// Loads the plug-in at `path`. Errors: at stage `load`, with the file.
     pub fn open(path: &Path, options: &str) -> Result<Self, Refused> {
-        let refuse =
-            |why: String| Refused::new("plugin", Stage::Load, format_args!("{}: {why}", path.display()));
-        let library = Library::open(path).map_err(refuse)?;
-        let symbol = |name: &CStr| library.symbol(name).map(NonNull::as_ptr).map_err(refuse);
-        // SAFETY: each symbol is taken for the function that outpost_plugin.h declares under its name; a library that exports
-        // another one under it is not a plug-in, and harms the worker process alone.
-        let (abi, functions) = unsafe {
-            let abi = std::mem::transmute::<*mut c_void, Abi>(symbol(c"outpost_plugin_abi")?);
-            let functions = Functions {
-                create: std::mem::transmute::<*mut c_void, Create>(symbol(c"outpost_plugin_create")?),
-                placement: std::mem::transmute::<*mut c_void, PlacementOf>(symbol(
-                    c"outpost_plugin_placement",
-                )?),
-                run: std::mem::transmute::<*mut c_void, Run>(symbol(c"outpost_plugin_run")?),
-                destroy: std::mem::transmute::<*mut c_void, Destroy>(symbol(c"outpost_plugin_destroy")?),
-                takes: symbol(c"outpost_plugin_takes")
-                    .ok()
+        let symbols = Symbols::open(path)?;
+        // SAFETY: as for `Symbols::open`.
+        let functions = unsafe {
+            Functions {
+                create: std::mem::transmute::<*mut c_void, Create>(symbols.get(c"outpost_plugin_create")?),
+                placement: std::mem::transmute::<*mut c_void, PlacementOf>(
+                    symbols.get(c"outpost_plugin_placement")?,
+                ),
+                run: std::mem::transmute::<*mut c_void, Run>(symbols.get(c"outpost_plugin_run")?),
+                destroy: std::mem::transmute::<*mut c_void, Destroy>(symbols.get(c"outpost_plugin_destroy")?),
+                takes: symbols
+                    .optional(c"outpost_plugin_takes")
                     .map(|s| std::mem::transmute::<*mut c_void, Takes>(s)),
-            };
-            (abi(), functions)
+            }
         };
+        Ok(Self { options: text(options), functions })
+    }
+}
+
+/// A plug-in that is made for this version of the interface.
+pub(super) struct Symbols<'a> {
+    path: &'a Path,
+    library: Library,
+}
+
+impl<'a> Symbols<'a> {
+    /// Loads the plug-in at `path`. Errors: at stage `load`, with the file.
+    pub(super) fn open(path: &'a Path) -> Result<Self, Refused> {
+        let library = Library::open(path).map_err(|why| refuse(path, &why))?;
+        let symbols = Self { path, library };
+        let abi = symbols.get(c"outpost_plugin_abi")?;
+        // SAFETY: the symbol is taken for the function that outpost_plugin.h declares under its name; a library that exports
+        // another one under it is not a plug-in, and harms the worker process alone.
+        let abi = unsafe { std::mem::transmute::<*mut c_void, Abi>(abi)() };
         if abi == ABI {
-            return Ok(Self { options: text(options), functions });
+            return Ok(symbols);
         }
-        Err(refuse(format!(
+        Err(symbols.refuse(&format!(
             "it is made for version {abi} of the interface, not {ABI}; install a matching one"
         )))
     }
+
+    fn get(&self, name: &CStr) -> Result<*mut c_void, Refused> {
+        self.library.symbol(name).map(NonNull::as_ptr).map_err(|why| self.refuse(&why))
+    }
+
+    /// The function `name`; none: the plug-in leaves it out.
+    pub(super) fn optional(&self, name: &CStr) -> Option<*mut c_void> {
+        self.library.symbol(name).ok().map(NonNull::as_ptr)
+    }
+
+    /// Why the plug-in does not do.
+    pub(super) fn refuse(&self, why: &str) -> Refused {
+        refuse(self.path, why)
+    }
+}
+
+fn refuse(path: &Path, why: &str) -> Refused {
+    Refused::new("plugin", Stage::Load, format_args!("{}: {why}", path.display()))
 }
 
 impl ComputeBackend for Plugin {
@@ -160,12 +191,12 @@ impl Drop for PluginModel {
     }
 }
 
-fn text(s: &str) -> CString {
+pub(super) fn text(s: &str) -> CString {
     CString::new(s.replace('\0', " ")).unwrap_or_default()
 }
 
 /// The text of an error, on one line.
-fn words(error: &[c_char; ERROR_BYTES]) -> String {
+pub(super) fn words(error: &[c_char; ERROR_BYTES]) -> String {
     let bytes: Vec<u8> = error.iter().map(|c| c.to_ne_bytes()[0]).take_while(|b| *b != 0).collect();
     let text = String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() { "it does not say why".into() } else { text }

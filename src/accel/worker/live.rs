@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use super::{Channel, Reply, Request, Side, Tensor, WorkerOptions};
-use crate::accel::{ModelFile, Placement, Refused, Runner, Stage};
+use super::{Channel, Patience, Reply, Request, Side, Tensor, WorkerOptions};
+use crate::accel::{ModelFile, Placement, Refused, Runner, Stage, Telling, Told};
 use crate::clock;
 use crate::limits;
 use crate::observe::metrics;
@@ -30,7 +30,8 @@ struct Running {
 }
 
 impl Live {
-    /// Begins a process, with `shared` for large tensors. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most.
+    /// Begins a process, with `shared` for large tensors. Blocks for [`limits::WORKER_LOAD_MS_MAX`] at most, for a language model
+    /// [`limits::LANGUAGE_LOAD_MS_MAX`].
     pub fn begin(options: &Arc<WorkerOptions>, shared: &Arc<File>) -> Result<Self, Refused> {
         reap();
         let mut live = Self { options: Arc::clone(options), shared: Arc::clone(shared), running: None };
@@ -39,7 +40,7 @@ impl Live {
         })?;
         live.running = Some(running);
         let open = Request::Open { vendor: options.vendor.clone(), options: options.options.clone() };
-        match live.ask(&open, LOAD, Stage::Load)? {
+        match live.ask(&open, options.vendor.load_time(), Stage::Load)? {
             Reply::Opened => Ok(live),
             other => Err(live.unexpected(&other)),
         }
@@ -95,6 +96,35 @@ impl Live {
                 tensor.take(&self.shared, Side::Output, output).map_err(|e| self.refuse(Stage::Worker, e))
             }
             other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// What of its language model runs on the device. Blocks for the deadline at most.
+    pub fn placement(&mut self) -> Result<Placement, Refused> {
+        match self.ask(&Request::Placement, self.options.deadline, Stage::Claim)? {
+            Reply::Loaded { claimed, total } => {
+                Ok(Placement { claimed: claimed as usize, total: total as usize })
+            }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Lets its language model answer; `listen` is given each piece and says whether it wants another one. Blocks for as long as
+    /// that takes, for a piece no longer than `patience` says.
+    pub fn tell(
+        &mut self,
+        telling: &Telling,
+        patience: Patience,
+        mut listen: impl FnMut(&[u8]) -> bool,
+    ) -> Result<Told, Refused> {
+        let (mut request, mut time) = (Request::Tell(telling.clone()), patience.first);
+        loop {
+            match self.ask(&request, time, Stage::Invoke)? {
+                Reply::Piece(bytes) => request = Request::Heard { go_on: listen(&bytes) },
+                Reply::Told(told) => return Ok(told),
+                other => return Err(self.unexpected(&other)),
+            }
+            time = patience.next;
         }
     }
 

@@ -7,13 +7,16 @@
 //!     └ deadline over, error, end of file: killed, reaped without waiting, begun anew beside whoever asks again
 //! ```
 //!
-//! Requests and replies are frames: four bytes of length, then postcard. A tensor of more than
+//! Requests and replies are frames: four bytes of length, then postcard. Every request has one reply, a language model's pieces, too:
+//! each is answered before the next one comes, so that who stops listening costs one more. A tensor of more than
 //! [`limits::WORKER_INLINE_BYTES_MAX`] stands in the memfd, the input at its beginning, the output behind the largest input.
 
+mod language;
 mod live;
 mod process;
 mod serve;
 
+pub use language::{Language, Patience};
 pub use live::reap;
 pub use process::{Process, WorkerOptions};
 pub use serve::serve;
@@ -28,7 +31,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Refused, Stage, TensorSpec};
+use super::{Refused, Stage, Telling, TensorSpec, Told};
 use crate::limits;
 
 /// A vendor's code.
@@ -53,6 +56,33 @@ pub enum Vendor {
         /// With its delegate for fast floats and whole numbers, which rounds in its own way.
         xnnpack: bool,
     },
+    /// The language runtime of a plug-in, with the one model that it runs.
+    Language {
+        /// The plug-in's library.
+        library: PathBuf,
+        /// The model's file, which the runtime reads itself.
+        model: PathBuf,
+        /// Most memory of its own that the process may take.
+        memory_bytes_max: u64,
+    },
+}
+
+impl Vendor {
+    /// Most memory of its own that a process may take which has loaded it.
+    fn memory_bytes_max(&self) -> u64 {
+        match self {
+            Vendor::Language { memory_bytes_max, .. } => *memory_bytes_max,
+            _ => limits::WORKER_DATA_BYTES_MAX,
+        }
+    }
+
+    /// Longest time for it to be loaded, and for one model of it.
+    fn load_time(&self) -> Duration {
+        Duration::from_millis(match self {
+            Vendor::Language { .. } => limits::LANGUAGE_LOAD_MS_MAX,
+            _ => limits::WORKER_LOAD_MS_MAX,
+        })
+    }
 }
 
 /// What the agent asks for.
@@ -68,6 +98,12 @@ enum Request {
     Unload { model: u32 },
     /// Compute with model number `model`.
     Run { model: u32, input: Tensor },
+    /// What of the language model runs on the device?
+    Placement,
+    /// Let the language model answer: pieces come, each of which is to be answered, then what it took.
+    Tell(Telling),
+    /// The piece was heard; whether another one is wanted.
+    Heard { go_on: bool },
 }
 
 /// What the worker answers.
@@ -78,6 +114,8 @@ enum Reply {
     Unloaded,
     Loaded { claimed: u64, total: u64 },
     Ran { output: Tensor },
+    Piece(Vec<u8>),
+    Told(Told),
     Failed { stage: Stage, reason: String },
 }
 

@@ -48,6 +48,17 @@ struct Kept {
     check: Option<Check>,
 }
 
+/// Memory for the tensors of device `name`. Errors: the system has no memory or no descriptor left.
+pub(super) fn shared_memory(name: &str) -> Result<File, Refused> {
+    let refuse = |e: io::Error| Refused::new(name, Stage::Worker, format_args!("no shared memory: {e}"));
+    let memory =
+        rustix::fs::memfd_create("outpost-tensors", MemfdFlags::CLOEXEC).map_err(|e| refuse(e.into()))?;
+    let shared = File::from(memory);
+    // Sparse: it takes what is written.
+    shared.set_len(2 * OUTPUT_AT).map_err(refuse)?;
+    Ok(shared)
+}
+
 #[derive(Debug)]
 enum State {
     /// There is no process.
@@ -61,13 +72,7 @@ enum State {
 impl Process {
     /// Nothing is begun yet. Errors: the system has no memory or no descriptor left.
     pub fn new(options: WorkerOptions) -> Result<Self, Refused> {
-        let refuse =
-            |e: io::Error| Refused::new(&options.name, Stage::Worker, format_args!("no shared memory: {e}"));
-        let memory =
-            rustix::fs::memfd_create("outpost-tensors", MemfdFlags::CLOEXEC).map_err(|e| refuse(e.into()))?;
-        let shared = File::from(memory);
-        // Sparse: it takes what is written.
-        shared.set_len(2 * OUTPUT_AT).map_err(refuse)?;
+        let shared = shared_memory(&options.name)?;
         let (options, shared) = (Arc::new(options), Arc::new(shared));
         Ok(Self { options, shared, models: BTreeMap::new(), given_back: Vec::new(), state: State::Down })
     }

@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::{Channel, Reply, Request, Side, Tensor, Vendor};
-use crate::accel::ffi::Plugin;
-use crate::accel::{ComputeBackend, ModelFile, Refused, Runner, Stage, look_at_library};
+use crate::accel::ffi::{LanguageModel, Plugin};
+use crate::accel::{ComputeBackend, ModelFile, Placement, Refused, Runner, Stage, Telling, look_at_library};
 #[cfg(feature = "tflite")]
 use crate::accel::{Delegated, Tflite};
 use crate::limits;
@@ -21,7 +21,7 @@ pub fn serve() -> io::Result<()> {
     let (socket, shared) = inherited()?;
     let mut channel = Channel::new(socket);
     restrain();
-    let mut worker = Worker { backend: None, models: BTreeMap::new(), input: Vec::new() };
+    let mut worker = Worker { backend: None, language: None, models: BTreeMap::new(), input: Vec::new() };
     loop {
         let request = match channel.receive(|_| Ok(())) {
             Ok(request) => request,
@@ -29,7 +29,11 @@ pub fn serve() -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error),
         };
-        channel.send(&worker.answer(request, &shared).unwrap_or_else(Reply::failed))?;
+        let answered = match request {
+            Request::Tell(telling) => worker.tell(&telling, &mut channel),
+            request => worker.answer(request, &shared),
+        };
+        channel.send(&answered.unwrap_or_else(Reply::failed))?;
     }
 }
 
@@ -44,17 +48,22 @@ fn inherited() -> io::Result<(UnixStream, File)> {
     Ok((socket.into(), shared.into()))
 }
 
-/// Ends with the agent, takes no more memory than it may, and is the first to go when memory is short. Each is a precaution: what
-/// the system does not grant is done without.
+/// Ends with the agent, and is the first to go when memory is short. Each is a precaution: what the system does not grant is done
+/// without.
 fn restrain() {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let most = Some(limits::WORKER_DATA_BYTES_MAX);
-    let _ = rustix::process::setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
     let _ = std::fs::write("/proc/self/oom_score_adj", "900");
+}
+
+/// Takes no more memory than `most`; a precaution, too.
+fn restrain_memory(most: u64) {
+    let most = Some(most);
+    let _ = rustix::process::setrlimit(Resource::Data, Rlimit { current: most, maximum: most });
 }
 
 struct Worker {
     backend: Option<Box<dyn ComputeBackend>>,
+    language: Option<LanguageModel>,
     models: BTreeMap<u32, (Box<dyn Runner>, Vec<u8>)>,
     input: Vec<u8>,
 }
@@ -63,9 +72,18 @@ impl Worker {
     fn answer(&mut self, request: Request, shared: &File) -> Result<Reply, Refused> {
         match request {
             Request::Open { vendor, options } => {
-                self.backend = Some(open(vendor, options)?);
+                restrain_memory(vendor.memory_bytes_max());
+                match vendor {
+                    Vendor::Language { library, model, .. } => {
+                        look_at_library("plugin", &library)?;
+                        self.language = Some(LanguageModel::open(&library, &model, &options)?);
+                    }
+                    vendor => self.backend = Some(open(vendor, options)?),
+                }
                 Ok(Reply::Opened)
             }
+            Request::Placement => Ok(loaded(self.language()?.placement())),
+            Request::Tell(_) | Request::Heard { .. } => Err(protocol("a piece of no answer")),
             Request::Computes { ops } => {
                 let backend =
                     self.backend.as_ref().ok_or_else(|| protocol("operators before the vendor's code"))?;
@@ -81,7 +99,7 @@ impl Worker {
                     backend.load(&ModelFile { origin, format, bytes: bytes.into(), input, output })?;
                 let placement = model.placement();
                 self.models.insert(number, (model, Vec::new()));
-                Ok(Reply::Loaded { claimed: placement.claimed as u64, total: placement.total as u64 })
+                Ok(loaded(placement))
             }
             Request::Unload { model } => {
                 self.models.remove(&model);
@@ -100,6 +118,35 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Lets the language model answer, piece by piece. A runtime that does not stop when it is told to is not heard any more.
+    fn tell(&mut self, telling: &Telling, channel: &mut Channel) -> Result<Reply, Refused> {
+        let mut goes_on = true;
+        let told = self.language()?.tell(telling, &mut |piece| {
+            for part in piece.chunks(limits::WORKER_INLINE_BYTES_MAX) {
+                // An agent that is gone wants no more; the next request tells.
+                goes_on = goes_on && heard(channel, part).unwrap_or(false);
+            }
+            goes_on
+        });
+        told.map(Reply::Told)
+    }
+
+    fn language(&mut self) -> Result<&mut LanguageModel, Refused> {
+        self.language.as_mut().ok_or_else(|| protocol("an answer, and there is no language model"))
+    }
+}
+
+/// Hands a piece to the agent; whether that wants another one. Blocks until it says so.
+fn heard(channel: &mut Channel, piece: &[u8]) -> io::Result<bool> {
+    channel.send(&Reply::Piece(piece.to_vec()))?;
+    Ok(matches!(channel.receive(|_| Ok(()))?, Request::Heard { go_on: true }))
+}
+
+fn loaded(Placement { claimed, total }: Placement) -> Reply {
+    Reply::Loaded { claimed: claimed as u64, total: total as u64 }
+}
+
 fn open(vendor: Vendor, options: String) -> Result<Box<dyn ComputeBackend>, Refused> {
     match vendor {
         Vendor::Plugin { library } => {
@@ -116,6 +163,7 @@ fn open(vendor: Vendor, options: String) -> Result<Box<dyn ComputeBackend>, Refu
             let why = "this build has no TensorFlow Lite; build it with --features tflite";
             Err(Refused::new("worker", Stage::Find, why))
         }
+        Vendor::Language { .. } => Err(protocol("a language model as a backend")),
     }
 }
 

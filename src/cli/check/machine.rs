@@ -22,6 +22,7 @@ pub fn agent(config: &AgentConfig) -> Vec<Finding> {
     findings.extend(budget(&config.budget));
     if config.digest.enabled {
         findings.extend(model(config));
+        findings.extend(on_device(config));
     }
     findings.extend(config.sources.iter().flat_map(|found| source(found, &config.device)));
     findings.push(page("page", config.http.listen));
@@ -124,6 +125,26 @@ fn model(config: &AgentConfig) -> Option<Finding> {
             Finding::error("model", format!("{name}: {e}; digests would be worded by the template"), next)
         }
     })
+}
+
+/// Looks at the file of a model that a device runs whole; `outpost backends` loads it.
+#[cfg(feature = "gateway")]
+fn on_device(config: &AgentConfig) -> Option<Finding> {
+    let (device, model) = config.glm.device.as_ref()?;
+    let about = |what: &str| format!("{} for {device} {what}", model.display());
+    Some(match access(model, Access::READ_OK) {
+        Ok(()) if model.is_file() => Finding::ok("model", about("can be read; `outpost backends` tries it")),
+        Ok(()) => Finding::error("model", about("is no file"), "let glm.device_model name a file"),
+        Err(e) => {
+            Finding::error("model", about(&format!("can't be read: {e}")), "let glm.device_model name a file")
+        }
+    })
+}
+
+/// A build without the gateway seat has no devices.
+#[cfg(not(feature = "gateway"))]
+fn on_device(_: &AgentConfig) -> Option<Finding> {
+    None
 }
 
 /// Opens an imported model within the memory that it may take.

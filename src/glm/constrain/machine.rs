@@ -146,13 +146,18 @@ impl Machine {
     /// Learns the mask of a state. Forgets first where it `must`, or where there is too much to remember, so the state may have
     /// another number afterwards, which is given.
     pub(super) fn learn(&mut self, state: StateId, trie: &TokenTrie, end_ids: &[u32], must: bool) -> StateId {
-        let state = if must || self.is_full(1) { self.begin_anew(state) } else { state };
+        let state = if must { self.begin_anew(state) } else { self.bounded(state) };
         if self.masks.len() >= limits::GRAMMAR_MASKS_MAX {
             self.masks.clear();
         }
         let mask = self.walk(state, trie, end_ids);
         self.masks.insert(state, mask);
         state
+    }
+
+    /// Forgets what it knows if that is too much; the state may have another number afterwards, which is given.
+    pub(super) fn bounded(&mut self, state: StateId) -> StateId {
+        if self.is_full(1) { self.begin_anew(state) } else { state }
     }
 
     fn walk(&mut self, state: StateId, trie: &TokenTrie, end_ids: &[u32]) -> TokenMask {

@@ -5,6 +5,7 @@ mod grammar;
 mod guide;
 mod machine;
 mod pattern;
+mod recogniser;
 mod schema;
 mod shelf;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use crate::digest::grammar::NotAllowed;
 pub use crate::digest::mask::TokenMask;
 pub use grammar::{BadGrammar, Grammar};
 pub use guide::{GrammarConstraint, Guide};
+pub use recogniser::Recogniser;
 pub use schema::{BadSchema, Schema};
 pub use shelf::Shelf;
 pub use trie::TokenTrie;

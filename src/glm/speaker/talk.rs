@@ -37,6 +37,8 @@ pub enum Form {
     Json,
     /// What this grammar allows, in EBNF.
     Grammar(String),
+    /// The same, as far as the model can be held to it while it writes: whoever asks checks the words himself.
+    Guided(String),
 }
 
 /// A conversation to go on with.

@@ -85,7 +85,7 @@ impl Voice {
 
     fn guide(&mut self, form: &Form) -> Result<Guide, BadTalk> {
         let grammar = match form {
-            Form::Grammar(text) => Grammar::ebnf(text)?,
+            Form::Grammar(text) | Form::Guided(text) => Grammar::ebnf(text)?,
             Form::Json | Form::Free => Grammar::json()?,
         };
         let make = || Arc::new(TokenTrie::new(self.vocab, texts(&self.tokenizer, self.vocab)));
