@@ -72,9 +72,12 @@ fn example(name: &str, found: &[Found]) -> Result<String, Failure> {
         "" => String::new(),
         told => format!("options = \"{told}\"  # at least; the board's documents tell the rest\n"),
     };
+    let whole = found.npu.language.map_or(String::new(), |(_, kind)| {
+        format!("\n[glm]  # a language model that its runtime runs whole, if the plug-in has the functions for it\ndevice = \"{id}\"\ndevice_model = \"/etc/outpost/chat{kind}\"\n")
+    });
     Ok(format!(
         "# {name}. It takes {model}: {takes}.\n[accelerator.{id}]\n{route} = \"{vendor}\"  # {origin}\n{options}\n[[model]]\n\
-         name = \"freezer\"\nbundle = \"{bundle}\"\nchannels = [\"cold1.temp\"]\nbackends = \"{id}, onnx\"\n"
+         name = \"freezer\"\nbundle = \"{bundle}\"\nchannels = [\"cold1.temp\"]\nbackends = \"{id}, onnx\"\n{whole}"
     ))
 }
 

@@ -374,7 +374,8 @@ const BACKENDS: CommandSpec = CommandSpec {
 Looks for the device nodes, libraries and permissions of every accelerator that is known, without loading anybody's
 code; then loads the configured small models as the agent would and says of each which backend serves it, how many
 operators run on a device, how far it is off its golden vectors, how long a run takes, and why the others do not; the
-same of the student where digest.device names an accelerator, of prompts and of single tokens.
+same of the student where digest.device names an accelerator, of prompts and of single tokens. A model that glm.device
+runs whole is loaded and asked for a few words.
 With --verify every accelerator that was found is tried, too, with the cold_room model, in a process of its own. States:
 absent, probed (its device is there), loaded (its code and the model are), verified (it claims operators, its answers are
 right and it is no slower than the CPU), serving (a configured model runs on it), quarantined.",

@@ -463,13 +463,13 @@ const GLM: &[Key] = &[
     Key::optional(
         "device",
         Name,
-        "\"rknn\"",
+        "\"hailo\"",
         "Accelerator whose plug-in runs a language model whole (RKLLM and the like): it words digests and answers first, the models on the CPU where it does not.",
     ),
     Key::optional(
         "device_model",
         Path,
-        "\"/var/lib/outpost/chat.rkllm\"",
+        "\"/var/lib/outpost/chat.hef\"",
         "File of the model for `device`, as the vendor's converter made it.",
     ),
     Key::optional(

@@ -424,3 +424,19 @@ fn the_students_device_must_be_there_and_a_plugin() {
     assert_eq!(agent(there).config.digest.device.as_deref(), Some("hailo"));
     assert_eq!(agent("").config.digest.device, None);
 }
+
+#[test]
+fn a_model_that_a_device_runs_whole_needs_the_device_and_its_file() {
+    let plugin = "[accelerator.rknn]\nplugin = \"/lib/rknn.so\"\n";
+    let both = format!("[glm]\ndevice = \"rknn\"\ndevice_model = \"chat.rkllm\"\nchat = true\n{plugin}");
+    let glm = agent(&both).config.glm;
+    assert_eq!(glm.device, Some(("rknn".into(), Path::new("/etc/outpost/chat.rkllm").to_owned())));
+    for (mistaken, key) in [
+        (format!("[glm]\ndevice = \"rknn\"\n{plugin}"), "glm.device_model"),
+        (format!("[glm]\ndevice_model = \"chat.rkllm\"\n{plugin}"), "glm.device_model"),
+        ("[glm]\ndevice = \"rknn\"\ndevice_model = \"chat.rkllm\"\n".to_owned(), "glm.device"),
+    ] {
+        let problems = mistakes(&mistaken);
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, key), "{problems:?}");
+    }
+}

@@ -314,3 +314,47 @@ fn a_bundle_that_is_gone_is_told_and_not_looked_for_at_every_request() {
     }
     glm.stop();
 }
+
+#[test]
+fn what_a_device_does_not_answer_the_models_on_the_cpu_do() {
+    use crate::accel::worker::{Patience, Vendor, WorkerOptions};
+    let (_dir, bundle) = tiny();
+    let mut options = speaking(&bundle);
+    let vendor = Vendor::Language {
+        library: "/nowhere.so".into(),
+        model: "/nowhere".into(),
+        memory_bytes_max: 1 << 20,
+    };
+    options.teller = Some(TellerOptions {
+        worker: WorkerOptions {
+            name: "rknn".into(),
+            program: "/nowhere".into(),
+            vendor,
+            options: String::new(),
+            deadline: Duration::from_millis(500),
+        },
+        model: "nowhere".into(),
+        patience: Patience::default(),
+        answer_tokens_max: 400,
+        digest_budget: Duration::from_secs(60),
+        idle_unload: Duration::from_secs(600),
+    });
+    let without = GlmOptions { speaker: None, ..options.clone() };
+    let glm = Glm::start(options);
+    assert_eq!(glm.handle().model(), Some("nowhere"));
+    let (text, _, usage) = all(glm.handle().talk("chat", hello(20)).unwrap());
+    assert!(!text.is_empty() && usage.prompt_tokens > 0, "{text:?} {usage:?}");
+    let digest = word(&glm.handle(), testing::hot_bearing(), Lang::En);
+    assert_eq!(digest.engine, Engine::Glm, "{}", digest.fallback_reason);
+    glm.stop();
+
+    let glm = Glm::start(without);
+    let refused = smol::block_on(glm.handle().talk("chat", hello(20)).unwrap().all());
+    assert!(
+        matches!(&refused, Err(Unheard::Failed(why)) if why.contains("rknn, stage worker")),
+        "{refused:?}"
+    );
+    let digest = word(&glm.handle(), testing::hot_bearing(), Lang::En);
+    assert_eq!(digest.model, Bundle::embedded().unwrap().id, "{}", digest.fallback_reason);
+    glm.stop();
+}

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,6 +10,9 @@ use std::time::Duration;
 use outpost::accel::{ComputeBackend, ModelFile, Placement, Refused, Runner};
 use outpost::infer::{Bundle, Model, Onnx};
 use outpost::observe;
+
+mod compile;
+pub use compile::compile;
 
 /// The shared library of `tests/plugin/NAME.c`, compiled once per process.
 #[allow(dead_code, reason = "each test program uses some of this")]
@@ -26,14 +28,6 @@ pub fn compiled(name: &'static str) -> PathBuf {
         done.push(name);
     }
     out
-}
-
-/// Compiles the shared library `out` of `tests/plugin/NAME.c`, with `more` told to the compiler.
-pub fn compile(name: &str, out: &Path, more: &[&str]) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/plugin/{name}.c"));
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O3", "-o"]).arg(out).arg(source).args(more);
-    assert!(cc.status().expect("a C compiler").success());
 }
 
 /// The CPU, as slow as it must be for the device to be worth its while, whatever this machine is.

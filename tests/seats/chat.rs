@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::compile::compile;
 use super::eventually;
 use super::seat::Seat;
 use super::site::{Site, lines_of};
@@ -198,4 +199,35 @@ fn a_client_that_goes_away_frees_the_model_for_the_next() {
     eventually("cancelled answers", || {
         (agent.metric("outpost_glm_jobs_total{end=\"cancelled\"}") >= 1).then_some(())
     });
+}
+
+#[test]
+fn a_device_that_runs_the_model_whole_answers_and_without_it_the_model_on_the_cpu() {
+    let (site, dir) = (Site::new(), tempfile::tempdir().unwrap());
+    let (plugin, model) = (dir.path().join("rknn.so"), dir.path().join("water.rkllm"));
+    compile("plugin", &plugin, &["-lm"]);
+    std::fs::write(&model, "SAYSWater, mostly.").unwrap();
+    let options = format!("fault=segv,at_run=3,mark={}", dir.path().join("mark").display());
+    let more = format!(
+        "device = \"rknn\"\ndevice_model = {model:?}\n[accelerator.rknn]\nplugin = {plugin:?}\noptions = \"{options}\"\n"
+    );
+    let agent = agent(&site, dir.path(), &more);
+    let said = || {
+        let (status, answer) = complete(&agent, &hello(json!({ "max_tokens": 24 })));
+        assert_eq!(status, 200, "{answer}");
+        answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(said(), "Water, mostly.");
+    let (_, models) = request(&agent, "GET /v1/models", "");
+    assert!(models.contains("water.rkllm"), "{models}");
+    let state = || agent.json("/api/status").unwrap()["backends"][0]["state"].clone();
+    assert_eq!(state(), "serving");
+
+    // It dies of the third run, the first having been its trial, in the middle of a word: what was said is an answer cut off.
+    let (status, answer) = complete(&agent, &hello(json!({ "max_tokens": 24 })));
+    assert!(status != 200 && answer.to_string().contains("died"), "{status}: {answer}");
+    assert_eq!(state(), "loaded");
+    let noise = said();
+    assert!(!noise.is_empty() && noise != "Water, mostly.", "the model on the CPU: {noise}");
+    eventually("the device, begun again", || (said() == "Water, mostly.").then_some(()));
 }

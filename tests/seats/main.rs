@@ -10,6 +10,8 @@ mod backends;
 mod broker;
 mod chat;
 mod clock;
+#[path = "../plugin/compile.rs"]
+mod compile;
 mod delivery;
 mod field;
 mod full;
