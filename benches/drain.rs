@@ -97,6 +97,8 @@ fn drain(site: &Site, full: &Path, ack: &str) -> f64 {
     let dir = TempDir::new_in(site.dir.path()).expect("the directory takes a folder");
     let copied = Command::new("cp").arg("-r").arg(full).arg(dir.path().join("data")).status();
     assert!(copied.is_ok_and(|status| status.success()), "the spool is copied");
+    // Else the agent's first sync would wait for all of the copy.
+    rustix::fs::sync();
     let aggregator = (ack == "aggregator").then(|| {
         let config = format!("{}[store]\npath = \"store.sqlite\"\n", site.mqtt("aggregator", site.broker));
         let program = Program::start(dir.path(), "aggregate", &config);

@@ -20,7 +20,7 @@ pub struct Telling {
 }
 
 /// What an answer took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Told {
     /// Tokens of the prompt; 0 where the runtime does not say.
     pub prompt_tokens: u32,
@@ -28,4 +28,6 @@ pub struct Told {
     pub answer_tokens: u32,
     /// The answer was at its longest, or the context full, before the model came to an end.
     pub is_cut: bool,
+    /// The conversation is not one that the model can go on with, and why; nothing is wrong with the model.
+    pub refused: Option<String>,
 }

@@ -55,8 +55,7 @@ pub(super) async fn complete(shared: &Shared, body: &[u8]) -> Response {
 }
 
 fn off() -> Response {
-    let message =
-        "the model is not served: set glm.chat = true and digest.model to the folder of an imported model";
+    let message = "the model is not served: set glm.chat = true, and digest.model to the folder of an imported model or glm.device";
     Refusal { status: 404, kind: "invalid_request_error", param: None, code: None, message: message.into() }
         .into()
 }

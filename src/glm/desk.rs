@@ -12,7 +12,7 @@
 //! go on. The bigger model is loaded when it is first needed and gives its memory back after a while without work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::accounts::{Load, account, refuse, say_end, told};
@@ -22,7 +22,8 @@ use super::governor::Governor;
 use super::jobs::Jobs;
 use super::memory;
 use super::placing::DeviceOptions;
-use super::speaker::{End, Form, Listener, Message, Role, Said, Speaker, Talk};
+use super::returned::{Back, By, Returned, returning, take};
+use super::speaker::{End, Form, Message, Role, Said, Speaker, Talk};
 use super::student::{Bundle, Done, Model, ModelError, Task, Unworded, Writer};
 use super::teller::{Teller, TellerOptions};
 use super::worker::{DigestJob, GlmOptions, Job, SpeakerOptions, TalkJob};
@@ -46,7 +47,7 @@ pub(super) struct Desk {
     teller: Option<Teller>,
     /// What the bigger models are done with.
     returned: mpsc::Receiver<Returned>,
-    back: mpsc::Sender<Returned>,
+    back: Back,
     load: Load,
     /// When it was last looked how much memory is left.
     memory_looked: Mono,
@@ -62,29 +63,12 @@ enum Seat {
     Taken { speaker: Box<Speaker>, used: Mono },
 }
 
-/// What comes back from a bigger model.
-enum Returned {
-    /// A digest that it is done with: its words, or why there are none.
-    Digest { job: DigestJob, by: By, words: Result<String, String>, usage: Usage },
-    /// A conversation of which the device has said nothing, and why.
-    Talk { job: TalkJob, why: String },
-}
-
-/// Which of the bigger models.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum By {
-    /// The device's, with its name.
-    Device(Arc<str>),
-    /// The CPU's.
-    Cpu,
-}
-
 impl Desk {
     /// Loads the student; whatever fails, the template has to do it.
     pub(super) fn new(options: GlmOptions, jobs: Jobs<Job>) -> Desk {
         let teller = options.teller.clone().and_then(start_teller);
         let student = load_student(&options);
-        let (back, returned) = mpsc::channel();
+        let (back, returned) = Back::new(jobs.clone());
         let now = clock::mono();
         Desk {
             governor: Governor::new(options.governor.clone()),
@@ -126,13 +110,16 @@ impl Desk {
             self.break_off();
         }
         let floor = if self.look(now) && !closed { Priority::Alarm } else { Priority::Periodic };
+        if let Some(teller) = &self.teller {
+            teller.set_floor(floor);
+        }
         self.give_up(now);
         self.give_way(now);
         while let Some(job) = self.next(floor) {
             self.begin(job);
         }
-        let worked = self.step(floor);
-        self.take_back();
+        let stepped = self.step(floor);
+        let worked = self.take_back() || stepped;
         self.tell(now);
         (floor, worked)
     }
@@ -196,47 +183,53 @@ impl Desk {
     fn next(&self, floor: Priority) -> Option<Job> {
         let slots = self.options.speaker.as_ref().map_or(0, |speaker| speaker.engine.slots);
         let (running, waiting) = self.speaker.running();
-        let (told, tellings) =
-            self.teller.as_ref().map_or((0, 0), |teller| (teller.running(), limits::LANGUAGE_WAITING_MAX));
-        let is_full =
-            self.wording.len() + running + waiting + told >= limits::STUDENT_SLOTS + slots + tellings;
+        let is_full = self.wording.len() + running + waiting >= limits::STUDENT_SLOTS + slots;
         self.jobs.pop(if is_full { Priority::Alarm } else { floor })
     }
 
     fn begin(&mut self, job: Job) {
         match job {
             Job::Digest(job) => match job.speaker_until {
-                Some(until) => match self.device_for(job.priority) {
-                    Ok(by) => self.begin_prose(job, until, by),
-                    Err(_) => self.begin_prose_on_cpu(job, until),
-                },
+                Some(until) => self.begin_prose_somewhere(job, until),
                 None => self.begin_student(job),
             },
-            Job::Talk(job) => match self.device_for(job.talk.priority) {
+            Job::Talk(job) => match self.device_for(&job.talk, self.options.speaker.is_none()) {
                 Ok(_) => self.begin_talk_on_device(job),
-                Err(reason) => self.begin_talk_on_cpu(job, &reason),
+                Err(why) => self.begin_talk_on_cpu(job, why),
             },
         }
     }
 
-    /// The device's name, if it takes a job of `priority`; else why not.
-    fn device_for(&self, priority: Priority) -> Result<By, String> {
-        let teller = self.teller.as_ref().ok_or(NO_MODEL)?;
-        teller.takes(priority, clock::mono())?;
-        Ok(By::Device(teller.id()))
+    /// The device's name, if it takes a talk; else why not. `is_last`: nobody else can answer.
+    fn device_for(&self, talk: &Talk, is_last: bool) -> Result<By, End> {
+        let teller = self.teller.as_ref().ok_or_else(|| End::Failed(NO_MODEL.into()))?;
+        let taken = teller.takes(talk, is_last, clock::mono());
+        if taken.is_err() {
+            teller.wake();
+        }
+        taken.map(|()| By::Device(teller.id()))
+    }
+
+    fn begin_prose_somewhere(&mut self, job: DigestJob, until: Mono) {
+        let talk = self.talk_of(&job, until);
+        match self.device_for(&talk, false) {
+            Ok(by) => self.begin_prose(job, &talk, by),
+            Err(_) => self.begin_prose_on_cpu(job, until),
+        }
     }
 
     fn begin_prose_on_cpu(&mut self, job: DigestJob, until: Mono) {
-        match self.options.speaker {
-            Some(_) => self.begin_prose(job, until, By::Cpu),
-            None => self.begin_student(job),
+        if self.options.speaker.is_none() || clock::mono() >= until {
+            return self.begin_student(job);
         }
+        let talk = self.talk_of(&job, until);
+        self.begin_prose(job, &talk, By::Cpu);
     }
 
-    fn begin_talk_on_cpu(&mut self, job: TalkJob, reason: &str) {
+    fn begin_talk_on_cpu(&mut self, job: TalkJob, why: End) {
         match self.options.speaker {
             Some(_) => self.begin_talk(job),
-            None => refuse(&job, End::Failed(reason.into())),
+            None => refuse(&job, why),
         }
     }
 
@@ -260,35 +253,38 @@ impl Desk {
         }
     }
 
-    /// Lets a bigger model word a digest; it comes back through the channel, whatever becomes of it.
-    fn begin_prose(&mut self, job: DigestJob, until: Mono, by: By) {
+    /// What a bigger model is told so that it words a digest.
+    fn talk_of(&self, job: &DigestJob, until: Mono) -> Talk {
         let brief = prose::brief(&job.facts, job.lang, None);
         let messages = vec![Message::new(Role::System, brief.system), Message::new(Role::User, brief.user)];
-        let talk = Talk {
+        Talk {
             form: Form::Guided(brief.grammar),
             deadline: Some(until),
             priority: job.priority,
             copies: true,
             ..Talk::new(messages, self.answer_tokens_max())
-        };
+        }
+    }
+
+    /// Lets a bigger model word a digest; it comes back through the channel, whatever becomes of it.
+    fn begin_prose(&mut self, job: DigestJob, talk: &Talk, by: By) {
         // Given back by whoever has it last: the listener, or this function if the talk is refused.
         let slot = Arc::new(Mutex::new(Some(job)));
         let listener = returning(Arc::clone(&slot), by.clone(), self.back.clone());
         let begun = match &by {
             By::Device(_) => match &mut self.teller {
-                Some(teller) => teller.begin(&talk, Arc::default(), listener).map_err(|e| e.to_string()),
+                Some(teller) => teller.begin(talk, Arc::default(), listener).map_err(|e| e.to_string()),
                 None => Err(NO_MODEL.into()),
             },
             By::Cpu => self.speaker().and_then(|speaker| {
-                caught(|| speaker.begin(&talk, None, listener))
+                caught(|| speaker.begin(talk, None, listener))
                     .and_then(|begun| begun.map_err(|e| e.to_string()))
             }),
         };
         if let Err(reason) = begun
             && let Some(job) = take(&slot)
         {
-            let returned = Returned::Digest { job, by, words: Err(reason), usage: Usage::default() };
-            let _ = self.back.send(returned);
+            self.back.send(Returned::Digest { job, by, words: Err(reason), usage: Usage::default() });
         }
     }
 
@@ -303,7 +299,8 @@ impl Desk {
         let listener = move |said: Said| {
             match (&said, untold.take()) {
                 (Said::End { why: End::Failed(why), .. }, Some(job)) => {
-                    return back.send(Returned::Talk { job, why: why.clone() }).is_ok();
+                    back.send(Returned::Talk { job, why: why.clone() });
+                    return false;
                 }
                 (Said::End { why, usage }, _) => account(kind, why, usage, waited),
                 (Said::Text(_), _) => {}
@@ -390,13 +387,15 @@ impl Desk {
         true
     }
 
-    /// Digests that the bigger models are done with: checked, or handed to the next one, as are conversations.
-    fn take_back(&mut self) {
+    /// Digests that the bigger models are done with: checked, or handed to the next one, as are conversations. Whether there were any.
+    fn take_back(&mut self) -> bool {
+        let mut is_any = false;
         while let Ok(returned) = self.returned.try_recv() {
+            is_any = true;
             let (job, by, words, usage) = match returned {
                 Returned::Digest { job, by, words, usage } => (job, by, words, usage),
                 Returned::Talk { job, why } => {
-                    self.begin_talk_on_cpu(job, &why);
+                    self.begin_talk_on_cpu(job, End::Failed(why));
                     continue;
                 }
             };
@@ -415,6 +414,7 @@ impl Desk {
                 (Err(_), _) => self.begin_student(job),
             }
         }
+        is_any
     }
 
     fn digest(&self, job: &DigestJob, by: &By, prose: prose::Prose, usage: Usage) -> Digest {
@@ -577,34 +577,6 @@ impl Seat {
             _ => true,
         }
     }
-}
-
-/// Hears a bigger model out and sends what it has said to the desk, with the job from `slot`.
-fn returning(slot: Arc<Mutex<Option<DigestJob>>>, by: By, to_desk: mpsc::Sender<Returned>) -> Listener {
-    let mut text = String::new();
-    Box::new(move |said| {
-        match said {
-            Said::Text(piece) => text.push_str(&piece),
-            Said::End { why, usage } => {
-                let words = match why {
-                    End::Stop => Ok(std::mem::take(&mut text)),
-                    End::Length => Err("the model did not come to an end".into()),
-                    End::Late => Err(Unworded::OverBudget.to_string()),
-                    End::Cancelled => Err("it was cancelled".into()),
-                    End::Refused(reason) | End::Failed(reason) => Err(reason),
-                };
-                if let Some(job) = take(&slot) {
-                    // Should the thread end first, nobody waits for it.
-                    let _ = to_desk.send(Returned::Digest { job, by: by.clone(), words, usage });
-                }
-            }
-        }
-        true
-    })
-}
-
-fn take(slot: &Mutex<Option<DigestJob>>) -> Option<DigestJob> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn load_student(options: &GlmOptions) -> Result<Writer, String> {

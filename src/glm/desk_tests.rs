@@ -20,7 +20,7 @@ fn words_of_the_bigger_model_are_taken_if_they_hold_and_replaced_if_they_do_not(
         let (facts, priority) = (Arc::clone(&facts), Priority::Alarm);
         let job = DigestJob { facts, lang: Lang::En, id: 3, priority, speaker_until: None, deadline, reply };
         let usage = Usage { prompt_tokens: 90, answer_tokens: 30, ..Usage::default() };
-        desk.back.send(Returned::Digest { job, by: By::Cpu, words: Ok(words.to_owned()), usage }).unwrap();
+        desk.back.send(Returned::Digest { job, by: By::Cpu, words: Ok(words.to_owned()), usage });
         desk.take_back();
         while desk.step(Priority::Periodic) {}
         answer.try_recv().unwrap().unwrap()

@@ -1,7 +1,7 @@
 //! When the model waits: the machine is hot, or other programs need its processors.
 //!
-//! Looks at the hottest thermal zone and at the share of the processors that everybody but this process uses: the model's own
-//! work must not make it stop. Once paused it goes on only clearly below the bound, so that it does not flutter. Alarms are
+//! Looks at the hottest thermal zone and at the share of the processors that everybody but this process and its workers uses: the
+//! model's own work must not make it stop. Once paused it goes on only clearly below the bound, so that it does not flutter. Alarms are
 //! exempt: their digest takes a moment, and it is what the gateway is for.
 
 use std::fs;
@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::accel::worker;
 use crate::limits;
 use crate::time::Mono;
 
@@ -102,7 +103,10 @@ impl Governor {
 
     /// Since the last look; none at the first one.
     fn others_share(&mut self) -> Option<f64> {
-        let now = ticks(&self.text("proc/stat")?, &self.text("proc/self/stat")?)?;
+        let mut now = ticks(&self.text("proc/stat")?, &self.text("proc/self/stat")?)?;
+        // One that has just ended is nobody's for one look.
+        let workers = worker::pids().into_iter().filter_map(|pid| self.text(&format!("proc/{pid}/stat")));
+        now.own = workers.filter_map(|stat| used(&stat)).fold(now.own, u64::saturating_add);
         let before = self.ticks.replace(now)?;
         let total = now.total.checked_sub(before.total).filter(|total| *total > 0)?;
         let others = now.busy.saturating_sub(before.busy).saturating_sub(now.own.saturating_sub(before.own));
@@ -145,11 +149,15 @@ fn ticks(stat: &str, own: &str) -> Option<Ticks> {
     let all: Vec<u64> = line.split_ascii_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
     let total = all.iter().try_fold(0_u64, |sum, t| sum.checked_add(*t))?;
     let idle = all.get(3)?.checked_add(all.get(4).copied().unwrap_or(0))?;
+    Some(Ticks { busy: total.checked_sub(idle)?, total, own: used(own)? })
+}
+
+/// Ticks that a process has used, as its `stat` says.
+fn used(stat: &str) -> Option<u64> {
     // The program's name stands in brackets and may hold anything; utime and stime are the 12th and 13th field behind it.
-    let (_, behind) = own.rsplit_once(')')?;
+    let (_, behind) = stat.rsplit_once(')')?;
     let mut fields = behind.split_ascii_whitespace().skip(11).map_while(|t| t.parse::<u64>().ok());
-    let own = fields.next()?.checked_add(fields.next()?)?;
-    Some(Ticks { busy: total.checked_sub(idle)?, total, own })
+    fields.next()?.checked_add(fields.next()?)
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(limits::GOVERNOR_LOOK_MS);

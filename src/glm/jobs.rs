@@ -32,6 +32,8 @@ struct Shared<T> {
 struct State<T> {
     waiting: [VecDeque<T>; 3],
     closed: bool,
+    /// Whoever waits next need not.
+    nudged: bool,
 }
 
 impl<T> Clone for Jobs<T> {
@@ -42,7 +44,7 @@ impl<T> Clone for Jobs<T> {
 
 impl<T> Jobs<T> {
     pub fn new() -> Self {
-        let state = State { waiting: Default::default(), closed: false };
+        let state = State { waiting: Default::default(), closed: false, nudged: false };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), news: Condvar::new() }) }
     }
 
@@ -77,14 +79,22 @@ impl<T> Jobs<T> {
         over
     }
 
-    /// Waits until a job of priority `floor` or higher is there, the queues are closed, or `patience` is over. Blocks.
+    /// Waits until a job of priority `floor` or higher is there, the queues are closed, somebody [nudges](Jobs::nudge), or
+    /// `patience` is over. Blocks.
     pub fn wait(&self, floor: Priority, patience: Duration) {
         let state = self.lock();
         let idle = |state: &mut State<T>| {
-            !state.closed && state.waiting[floor as usize..].iter().all(VecDeque::is_empty)
+            !state.closed && !state.nudged && state.waiting[floor as usize..].iter().all(VecDeque::is_empty)
         };
-        // A panic elsewhere leaves the queues as they were; there is nothing to learn from the result.
-        let _ = self.shared.news.wait_timeout_while(state, patience, idle);
+        let waited = self.shared.news.wait_timeout_while(state, patience, idle);
+        // A panic elsewhere leaves the queues as they were.
+        waited.unwrap_or_else(PoisonError::into_inner).0.nudged = false;
+    }
+
+    /// Wakes who waits, or spares him the next wait: there is something to do that is no job.
+    pub fn nudge(&self) {
+        self.lock().nudged = true;
+        self.shared.news.notify_all();
     }
 
     /// How many wait, by priority, the least first.
@@ -139,6 +149,9 @@ mod tests {
         let thread = std::thread::spawn(move || other.wait(Priority::Alarm, Duration::from_secs(60)));
         jobs.close();
         thread.join().unwrap();
+        let other: Jobs<u8> = Jobs::new();
+        other.nudge();
+        other.wait(Priority::Periodic, Duration::from_secs(60));
         assert_eq!(jobs.push(Priority::Alarm, 2), Err(Refused::Closed));
         assert_eq!(jobs.pop(Priority::Periodic), Some(1), "what was taken is still served");
     }

@@ -22,6 +22,7 @@ mod ops;
 #[cfg(test)]
 mod parity;
 pub mod placing;
+mod returned;
 pub mod sample;
 pub mod speaker;
 pub mod student;

@@ -226,7 +226,8 @@ pub enum Unheard {
     Busy,
     /// There is no model that talks.
     #[error(
-        "there is no language model that can talk; import one with `outpost model import` and name its folder as digest.model"
+        "there is no language model that can talk; import one with `outpost model import` and name its folder as digest.model, \
+         or let a device run one (glm.device)"
     )]
     NoModel,
     /// It can't be loaded, or failed.

@@ -116,7 +116,9 @@ pub const LANGUAGE_LOAD_MS_MAX: u64 = 120_000;
 pub const LANGUAGE_FIRST_MS_MAX: u64 = 60_000;
 /// Longest time for each further piece, in milliseconds.
 pub const LANGUAGE_PIECE_MS_MAX: u64 = 10_000;
-/// Conversations that wait for a vendor's runtime, which takes one at a time; further ones stay in the queues.
+/// Least memory for the process of a vendor's language runtime; where there is less it is not begun.
+pub const LANGUAGE_MEMORY_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// Conversations that wait for a vendor's runtime, which takes one at a time, while somebody else can answer.
 pub const LANGUAGE_WAITING_MAX: usize = 4;
 /// Most bytes of an answer per token that it may have; a runtime that writes more is stopped.
 pub const LANGUAGE_TOKEN_BYTES_MAX: usize = 256;

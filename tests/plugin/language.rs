@@ -209,9 +209,9 @@ fn what_shows_when_it_is_begun_is_told_with_its_stage() {
         "{none}"
     );
     let mut slow = Script::new("slow.rkllm", WORDS, "fault=slow_words");
-    slow.options.digest_budget = Duration::from_millis(300);
+    slow.options.digest_budget = Duration::from_millis(600);
     let slow = begin(&slow.options).unwrap_err();
-    assert!(slow.stage == Stage::Speed && slow.reason.contains("glm.digest_budget is 300ms"), "{slow}");
+    assert!(slow.stage == Stage::Speed && slow.reason.contains("glm.digest_budget is 600ms"), "{slow}");
     let nowhere = Language::begin(&on("/nowhere/rknn.so".into(), "/nowhere".into(), "")).unwrap_err();
     assert!(nowhere.stage == Stage::Find && nowhere.reason.contains("/nowhere/rknn.so"), "{nowhere}");
     let dir = tempfile::tempdir().unwrap();

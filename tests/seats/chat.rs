@@ -207,9 +207,8 @@ fn a_device_that_runs_the_model_whole_answers_and_without_it_the_model_on_the_cp
     let (plugin, model) = (dir.path().join("rknn.so"), dir.path().join("water.rkllm"));
     compile("plugin", &plugin, &["-lm"]);
     std::fs::write(&model, "SAYSWater, mostly.").unwrap();
-    let options = format!("fault=segv,at_run=3,mark={}", dir.path().join("mark").display());
     let more = format!(
-        "device = \"rknn\"\ndevice_model = {model:?}\n[accelerator.rknn]\nplugin = {plugin:?}\noptions = \"{options}\"\n"
+        "device = \"rknn\"\ndevice_model = {model:?}\n[accelerator.rknn]\nplugin = {plugin:?}\noptions = \"fault=segv,at_run=3\"\n"
     );
     let agent = agent(&site, dir.path(), &more);
     let said = || {
@@ -226,8 +225,10 @@ fn a_device_that_runs_the_model_whole_answers_and_without_it_the_model_on_the_cp
     // It dies of the third run, the first having been its trial, in the middle of a word: what was said is an answer cut off.
     let (status, answer) = complete(&agent, &hello(json!({ "max_tokens": 24 })));
     assert!(status != 200 && answer.to_string().contains("died"), "{status}: {answer}");
-    assert_eq!(state(), "loaded");
-    let noise = said();
-    assert!(!noise.is_empty() && noise != "Water, mostly.", "the model on the CPU: {noise}");
-    eventually("the device, begun again", || (said() == "Water, mostly.").then_some(()));
+    // While it is not asked; when it is, it does well once and then dies again.
+    eventually("the model on the CPU", || {
+        let (status, answer) = complete(&agent, &hello(json!({ "max_tokens": 24 })));
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned();
+        (status == 200 && !text.is_empty() && text != "Water, mostly.").then_some(())
+    });
 }

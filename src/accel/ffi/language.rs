@@ -38,6 +38,9 @@ struct CTold {
     is_cut: u32,
 }
 
+/// `OUTPOST_TALK_REFUSED`.
+const TALK_REFUSED: c_int = -1;
+
 type Piece = unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> c_int;
 type Load = unsafe extern "C" fn(*const CLanguageModel, *mut c_char, usize) -> *mut c_void;
 type PlacementOf = unsafe extern "C" fn(*mut c_void, *mut u32, *mut u32);
@@ -137,11 +140,13 @@ impl LanguageModel {
                 ERROR_BYTES,
             )
         };
-        if code == 0 {
-            let CTold { prompt_tokens, answer_tokens, is_cut } = told;
-            return Ok(Told { prompt_tokens, answer_tokens, is_cut: is_cut != 0 });
+        let CTold { prompt_tokens, answer_tokens, is_cut } = told;
+        let told = Told { prompt_tokens, answer_tokens, is_cut: is_cut != 0, refused: None };
+        match code {
+            0 => Ok(told),
+            TALK_REFUSED => Ok(Told { refused: Some(words(&error)), ..told }),
+            _ => Err(Refused::new("plugin", Stage::Invoke, format_args!("code {code}: {}", words(&error)))),
         }
-        Err(Refused::new("plugin", Stage::Invoke, format_args!("code {code}: {}", words(&error))))
     }
 }
 

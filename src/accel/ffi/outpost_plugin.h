@@ -127,8 +127,10 @@ void *outpost_plugin_language_load(const outpost_language_model *model, char *er
 /* How many of the model's layers run on the device, and how many it has. */
 void outpost_plugin_language_placement(void *model, uint32_t *claimed, uint32_t *total);
 
-/* Answers, and returns when the answer is over; 0 if all is well, also where nobody wanted the rest. The first piece has a minute,
+/* Answers, and returns when the answer is over; 0 if all is well, also where nobody wanted the rest; OUTPOST_TALK_REFUSED and a text
+ * where nothing is wrong but this conversation, such as one that is longer than the context. The first piece has a minute,
  * each further one ten seconds: who takes longer is ended. Nothing of an answer may show in the next one. */
+#define OUTPOST_TALK_REFUSED (-1)
 int outpost_plugin_language_tell(void *model, const outpost_talk *talk, outpost_piece piece, void *listener, outpost_told *told,
                                  char *error, size_t error_bytes);
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::{Channel, Patience, Reply, Request, Side, Tensor, WorkerOptions};
@@ -135,7 +135,9 @@ impl Live {
             .arg("worker")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(self.shared.try_clone()?));
-        Ok(Running { child: spawn(command)?, channel: Channel::new(ours) })
+        let child = spawn(command)?;
+        lock(&PIDS).push(child.id());
+        Ok(Running { child, channel: Channel::new(ours) })
     }
 
     /// One request and its reply within `time`; `stage` is what a process is doing that dies of it.
@@ -168,6 +170,7 @@ impl Live {
     /// anybody. Returns how it ended by itself, if it did.
     fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
         let Running { mut child, channel } = self.running.take()?;
+        lock(&PIDS).retain(|pid| *pid != child.id());
         drop(channel);
         let patience = clock::mono() + patience;
         loop {
@@ -243,18 +246,30 @@ fn spawn(command: Command) -> io::Result<Child> {
     child.recv().map_err(|_| gone())?
 }
 
+/// Processes that are at work.
+static PIDS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// The processes that are at work for this one.
+pub fn pids() -> Vec<u32> {
+    lock(&PIDS).clone()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Processes that were killed and may not be gone yet.
 static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// Leaves a process to itself.
 fn let_go(child: Child) {
-    UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    lock(&UNREAPED).push(child);
     reap();
 }
 
 /// Forgets killed processes that are gone, and counts the others: a driver holds each of them. Never waits.
 pub fn reap() {
-    let mut children = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut children = lock(&UNREAPED);
     children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     metrics::INFER_UNREAPED.set(children.len() as u64);
 }

@@ -17,7 +17,7 @@ mod process;
 mod serve;
 
 pub use language::{Language, Patience};
-pub use live::reap;
+pub use live::{pids, reap};
 pub use process::{Process, WorkerOptions};
 pub use serve::serve;
 
