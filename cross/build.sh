@@ -28,7 +28,7 @@ if ((${#targets[@]} == 0)); then
 fi
 
 use_targets "${targets[@]}"
-has_room "$CARGO_TARGET_DIR" "$MIB_MIN" "make room, or name another folder: CARGO_TARGET_DIR=/some/where" || exit $MISSING
+has_room "$CARGO_TARGET_DIR" $MIB_MIN "make room, or name another folder: CARGO_TARGET_DIR=/some/where" || exit $MISSING
 root=$PWD
 # They would take the place of those that each target has.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
@@ -43,7 +43,8 @@ say "building for ${targets[*]} with $("${CARGO[0]}" --version) ($CROSS_WAY)"
 "${CARGO[@]}" --locked --profile "$PROFILE" --bin outpost --no-default-features "${arguments[@]}" "${targets[@]/#/--target=}" || {
     code=$?
     # Cargo ends with the same code whatever is wrong.
-    if "${CARGO[0]}" fetch --quiet --locked "${targets[@]/#/--target=}"; then exit $code; fi
+    has_room "$CARGO_TARGET_DIR" $MIB_MIN "if that is why it failed, see above, make room and run it again; what is built is kept" || exit $MISSING
+    if CARGO_NET_RETRY=0 "${CARGO[0]}" fetch --quiet --locked "${targets[@]/#/--target=}"; then exit $code; fi
     say "the crates of Cargo.lock are not all here, and cargo cannot fetch them, see above. When the network is back, run it again;
     what has come is kept. To build without network, first: cargo fetch --locked"
     exit $OUT_OF_REACH

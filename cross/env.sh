@@ -46,6 +46,7 @@ use_targets() {
 # Whether something here can link what rustup's std is good for; else WHY_NOT.
 linkable() {
     local target
+    command -v cc >/dev/null || { WHY_NOT="no cc, which links what runs here while cargo builds: apt-get install gcc libc6-dev"; return 1; }
     if has_zig; then return; fi
     for target in "$@"; do
         describe_target "$target"

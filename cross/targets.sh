@@ -44,8 +44,8 @@ describe_target() {
     case $1 in
     aarch64-*) CODEGEN+=(-Cllvm-args=-outliner-benefit-threshold=32) ;;
     esac
-    GCC_PACKAGE=gcc-${GNU/x86_64/x86-64} LIBC_PACKAGE=libc6-dev-$DEB-cross
-    if [[ $DEB == amd64 ]]; then LIBC_PACKAGE=libc6-dev; fi
+    GCC_PACKAGE=gcc-$GNU LIBC_PACKAGE=libc6-dev-$DEB-cross
+    if [[ $DEB == amd64 ]]; then GCC_PACKAGE=gcc LIBC_PACKAGE=libc6-dev; fi
 }
 
 # How it is built: `gateway` is what is given out (Cargo.toml).

@@ -46,6 +46,8 @@ missing_tool() {
     says $MISSING "no dpkg-deb: .*install rustup" without dpkg-deb cross/toolchain.sh $TARGET
     says $MISSING "apt-get install gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross$" \
         without "a*-linux-gnu*-gcc" cross/toolchain.sh aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf
+    says $MISSING "no C compiler for this machine: apt-get install gcc libc6-dev$" without cc cross/toolchain.sh $TARGET
+    CROSS_WAY=rustup says $MISSING "rustup alone will not do: no cc, .*: apt-get install gcc libc6-dev" without cc cross/build.sh $TARGET
     says $MISSING "no dpkg-deb: apt-get install" without dpkg-deb cross/package.sh $TARGET /bin/true
     says $MISSING "there is no .*cross/build.sh $TARGET" env CARGO_TARGET_DIR="$WORK" cross/package.sh $TARGET
     says $MISSING "no qemu-arm: apt-get install qemu-user" without "qemu-arm*" cross/run.sh armv7-unknown-linux-musleabihf /bin/true
@@ -88,7 +90,7 @@ no_network() {
 
 full_disk() {
     local small=$WORK/small
-    mkdir "$small"
+    mkdir "$small" "$WORK/cargo"
     mount -t tmpfs -o size=1m,nr_inodes=3 outpost-test "$small" 2>/dev/null || { echo "Mounting is not permitted here: a full disk is not checked."; return; }
     says $MISSING "1 MiB left and [0-9]* are needed: make room, or name another folder: OUTPOST_CROSS=" \
         env OUTPOST_CROSS="$small" cross/toolchain.sh $TARGET
@@ -98,6 +100,13 @@ full_disk() {
     fi
     touch "$small/filler"
     says 1 "stopped while making .*if the disk is full (df -h" env OUTPOST_CROSS="$small/more" cross/toolchain.sh $TARGET
+    rustup_builds || return 0
+    # Enough at first, and then what is built takes it.
+    mount -o remount,size=2010m,nr_inodes=9 "$small"
+    printf '#!/bin/sh\n[ "$1" = --version ] || { head -c 20M /dev/zero >"$CARGO_TARGET_DIR/built"; exit 101; }\n' \
+        | install -m 755 /dev/stdin "$WORK/cargo/cargo"
+    says $MISSING "MiB left and [0-9]* are needed: if that is why it failed, .*run it again" \
+        env CROSS_WAY=rustup CARGO_TARGET_DIR="$small" PATH="$WORK/cargo:$PATH" cross/build.sh x86_64-unknown-linux-gnu
 }
 
 # What can be wrong with packages; the index must be within reach to see it.
@@ -113,6 +122,14 @@ packages() {
     locked $package "s/^[0-9a-f]*/$(sha256sum </dev/null | cut -d' ' -f1)/"
     says $STALE "another checksum than toolchain.lock names, and was removed" cross/toolchain.sh $TARGET
     nothing_made
+    # Unpacked halfway, as a full disk ends it; and a second time, which finds what the first has left.
+    locked $package
+    mkdir "$WORK/dpkg"
+    printf '#!/bin/sh\nmkdir -p "$3/usr/bin" && cp /bin/true "$3/usr/bin/rustc"\nexit 2\n' | install -m 755 /dev/stdin "$WORK/dpkg/dpkg-deb"
+    for _ in 1 2; do
+        says 2 "stopped while unpacking the toolchain; nothing half made is used" env PATH="$WORK/dpkg:$PATH" cross/toolchain.sh $TARGET
+        [[ ! -e $OUTPOST_CROSS/rust ]] || { say "a failed run left a toolchain"; exit 1; }
+    done
 }
 
 rustup_builds() { command -v rustup && command -v x86_64-linux-gnu-gcc; } >/dev/null

@@ -60,17 +60,19 @@ main() {
 
 # Whether this machine has what the way takes. Before anything is downloaded, and all that is missing at once.
 able() {
-    local target tool missing=()
+    local target tool lacking=() missing=()
     [[ $(uname -m) == x86_64 ]] || fail $MISSING "only on x86_64 can Debian's compilers be used; install a rustup toolchain"
     for tool in apt-get dpkg-deb; do
         command -v $tool >/dev/null || fail $MISSING "no $tool: this way needs Debian 12; elsewhere install rustup, and 'cargo install cargo-zigbuild'"
     done
+    # What runs while cargo builds is linked by it.
+    command -v cc >/dev/null || { lacking+=("this machine"); missing+=(gcc libc6-dev); }
     for target in "$@"; do
         describe_target "$target" || exit $USAGE
-        compiles || missing+=("$GCC_PACKAGE" "$LIBC_PACKAGE")
+        compiles || { lacking+=("$target"); missing+=("$GCC_PACKAGE" "$LIBC_PACKAGE"); }
     done
     [[ -e $KEYRING ]] || fail $MISSING "no $KEYRING, by which Debian's packages are known: apt-get install debian-archive-keyring"
-    ((${#missing[@]} == 0)) || fail $MISSING "no C compiler for $*: apt-get install$(printf '%s\n' "${missing[@]}" | sort -u | xargs printf ' %s')"
+    ((${#missing[@]} == 0)) || fail $MISSING "no C compiler for $(IFS=,; echo "${lacking[*]}"): apt-get install$(printf '%s\n' "${missing[@]}" | sort -u | xargs printf ' %s')"
 }
 
 compiles() { command -v "$GNU-gcc" >/dev/null && echo 'int main(void){return 0;}' | "$GNU-gcc" -x c - -o /dev/null 2>/dev/null; }
@@ -90,7 +92,7 @@ rust() {
         case ${deb##*/} in musl-dev_* | qemu-user_*) continue ;; esac
         dpkg-deb -x "$deb" "$new"
     done
-    (rust_env "$new"; cargo --version && rustc --version) >"$HOME_DIR/log" 2>&1 \
+    (rust_env "$new"; "$new/usr/bin/cargo" --version && "$new/usr/bin/rustc" --version) >"$HOME_DIR/log" 2>&1 \
         || fail $MISSING "the toolchain does not start here: $(tail -n 1 "$HOME_DIR/log"). Install that library with apt-get"
     cp "$LOCK" "$new/.lock"
     mv "$new" "$HOME_DIR/rust"
@@ -153,13 +155,10 @@ build_std() {
         unset CARGO_BUILD_TARGET RUSTC_WRAPPER CARGO_ENCODED_RUSTFLAGS
         export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=yes --remap-path-prefix=$HOME_DIR=/cross --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo ${CODEGEN[*]}"
         parts=("-Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test" "-Zbuild-std-features=panic-unwind,optimize_for_size" --target "$target")
-        "$rust/bin/cargo" build --release --quiet "${parts[@]}" || {
-            code=$?
-            # Cargo ends with the same code whatever is wrong.
-            "$rust/bin/cargo" fetch --quiet "${parts[@]}" || fail $OUT_OF_REACH \
-                "the crates that std is made of are out of reach, see above. Run it again when the network is back; what has come is kept"
-            exit $code
-        }
+        # First, as cargo ends with the same code whatever is wrong, and aloud: it tries for minutes.
+        CARGO_NET_RETRY=${CARGO_NET_RETRY:-1} "$rust/bin/cargo" fetch "${parts[@]}" || fail $OUT_OF_REACH \
+            "the crates that std is made of are out of reach, see above. Run it again when the network is back; what has come is kept"
+        "$rust/bin/cargo" build --release --quiet "${parts[@]}"
     )
 }
 
@@ -309,8 +308,9 @@ fail() {
     exit "$code"
 }
 
+# Of the network a subshell has spoken already.
 explain() {
-    if (($1)) && [[ -n $STEP ]]; then
+    if (($1 && $1 != OUT_OF_REACH)) && [[ -n $STEP ]]; then
         say "stopped while $STEP; nothing half made is used. Run it again to go on from there; if the disk is full (df -h $HOME_DIR), make room first"
     fi
 }
