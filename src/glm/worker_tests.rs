@@ -323,7 +323,7 @@ fn what_a_device_does_not_answer_the_models_on_the_cpu_do() {
     let vendor = Vendor::Language {
         library: "/nowhere.so".into(),
         model: "/nowhere".into(),
-        memory_bytes_max: 1 << 20,
+        memory_bytes_max: 1 << 30,
     };
     options.teller = Some(TellerOptions {
         worker: WorkerOptions {

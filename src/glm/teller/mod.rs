@@ -374,9 +374,10 @@ impl TellerOptions {
         if most >= limits::LANGUAGE_MEMORY_BYTES_MIN {
             return Ok(most);
         }
-        let (mib, least) = (free >> 20, limits::LANGUAGE_MEMORY_BYTES_MIN >> 20);
-        let why =
-            format!("the machine has {mib} MiB of memory left; a language model's process needs {least}");
+        let (mib, least) = (most >> 20, limits::LANGUAGE_MEMORY_BYTES_MIN >> 20);
+        let why = format!(
+            "of glm.memory_max and of what the machine has free there are {mib} MiB for it; the process of a language model needs {least}"
+        );
         Err(Refused::new(&self.worker.name, Stage::Load, why))
     }
 }
