@@ -325,6 +325,9 @@ fn lane_bytes_max(raw: &mut Raw, entry: &Entry, lane: Lane, bytes_max: u64) -> O
     let max = entry.opt_size(&key)?;
     let percent = u64::from(limits::SPOOL_RESERVED_PERCENT[lane.index()]);
     let reserve = bytes_max / 100 * percent;
+    if raw.is_flawed(entry, "bytes_max") {
+        return None;
+    }
     if max > bytes_max {
         let problem = format!("more than all kinds of records together may take, {}", bytes_text(bytes_max));
         raw.error(entry, &key, problem, "lower it, or raise spool.bytes_max");

@@ -160,7 +160,7 @@ fn a_lanes_quota_lies_between_its_reserve_and_that_of_all() {
         said,
         [
             "outpost.toml:3: spool.raw_bytes_max = \"48 KiB\": not a value for this key; allowed: a size from \
-             \"64 KiB\" to \"64 GiB\"; write for example raw_bytes_max = \"100 MiB\"",
+             \"64 KiB\" to \"64 GiB\"; write a whole number with its unit in quotes; units are B, KiB, MiB and GiB",
             "outpost.toml:4: spool.metric_bytes_max = \"19 MiB\": less than what is reserved for them, 20 % of \
              spool.bytes_max; write at least \"20 MiB\", or lower spool.bytes_max",
             "outpost.toml:5: spool.digest_bytes_max = \"101 MiB\": more than all kinds of records together may take, \
