@@ -7,8 +7,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use outpost::clock;
-use outpost::reading::{ChannelId, Reading};
-use outpost::spool::{DiskSpool, Options, open_dir};
+use outpost::digest::{Digest, DigestTiming, Engine, Lang};
+use outpost::facts::Facts;
+use outpost::observe::metrics;
+use outpost::reading::{ChannelId, Reading, Severity};
+use outpost::spool::{self, DiskSpool, Options, open_dir};
 use outpost::time::Wall;
 use outpost::wire::{BlockEncoder, BlockHeader, Body, Lane, Notice, Record, decode_block};
 use redb::ReadableTable as _;
@@ -20,6 +23,10 @@ fn main() {
     durable("readings, 1 000 a commit", &readings, 1_000);
     let notices = notices(RECORDS / 4);
     durable("256-byte records, one a commit", &notices[..2_000], 1);
+    handed_over("readings, 100 a time", &readings, 100);
+    handed_over("digests of some 300 bytes, 10 a time", &digests(RECORDS / 10), 10);
+    handed_over("256-byte alarms, 10 a time", &notices[..RECORDS / 10], 10);
+    handed_over("256-byte alarms, one a time", &notices[..RECORDS / 20], 1);
     beside_the_peers(&notices);
     if !std::env::args().any(|arg| arg == "quick") {
         backlog(&notices[..1_000]);
@@ -301,6 +308,32 @@ fn notices(n: usize) -> Vec<Record> {
     (0..n).map(|i| Record::Notice(notice(i))).collect()
 }
 
+/// Of the lanes that wait for their commit the one with the largest records.
+fn digests(n: usize) -> Vec<Record> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut digest = |id: usize| Digest {
+        id: id as u64,
+        engine: Engine::Template,
+        model: String::new(),
+        fallback_reason: String::new(),
+        lang: Lang::En,
+        verdict: Severity::Info,
+        cause: String::new(),
+        text: (0..240).map(|_| random.char('!'..='~')).collect(),
+        facts: Facts {
+            from: Wall(id as i64),
+            to: Wall(id as i64),
+            outage: None,
+            events: Vec::new(),
+            events_more: 0,
+            channels_normal: 1,
+            readings: 1,
+        },
+        timing: DigestTiming::default(),
+    };
+    (0..n).map(|id| Record::Digest(digest(id))).collect()
+}
+
 fn encode(records: &[Record]) {
     let mut encoder = BlockEncoder::new();
     let header = |count: usize| BlockHeader {
@@ -352,6 +385,30 @@ fn durable(what: &str, records: &[Record], per_commit: usize) {
         disk as f64 / records.len() as f64,
         drained as f64 / drain_s / 1e3
     );
+}
+
+/// Handed to the thread as fast as it takes them, until all are durable: what group commit makes of it.
+fn handed_over(what: &str, records: &[Record], at_a_time: usize) {
+    let dir = bench_dir();
+    let (store, _tails, _) = spool::start(dir.path(), Options::default()).unwrap();
+    let batches: Vec<Vec<Record>> = records.chunks(at_a_time).map(<[Record]>::to_vec).collect();
+    let before = metrics::SPOOL_COMMITS.value();
+    let start = Instant::now();
+    smol::block_on(async {
+        for batch in batches {
+            store.admit(batch).await.unwrap();
+        }
+        store.admit_durable(Vec::new()).await.unwrap();
+    });
+    let spent_s = start.elapsed().as_secs_f64();
+    let commits = metrics::SPOOL_COMMITS.value() - before;
+    println!(
+        "to the thread, {what}: {:.0} k/s durable, {commits} commits of {:.0} records in {:.2} ms each",
+        records.len() as f64 / spent_s / 1e3,
+        records.len() as f64 / commits as f64,
+        spent_s * 1e3 / commits as f64,
+    );
+    smol::block_on(store.close()).unwrap();
 }
 
 /// Fetches and releases everything as the uplink does, with a durable commit every 64 blocks.

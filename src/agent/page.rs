@@ -141,13 +141,19 @@ fn sensed_and_sent(status: &Status) -> String {
 
 fn ledger(out: &mut String, status: &Status) {
     out.push_str(
-        "<h2>Ledger</h2><table><tr><th>lane<th>admitted<th>= acknowledged<th>+ pending<th>+ evicted",
+        "<h2>Ledger</h2><table><tr><th>lane<th>KiB<th>admitted<th>= acknowledged<th>+ pending<th>+ evicted",
     );
     for row in &status.ledger {
         let _ = write!(
             out,
-            "<tr><th>{}<td>{}<td>{}<td>{}<td>{}",
-            row.lane, row.admitted, row.acknowledged, row.pending, row.evicted
+            "<tr><th>{}<td>{}{}<td>{}<td>{}<td>{}<td>{}",
+            row.lane,
+            row.bytes >> 10,
+            row.bytes_max.map(|max| format!(" of {}", max >> 10)).unwrap_or_default(),
+            row.admitted,
+            row.acknowledged,
+            row.pending,
+            row.evicted
         );
         for (reason, n) in &row.evicted_by_reason {
             let _ = write!(out, " ({}: {n})", Esc(reason.replace('_', " ")));

@@ -253,7 +253,7 @@ impl Shared {
                 error: spool.last_error.clone(),
                 dead_letters: spool.dead_letters,
             },
-            ledger: ledger(&spool),
+            ledger: ledger(&spool, self.options.spool.lane_bytes_max),
             sources: self.sources.borrow().clone(),
             doubtful: doubtful(&self.assembler.borrow()),
             backends: backends::all(),
@@ -302,6 +302,10 @@ pub(super) fn oldest_age_s(spool: &SpoolStatus, now: Wall) -> Option<u64> {
     spool.oldest.map(|sealed| u64::try_from(age(sealed)).unwrap_or(0))
 }
 
-fn ledger(spool: &SpoolStatus) -> Vec<LedgerRow> {
-    Lane::ALL.iter().zip(&spool.ledger).map(|(lane, books)| LedgerRow::of(*lane, books)).collect()
+fn ledger(spool: &SpoolStatus, bytes_max: PerLane<Option<u64>>) -> Vec<LedgerRow> {
+    let row = |&lane: &Lane| LedgerRow {
+        bytes_max: bytes_max[lane.index()],
+        ..LedgerRow::of(lane, &spool.ledger[lane.index()])
+    };
+    Lane::ALL.iter().map(row).collect()
 }

@@ -127,6 +127,12 @@ pub struct LedgerRow {
     /// The same by reason; reasons that gave up nothing are left out.
     #[serde(default)]
     pub evicted_by_reason: BTreeMap<String, u64>,
+    /// What they take, encoded.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The lane's own bound of that, if it has one.
+    #[serde(default)]
+    pub bytes_max: Option<u64>,
 }
 
 impl Status {
@@ -153,6 +159,8 @@ impl LedgerRow {
             pending: books.pending,
             evicted: books.evicted_total(),
             evicted_by_reason: by_reason.map(|(why, n)| (why.name().to_owned(), n)).collect(),
+            bytes: books.bytes,
+            bytes_max: None,
         }
     }
 
@@ -221,6 +229,8 @@ pub(super) mod tests {
             pending: 2,
             evicted: 1,
             evicted_by_reason: BTreeMap::new(),
+            bytes: 4096,
+            bytes_max: Some(8192),
         }
     }
 

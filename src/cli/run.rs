@@ -118,6 +118,7 @@ pub(super) fn options(config: AgentConfig) -> AgentOptions {
         spool_dir: config.data_dir.join("spool"),
         spool: spool::Options {
             bytes_max: config.spool.bytes_max,
+            lane_bytes_max: config.spool.lane_bytes_max,
             commit_interval: config.spool.commit_interval,
             disk_free_bytes_min: config.spool.disk_free_bytes_min,
             when_full: when_full(&config.spool),

@@ -60,7 +60,7 @@ fn dir(args: &SpoolArgs) -> Result<PathBuf, Failure> {
 
 fn stat_table(dir: &Path, stat: &SpoolStat) -> String {
     let mut out = format!(
-        "{}, epoch {}\n{} of blocks, {} MiB on disk in {} databases, {} dead letters\n\n{:8}{:>12} ={:>14} +{:>10} +{:>10}\n",
+        "{}, epoch {}\n{} of blocks, {} MiB on disk in {} databases, {} dead letters\n\n{:8}{:>10}{:>12} ={:>14} +{:>10} +{:>10}\n",
         dir.display(),
         epoch_text(stat.epoch),
         bytes_text(stat.bytes),
@@ -68,6 +68,7 @@ fn stat_table(dir: &Path, stat: &SpoolStat) -> String {
         stat.databases,
         stat.dead_letters.len(),
         "lane",
+        "KiB",
         "admitted",
         "acknowledged",
         "pending",
@@ -76,8 +77,9 @@ fn stat_table(dir: &Path, stat: &SpoolStat) -> String {
     for (lane, books) in Lane::ALL.iter().zip(&stat.ledger) {
         let _ = write!(
             out,
-            "{:8}{:>12}  {:>14}  {:>10}  {:>10}",
+            "{:8}{:>10}{:>12}  {:>14}  {:>10}  {:>10}",
             lane.name(),
+            books.bytes >> 10,
             books.admitted,
             books.acknowledged,
             books.pending,

@@ -10,6 +10,7 @@ use super::document::{Entry, Raw};
 use super::field::{self, FieldConfig};
 use super::glm::{self, GlmConfig};
 use super::hardware::{self, ChipConfig, LineConfig};
+use super::kind::bytes_text;
 use super::modbus;
 use super::model::{self, AcceleratorConfig, ModelConfig, TfliteConfig};
 use super::together;
@@ -21,7 +22,7 @@ use crate::reading::{Quantity, Unit};
 use crate::sync::budget::{self, BudgetOptions};
 use crate::units::{self, Conversion};
 use crate::window::WindowKind;
-use crate::wire::Lane;
+use crate::wire::{Lane, PerLane};
 
 /// Everything an agent can be told. Paths are absolute or count from the working directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +82,8 @@ pub struct AgentConfig {
 pub struct SpoolConfig {
     /// Most bytes of kept blocks.
     pub bytes_max: u64,
+    /// Most of them that each lane takes, within its reserve and `bytes_max`; none: what the others leave.
+    pub lane_bytes_max: PerLane<Option<u64>>,
     /// What single readings give up at the bound, by the spool's name for it.
     pub raw_when_full: String,
     /// What summaries give up.
@@ -305,13 +308,35 @@ fn delivery(raw: &mut Raw, line: &Entry) -> (Ack, Payload) {
 
 fn spool(raw: &mut Raw) -> SpoolConfig {
     let entry = raw.take_one("spool");
+    let bytes_max = entry.size("bytes_max");
     SpoolConfig {
-        bytes_max: entry.size("bytes_max"),
+        bytes_max,
+        lane_bytes_max: std::array::from_fn(|i| lane_bytes_max(raw, &entry, Lane::ALL[i], bytes_max)),
         raw_when_full: entry.text("raw_when_full"),
         metric_when_full: entry.text("metric_when_full"),
         disk_free_bytes_min: entry.size("disk_free_min"),
         commit_interval: entry.time("commit_interval"),
     }
+}
+
+/// The bound of one lane, between what is reserved for it and what all may take.
+fn lane_bytes_max(raw: &mut Raw, entry: &Entry, lane: Lane, bytes_max: u64) -> Option<u64> {
+    let key = format!("{lane}_bytes_max");
+    let max = entry.opt_size(&key)?;
+    let percent = u64::from(limits::SPOOL_RESERVED_PERCENT[lane.index()]);
+    let reserve = bytes_max / 100 * percent;
+    if raw.is_flawed(entry, "bytes_max") {
+        return None;
+    }
+    if max > bytes_max {
+        let problem = format!("more than all kinds of records together may take, {}", bytes_text(bytes_max));
+        raw.error(entry, &key, problem, "lower it, or raise spool.bytes_max");
+    } else if max < reserve {
+        let problem = format!("less than what is reserved for them, {percent} % of spool.bytes_max");
+        let least = bytes_text(reserve.next_multiple_of(1 << 10));
+        raw.error(entry, &key, problem, format!("write at least {least:?}, or lower spool.bytes_max"));
+    }
+    Some(max)
 }
 
 /// The budget, and the share of backfill.

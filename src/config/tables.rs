@@ -323,12 +323,38 @@ const AGGREGATOR_MQTT: &[Key] = &[
     Key::new("group", Name, "\"outpost\"", "Name of the shared subscription."),
 ];
 
+const LANE_SIZE: super::kind::Kind = Size { min: limits::SPOOL_LANE_BYTES_MIN, max: 64 << 30 };
+
 const SPOOL: &[Key] = &[
     Key::new(
         "bytes_max",
         Size { min: 4 << 20, max: 64 << 30 },
         "\"256 MiB\"",
         "Most bytes kept; beyond, records are given up, lowest lane first and each in a declared gap. The files on disk take as much where blocks are full, and up to four times that where they are small.",
+    ),
+    Key::optional(
+        "raw_bytes_max",
+        LANE_SIZE,
+        "\"100 MiB\"",
+        "Most of it that single readings take; at least their reserve, a tenth of bytes_max. When absent, what the others leave.",
+    ),
+    Key::optional(
+        "metric_bytes_max",
+        LANE_SIZE,
+        "\"200 MiB\"",
+        "Most of it that summaries take; at least their reserve, a fifth.",
+    ),
+    Key::optional(
+        "digest_bytes_max",
+        LANE_SIZE,
+        "\"100 MiB\"",
+        "Most of it that digests take, beyond which the oldest go; at least their reserve, a tenth.",
+    ),
+    Key::optional(
+        "alarm_bytes_max",
+        LANE_SIZE,
+        "\"200 MiB\"",
+        "Most of it that alarms take, beyond which new ones are refused (`alarms_refused` in the heartbeat); at least their reserve, a fifth.",
     ),
     Key::new(
         "raw_when_full",
@@ -352,7 +378,7 @@ const SPOOL: &[Key] = &[
         "commit_interval",
         Time { min_ms: 5, max_ms: 5 * S },
         "\"50 ms\"",
-        "Records of so long share one durable commit; an alarm commits at once.",
+        "Records of so long share one durable commit, or less: about 64 KiB of them begin one, an alarm commits at once.",
     ),
 ];
 

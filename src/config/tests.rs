@@ -149,6 +149,27 @@ interval = "1 s"
 }
 
 #[test]
+fn a_lanes_quota_lies_between_its_reserve_and_that_of_all() {
+    let good =
+        "[spool]\nbytes_max = \"100 MiB\"\nraw_bytes_max = \"10 MiB\"\nalarm_bytes_max = \"100 MiB\"\n";
+    assert_eq!(agent(good).config.spool.lane_bytes_max, [Some(100 << 20), None, None, Some(10 << 20)]);
+    let bad = "[spool]\nbytes_max = \"100 MiB\"\nraw_bytes_max = \"48 KiB\"\nmetric_bytes_max = \"19 MiB\"\n\
+               digest_bytes_max = \"101 MiB\"\n";
+    let said: Vec<String> = mistakes(bad).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "outpost.toml:3: spool.raw_bytes_max = \"48 KiB\": not a value for this key; allowed: a size from \
+             \"64 KiB\" to \"64 GiB\"; write a whole number with its unit in quotes; units are B, KiB, MiB and GiB",
+            "outpost.toml:4: spool.metric_bytes_max = \"19 MiB\": less than what is reserved for them, 20 % of \
+             spool.bytes_max; write at least \"20 MiB\", or lower spool.bytes_max",
+            "outpost.toml:5: spool.digest_bytes_max = \"101 MiB\": more than all kinds of records together may take, \
+             100 MiB; lower it, or raise spool.bytes_max",
+        ]
+    );
+}
+
+#[test]
 fn broken_toml_is_told_with_its_line_and_hides_no_other_mistake() {
     let problems = mistakes("[mqtt]\nhost = \nport = 0\n[spool\nbytes_max = \"1 B\"\n");
     let lines: Vec<_> = problems.iter().map(|p| p.line).collect();

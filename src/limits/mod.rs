@@ -376,6 +376,10 @@ const _: () = assert!(MALFORMED_SAMPLE_BYTES_MAX < LINE_BYTES_MAX);
 pub const SPOOL_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// Smallest bound that an operator may set.
 pub const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
+/// Smallest bound of one lane.
+pub const SPOOL_LANE_BYTES_MIN: u64 = 64 * 1024;
+/// Percent of the bound that each lane keeps whatever the others need: alarms, digests, summaries, single readings.
+pub const SPOOL_RESERVED_PERCENT: [u8; 4] = [20, 10, 20, 10];
 /// Default commit interval.
 pub const SPOOL_COMMIT_INTERVAL_MS_DEFAULT: u64 = 50;
 /// Default floor of free space on the spool's file system.
@@ -395,10 +399,16 @@ pub const SPOOL_LOCK_TRIES: u32 = 20;
 pub const SPOOL_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Cache of sled; its memory is several times that.
 pub const SPOOL_CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// Records collected for a commit; reaching it commits at once.
+/// Estimated bytes of records that begin a commit before its interval is over: 16,384 readings, or 1,365 windows.
+pub const SPOOL_COMMIT_BYTES: usize = 64 * 1024;
+/// Records collected for one commit, those among them that came while the one before ran.
 pub const SPOOL_OPEN_RECORDS: usize = 16 * 1024;
-/// Records waiting for a disk that refuses to commit; beyond, the oldest raw ones go.
+/// Estimated bytes of them: what an alarm may wait behind.
+pub const SPOOL_OPEN_BYTES: usize = 1024 * 1024;
+/// Records waiting for a disk that refuses to commit; beyond, the oldest go, raw ones first.
 pub const SPOOL_OPEN_RECORDS_MAX: usize = 32 * 1024;
+/// Estimated bytes of them.
+pub const SPOOL_OPEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Releases remembered until they ride with a commit; more make a commit of their own.
 pub const SPOOL_RELEASES_MAX: usize = 1024;
 /// Requests waiting for the store's thread.
@@ -439,8 +449,10 @@ const _: () = assert!(SPOOL_BLOCK_BYTES_MAX < UPLINK_WINDOW_BYTES_START * 7 / 8)
 const _: () = assert!(UPLINK_PACE_BYTES_MIN < SPOOL_BLOCK_BYTES_MAX as u64);
 const _: () = assert!(18 * (SPOOL_BLOCK_BYTES_MAX + 64) < SPOOL_SEGMENT_BYTES / 4 - 64);
 const _: () = assert!(SPOOL_OPEN_RECORDS < SPOOL_OPEN_RECORDS_MAX);
+const _: () = assert!(SPOOL_COMMIT_BYTES < SPOOL_OPEN_BYTES && SPOOL_OPEN_BYTES < SPOOL_OPEN_BYTES_MAX);
 const _: () = assert!(SPOOL_RESERVE_BYTES > (SPOOL_SEGMENT_BYTES + 2 * SPOOL_MOVE_BYTES) as u64);
 const _: () = assert!(SPOOL_BYTES_MIN > 4 * SPOOL_BLOCK_BYTES_MAX as u64);
+const _: () = assert!(SPOOL_LANE_BYTES_MIN > SPOOL_BLOCK_BYTES_MAX as u64);
 
 // Link.
 

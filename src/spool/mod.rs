@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `queue` | [`Spool`]: single-threaded, no clock |
 //! | `seal` | records into blocks that fit |
-//! | `room` | what is given up when the quota is reached |
+//! | `room` | what is given up when a quota is reached |
 //! | `entry`, `meta` | keys and books |
 //! | `journal` | the seam to the disk |
 //! | `segments`, `holding`, `shelf` | many databases as one journal: rotation, so that the disk shrinks |
@@ -74,6 +74,8 @@ use crate::wire::PerLane;
 pub struct Options {
     /// Most bytes of blocks and gaps together. On the disk the databases take as much of full blocks, of small ones up to four times that.
     pub bytes_max: u64,
+    /// Most of them that each lane takes, at least what is reserved for it; `None`: what the others leave.
+    pub lane_bytes_max: PerLane<Option<u64>>,
     /// Percent of `bytes_max` that a lane keeps whatever the others need, by lane; at most 100 together.
     pub reserved_percent: PerLane<u8>,
     /// What each lane gives up at the bound.
@@ -98,7 +100,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             bytes_max: limits::SPOOL_BYTES_DEFAULT,
-            reserved_percent: [20, 10, 20, 10],
+            lane_bytes_max: [None; 4],
+            reserved_percent: limits::SPOOL_RESERVED_PERCENT,
             when_full: [WhenFull::RefuseNewest, WhenFull::DropOldest, WhenFull::Thin, WhenFull::DropOldest],
             payload: Payload::Wire,
             commit_interval: Duration::from_millis(limits::SPOOL_COMMIT_INTERVAL_MS_DEFAULT),
@@ -108,11 +111,11 @@ impl Default for Options {
 }
 
 named_enum! {
-    /// What a lane gives up when the quota is reached. Whatever it is, a gap says so.
+    /// What a lane gives up when its own quota or that of all is reached. Whatever it is, a gap says so.
     ///
-    /// Whose turn it is, is the same for every choice: raw and metric down to their reserves; new alarms, if these are
+    /// At its own quota a lane gives up nothing but its own. At that of all, whose turn it is, is the same for every choice: raw and metric down to their reserves; new alarms, if these are
     /// over theirs; what is left of raw and metric; digests; alarms. So a digest goes only once the lanes below are empty,
-    /// and an alarm is refused only when its own reserve is gone.
+    /// and an alarm is refused only when its own reserve, or its own quota, is gone.
     WhenFull {
         /// The oldest blocks. Gives up history; what happens now is always kept.
         DropOldest = "drop_oldest",

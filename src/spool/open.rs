@@ -181,7 +181,7 @@ fn take_over(
             salvaged_records += block.records.len() as u64;
             salvaged_blocks += 1;
             spool.admit(block.records);
-            if spool.open_records() >= limits::SPOOL_OPEN_RECORDS {
+            if spool.is_crowded() {
                 outcome = spool.commit(stamp).and_then(|_| spool.tidy());
             }
         }

@@ -40,8 +40,8 @@ pub struct Spool<J> {
     pub(super) disk_low: bool,
     /// Per lane: blocks before this number have been thinned, see [`super::WhenFull::Thin`].
     pub(super) thin_from: PerLane<u64>,
-    /// New raw and metric blocks are being refused, see [`super::WhenFull::RefuseNewest`].
-    pub(super) refusing: bool,
+    /// New raw or metric blocks are being refused, see [`super::WhenFull::RefuseNewest`].
+    pub(super) refusing: PerLane<bool>,
 }
 
 /// Records without a block yet.
@@ -50,6 +50,8 @@ struct OpenLane {
     /// Records given up before the first of `records`.
     dropped: u64,
     records: Vec<Record>,
+    /// What they will take, as estimated.
+    bytes: usize,
 }
 
 /// A commit that is ready to be applied, again and again if need be.
@@ -113,7 +115,7 @@ impl<J: Journal> Spool<J> {
             tail_gap: [None; 4],
             disk_low: false,
             thin_from: [1; 4],
-            refusing: false,
+            refusing: [false; 4],
         })
     }
 
@@ -124,7 +126,8 @@ impl<J: Journal> Spool<J> {
 
     /// Collects `records` for the next commit and numbers them; one range per lane. Nothing is promised yet.
     ///
-    /// While the disk refuses, at most [`limits::SPOOL_OPEN_RECORDS_MAX`] wait; beyond, the oldest raw ones go.
+    /// While the disk refuses, at most [`limits::SPOOL_OPEN_RECORDS_MAX`] of them wait, of an estimated
+    /// [`limits::SPOOL_OPEN_BYTES_MAX`]; beyond, the oldest go, raw ones first.
     pub fn admit(&mut self, records: Vec<Record>) -> Vec<Citation> {
         let before: PerLane<u64> = std::array::from_fn(|i| self.next_open(i));
         self.sort_in(records);
@@ -139,6 +142,9 @@ impl<J: Journal> Spool<J> {
 
     fn sort_in(&mut self, records: Vec<Record>) {
         let Some(lane) = records.first().map(Record::lane) else { return };
+        for record in &records {
+            self.open[record.lane().index()].bytes += self.options.payload.estimate_bytes(record);
+        }
         let open = &mut self.open[lane.index()].records;
         // Most of what comes is for one lane that is empty: it stays where it is.
         if open.is_empty() && records.iter().all(|record| record.lane() == lane) {
@@ -153,6 +159,16 @@ impl<J: Journal> Spool<J> {
     /// Records collected and not yet committed.
     pub fn open_records(&self) -> usize {
         self.open.iter().map(|o| o.records.len()).sum()
+    }
+
+    /// About what they will take on the disk.
+    pub fn open_bytes(&self) -> usize {
+        self.open.iter().map(|o| o.bytes).sum()
+    }
+
+    /// Whether more must not be collected for one commit.
+    pub fn is_crowded(&self) -> bool {
+        self.open_records() >= limits::SPOOL_OPEN_RECORDS || self.open_bytes() >= limits::SPOOL_OPEN_BYTES
     }
 
     /// Whether a commit would change anything.
@@ -415,14 +431,24 @@ impl<J: Journal> Spool<J> {
 
     /// Drops the oldest records, raw first, once more wait than memory is set aside for.
     fn bound_open(&mut self) {
+        let bounds = (limits::SPOOL_OPEN_RECORDS_MAX, limits::SPOOL_OPEN_BYTES_MAX);
         for lane in Lane::ALL.iter().rev() {
-            let excess = self.open_records().saturating_sub(limits::SPOOL_OPEN_RECORDS_MAX);
-            let open = &mut self.open[lane.index()];
-            if excess == 0 {
+            let (mut records, mut bytes) = (self.open_records(), self.open_bytes());
+            if records <= bounds.0 && bytes <= bounds.1 {
                 return;
             }
+            let open = &mut self.open[lane.index()];
             // Dropping in large steps keeps the cost of moving the rest low.
-            let n = (excess + limits::SPOOL_OPEN_RECORDS_MAX / 8).min(open.records.len());
+            let goes = open.records.iter().take_while(|record| {
+                let goes = records > bounds.0 / 8 * 7 || bytes > bounds.1 / 8 * 7;
+                if goes {
+                    let record_bytes = self.options.payload.estimate_bytes(record);
+                    (records, bytes) = (records - 1, bytes - record_bytes);
+                    open.bytes -= record_bytes;
+                }
+                goes
+            });
+            let n = goes.count();
             open.records.drain(..n);
             open.dropped += n as u64;
         }

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::limits;
 use crate::time::Stamp;
 use crate::wire::block::block_length_at;
 use crate::wire::{Block, decode_block};
@@ -66,7 +65,7 @@ pub fn replay(dir: &Path, files: &[PathBuf], stamp: Stamp) -> Result<u64, Replay
         each_block(path, &mut |block| {
             records += block.records.len() as u64;
             spool.admit(block.records);
-            if spool.open_records() >= limits::SPOOL_OPEN_RECORDS {
+            if spool.is_crowded() {
                 spool.commit(stamp)?;
                 spool.tidy()?;
             }

@@ -1,4 +1,4 @@
-//! What is given up when the quota is reached, and how it is declared.
+//! What is given up when the quota of a lane or of all is reached, and how it is declared.
 //!
 //! Victims become gaps in the same commit that needs their room. Adjacent gaps of one reason melt into one, so a long
 //! outage leaves one gap per lane and not millions; only a gap that was handed out already keeps its shape.
@@ -45,7 +45,7 @@ struct Draft<'a> {
 }
 
 impl<J: Journal> Spool<J> {
-    /// Gives up blocks until `sealed` fits into the quota; returns the number of records given up.
+    /// Gives up blocks until `sealed` fits into the quotas; returns the number of records given up.
     pub(super) fn make_room(
         &mut self,
         meta: &mut Meta,
@@ -59,7 +59,7 @@ impl<J: Journal> Spool<J> {
             sealed,
             ops,
             stamp,
-            reason,
+            reason: GapReason::Quota,
             seen: PerLane::default(),
             thinned: BTreeSet::new(),
             last_gap: PerLane::default(),
@@ -67,30 +67,51 @@ impl<J: Journal> Spool<J> {
             evicted: 0,
         };
         self.keep_refusing(quota, &mut draft);
-        loop {
-            let excess = self.excess_bytes(quota, &draft);
-            let Some(lane) = self.victim_lane(&draft).filter(|_| excess > 0) else { break };
-            match self.give_way(lane, excess, &mut draft) {
-                // Over the quota until the damaged part is healed, which the next commit begins with.
-                Err(JournalError::Damaged(_) | JournalError::Medium(_)) => break,
-                Ok(true) => {}
-                // A journal that can't be read will refuse the commit as well; the books stay right either way.
-                Ok(false) | Err(_) => draft.exhausted[lane.index()] = !self.refuse_new(lane, &mut draft),
-            }
+        for &lane in Lane::ALL {
+            self.fit(self.lane_quota(lane), &[lane], &mut draft);
         }
+        if draft.reason != reason {
+            // No gap has two reasons.
+            (draft.reason, draft.last_gap) = (reason, PerLane::default());
+        }
+        self.fit(quota, Lane::ALL, &mut draft);
         let evicted = draft.evicted;
         self.melt(meta, sealed, ops, stamp);
         evicted
     }
 
-    /// Gives up what the lane's policy says, about `excess` bytes if that is stored blocks; false where there is none.
-    fn give_way(&mut self, lane: Lane, excess: u64, draft: &mut Draft<'_>) -> Result<bool, JournalError> {
+    /// Gives up blocks of `lanes` until these are within `quota`, as far as that goes.
+    fn fit(&mut self, quota: u64, lanes: &[Lane], draft: &mut Draft<'_>) {
+        loop {
+            let excess = self.excess_bytes(quota, lanes, draft);
+            let Some(lane) = self.victim_lane(lanes, draft).filter(|_| excess > 0) else { return };
+            match self.give_way(lane, lanes, excess, draft) {
+                // Over the quota until the damaged part is healed, which the next commit begins with.
+                Err(JournalError::Damaged(_) | JournalError::Medium(_)) => return,
+                Ok(true) => {}
+                // A journal that can't be read will refuse the commit as well; the books stay right either way.
+                Ok(false) | Err(_) => draft.exhausted[lane.index()] = !self.refuse_new(lane, draft),
+            }
+        }
+    }
+
+    /// Gives up what the policy of `lane` says for room in `lanes`, about `excess` bytes if that is stored blocks; false
+    /// where there is none.
+    fn give_way(
+        &mut self,
+        lane: Lane,
+        lanes: &[Lane],
+        excess: u64,
+        draft: &mut Draft<'_>,
+    ) -> Result<bool, JournalError> {
         match self.options.when_full[lane.index()] {
             WhenFull::RefuseNewest => {
                 let refused = self.refuse_new(lane, draft);
                 // What was promised of alarms stays.
                 if refused || lane == Lane::Alarm {
-                    self.refusing |= refused && lane != Lane::Alarm;
+                    if lane != Lane::Alarm {
+                        lanes.iter().for_each(|lane| self.refusing[lane.index()] = true);
+                    }
                     return Ok(refused);
                 }
             }
@@ -104,13 +125,14 @@ impl<J: Journal> Spool<J> {
         self.evict_oldest(lane, excess, draft)
     }
 
-    fn excess_bytes(&self, quota: u64, draft: &Draft<'_>) -> u64 {
+    fn excess_bytes(&self, quota: u64, lanes: &[Lane], draft: &Draft<'_>) -> u64 {
+        let stored: u64 = lanes.iter().map(|lane| draft.meta.lanes[lane.index()].bytes).sum();
+        let new = || draft.sealed.iter().filter(|s| lanes.contains(&s.entry.id.lane));
         let cost = |s: &Sealed| cost_bytes(s.bytes.len());
-        let excess = (draft.meta.bytes() + draft.sealed.iter().map(cost).sum::<u64>()).saturating_sub(quota);
-        let refuses = |lane: Lane| self.options.when_full[lane.index()] == WhenFull::RefuseNewest;
-        if refuses(Lane::Raw) || refuses(Lane::Metric) {
+        let excess = (stored + new().map(cost).sum::<u64>()).saturating_sub(quota);
+        if [Lane::Raw, Lane::Metric].iter().any(|lane| lanes.contains(lane) && self.refuses(*lane)) {
             // Old blocks make room for new records, not for the gaps in which newer ones ended.
-            excess.min(draft.sealed.iter().filter(|s| s.entry.gap.is_none()).map(cost).sum::<u64>())
+            excess.min(new().filter(|s| s.entry.gap.is_none()).map(cost).sum::<u64>())
         } else {
             excess
         }
@@ -119,12 +141,31 @@ impl<J: Journal> Spool<J> {
     /// Once new blocks are refused, they are until an eighth is free: or every second block would fit by chance, and
     /// the history would be full of holes.
     fn keep_refusing(&mut self, quota: u64, draft: &mut Draft<'_>) {
-        self.refusing &= draft.meta.bytes() > quota / 8 * 7;
+        let is_tight = |bytes: u64, quota: u64| bytes > quota / 8 * 7;
+        let all_tight = is_tight(draft.meta.bytes(), quota);
         for lane in [Lane::Raw, Lane::Metric] {
-            let refuses = self.options.when_full[lane.index()] == WhenFull::RefuseNewest;
-            let over = draft.meta.lanes[lane.index()].bytes > self.reserve_bytes(lane);
-            while self.refusing && refuses && over && self.refuse_new(lane, draft) {}
+            let bytes = draft.meta.lanes[lane.index()].bytes;
+            let tight = is_tight(bytes, self.lane_quota(lane));
+            self.refusing[lane.index()] &= all_tight || tight;
+            let refusing = self.refusing[lane.index()] && self.refuses(lane);
+            let over = tight || bytes > self.reserve_bytes(lane);
+            while refusing && over && self.refuse_new(lane, draft) {}
         }
+    }
+
+    fn refuses(&self, lane: Lane) -> bool {
+        self.options.when_full[lane.index()] == WhenFull::RefuseNewest
+    }
+
+    /// Whether a tenth or less is free of what all lanes may take, or one of them.
+    pub fn is_nearly_full(&self) -> bool {
+        let is_near = |bytes: u64, quota: u64| bytes >= quota / 10 * 9;
+        let is_lane_near = |lane: &Lane| is_near(self.meta.lanes[lane.index()].bytes, self.lane_quota(*lane));
+        is_near(self.meta.bytes(), self.options.bytes_max) || Lane::ALL.iter().any(is_lane_near)
+    }
+
+    fn lane_quota(&self, lane: Lane) -> u64 {
+        self.options.lane_bytes_max[lane.index()].unwrap_or(u64::MAX)
     }
 
     fn reserve_bytes(&self, lane: Lane) -> u64 {
@@ -141,26 +182,25 @@ impl<J: Journal> Spool<J> {
         }
     }
 
-    /// Whose turn it is to give something up, see [`WhenFull`].
-    fn victim_lane(&self, draft: &Draft<'_>) -> Option<Lane> {
+    /// Whose turn it is among `lanes` to give something up, see [`WhenFull`].
+    fn victim_lane(&self, lanes: &[Lane], draft: &Draft<'_>) -> Option<Lane> {
         let new = |lane: Lane| draft.sealed.iter().filter(move |s| s.entry.id.lane == lane);
         let over = |lane: Lane| {
             let added: u64 = new(lane).map(|s| cost_bytes(s.bytes.len())).sum();
             draft.meta.lanes[lane.index()].bytes + added > self.reserve_bytes(lane)
         };
         let refusable = || new(Lane::Alarm).any(|s| s.entry.gap.is_none());
-        let refuses = self.options.when_full[Lane::Alarm.index()] == WhenFull::RefuseNewest;
         let turns = [
             (Lane::Raw, over(Lane::Raw)),
             (Lane::Metric, over(Lane::Metric)),
-            (Lane::Alarm, refuses && over(Lane::Alarm) && refusable()),
+            (Lane::Alarm, self.refuses(Lane::Alarm) && over(Lane::Alarm) && refusable()),
             (Lane::Raw, true),
             (Lane::Metric, true),
             (Lane::Digest, true),
             (Lane::Alarm, true),
         ];
-        let turn = turns.into_iter().find(|(lane, now)| *now && !draft.exhausted[lane.index()]);
-        turn.map(|(lane, _)| lane)
+        let is_able = |lane: &Lane| lanes.contains(lane) && !draft.exhausted[lane.index()];
+        turns.into_iter().find(|(lane, now)| *now && is_able(lane)).map(|(lane, _)| lane)
     }
 
     /// Turns the oldest stored blocks of `lane` into gaps until `excess` bytes are won; false if there are none.

@@ -27,12 +27,11 @@ impl<J> Spool<J> {
         stamp: Stamp,
         out: &mut Vec<Sealed>,
     ) {
-        let factor = if self.options.payload == Payload::Wire { 1 } else { JSON_SIZE_FACTOR };
         let mut rest = records;
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = rest.iter().take(limits::BLOCK_RECORDS_MAX).take_while(|record| {
-                bytes += estimate_bytes(record) * factor;
+                bytes += self.options.payload.estimate_bytes(record);
                 bytes <= SEAL_BYTES
             });
             let (head, tail) = rest.split_at(fits.count().max(1));
@@ -95,6 +94,14 @@ impl<J> Spool<J> {
         };
         let max = limits::SPOOL_BLOCK_BYTES_MAX;
         if bytes.len() <= max { Ok(bytes) } else { Err(WireError::TooLarge { bytes: bytes.len(), max }) }
+    }
+}
+
+impl Payload {
+    /// About what `record` will take, in bytes; costs no more than a look at it.
+    pub(super) fn estimate_bytes(&self, record: &Record) -> usize {
+        let factor = if *self == Payload::Wire { 1 } else { JSON_SIZE_FACTOR };
+        estimate_bytes(record) * factor
     }
 }
 

@@ -1,8 +1,11 @@
 //! The thread `store`: owns the spool, its database and every fsync; the rest of the agent holds a handle.
 //!
 //! Requests go through one bounded channel; a full channel makes the sender wait, which is the back-pressure of the
-//! whole pipeline. A commit is made when the interval is over, when much is collected, or at once when somebody waits
-//! for durability. After a refused commit the next attempt comes with the next tick.
+//! whole pipeline. A commit begins when the interval is over, when about [`limits::SPOOL_COMMIT_BYTES`] are collected, or at
+//! once when an alarm comes or somebody waits for durability. What lies in the channel by then joins it, that is what came
+//! while the commit before ran: at most [`limits::SPOOL_REQUESTS_MAX`] requests, and no further one once
+//! [`limits::SPOOL_OPEN_RECORDS`] or [`limits::SPOOL_OPEN_BYTES`] are together. After a refused commit the next attempt comes
+//! with the next tick.
 //!
 //! When the disk is full, a reserve is given up to write in, and the oldest database with it, but for its alarms; this goes
 //! on until there is a reserve again.
@@ -93,6 +96,7 @@ pub fn start(dir: &Path, options: Options) -> Result<Started, OpenError> {
         waiting: Vec::new(),
         last_error: None,
         deadline: None,
+        joining: None,
         disk_checked: None,
         disk_low: false,
         evicting: false,
@@ -239,6 +243,8 @@ struct Store {
     last_error: Option<String>,
     /// When the next commit is due; `None` while there is nothing to commit.
     deadline: Option<Mono>,
+    /// Requests that still join the commit that is due before; `None` while none is.
+    joining: Option<usize>,
     disk_checked: Option<Mono>,
     disk_low: bool,
     evicting: bool,
@@ -263,11 +269,17 @@ impl Store {
                     let _ = reply.try_send(());
                     return;
                 }
-                Next::Got(request) => self.serve(request),
+                Next::Got(request) => {
+                    self.joining = self.joining.map(|more| more.saturating_sub(1));
+                    self.serve(request);
+                }
                 Next::Due => self.commit(),
                 Next::Gone => return self.last_commit(),
             }
-            if self.spool.open_records() >= limits::SPOOL_OPEN_RECORDS && self.last_error.is_none() {
+            if self.spool.open_bytes() >= limits::SPOOL_COMMIT_BYTES && self.last_error.is_none() {
+                self.call_commit();
+            }
+            if self.joining.is_some_and(|more| more == 0 || self.spool.is_crowded()) {
                 self.commit();
             }
             if self.deadline.is_none() && self.spool.is_dirty() {
@@ -297,15 +309,14 @@ impl Store {
         match request {
             Request::Admit { records, numbered, durable } => {
                 let ranges = self.spool.admit(records);
+                if durable.is_some() || ranges.iter().any(|range| range.lane == Lane::Alarm) {
+                    self.call_commit();
+                }
                 if let Some(reply) = numbered {
                     let _ = reply.try_send(ranges.clone());
                 }
                 if let Some(reply) = durable {
                     self.waiting.push((ranges, reply));
-                    // Others that came meanwhile ride along, up to the end of what lies in the channel now.
-                    if self.inbox.is_empty() || self.last_error.is_none() {
-                        self.commit();
-                    }
                 }
             }
             Request::Fetch { lane, from, reply } => {
@@ -352,9 +363,14 @@ impl Store {
         Ok(())
     }
 
+    /// A commit is to begin as soon as what lies in the channel now has joined it.
+    fn call_commit(&mut self) {
+        self.joining.get_or_insert(self.inbox.len());
+    }
+
     fn commit(&mut self) {
         self.check_disk();
-        self.deadline = None;
+        (self.deadline, self.joining) = (None, None);
         let outcome = self.spool.commit(clock::stamp());
         let evicted = outcome.as_ref().map_or(0, |done| done.evicted);
         let failed = outcome.is_err();
@@ -394,7 +410,7 @@ impl Store {
 
     /// A line in the log when giving up begins and when it ends, not for every block.
     fn note_evicting(&mut self, now: bool, evicted: u64) {
-        if now != self.evicting && (now || self.spool.bytes() < self.options.bytes_max / 10 * 9) {
+        if now != self.evicting && (now || !self.spool.is_nearly_full()) {
             self.evicting = now;
             observe::emit(&events::Evicting { now, evicted });
         }

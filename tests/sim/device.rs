@@ -95,7 +95,14 @@ impl Device {
     pub fn new(index: usize, mut rng: Rng, mistake: Mistake) -> Result<Self, String> {
         let shelf = SimShelf::new(rng.fork(), mistake);
         let clock = Clock::new(&mut rng);
-        let options = Options { bytes_max: rng.u64(3_000..40_000), ..Options::default() };
+        let bytes_max = rng.u64(3_000..40_000);
+        // Or past seeds would take another course.
+        let mut apart = Rng::with_seed(bytes_max);
+        let options = Options {
+            bytes_max,
+            lane_bytes_max: std::array::from_fn(|_| quota(&mut apart, bytes_max)),
+            ..Options::default()
+        };
         let full_bytes = rng.u64(2_000..20_000);
         let mut device = Self {
             index,
@@ -598,6 +605,11 @@ impl Device {
     pub fn rot(&mut self) {
         self.shelf.disk().rot();
     }
+}
+
+/// Of a lane: now and then from the largest reserve to a half of all.
+fn quota(rng: &mut Rng, bytes_max: u64) -> Option<u64> {
+    (rng.u32(0..4) == 0).then(|| rng.u64(bytes_max / 5..bytes_max / 2))
 }
 
 fn uplink_options(mistake: Mistake) -> UplinkOptions {

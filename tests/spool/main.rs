@@ -12,7 +12,9 @@ mod queue;
 mod rotation;
 mod store;
 
-use outpost::reading::{ChannelId, Reading};
+use outpost::digest::{Digest, DigestTiming, Engine, Lang};
+use outpost::facts::Facts;
+use outpost::reading::{ChannelId, Reading, Severity};
 use outpost::spool::{Journal, LaneLedger, Spool, StoredBlock};
 use outpost::time::{BootId, ClockState, Mono, Stamp, Wall};
 use outpost::wire::{Lane, Notice, Record, decode_block};
@@ -34,6 +36,32 @@ fn reading(n: u64) -> Record {
 
 fn notice(n: u64) -> Record {
     Record::Notice(Notice { code: format!("n{n}"), text: "something to say".into(), at: Wall(n as i64) })
+}
+
+/// A record of some 16 KiB that is no alarm.
+fn large(n: u64) -> Record {
+    let at = Wall(n as i64);
+    let facts = Facts {
+        from: at,
+        to: at,
+        outage: None,
+        events: Vec::new(),
+        events_more: 0,
+        channels_normal: 1,
+        readings: 1,
+    };
+    Record::Digest(Digest {
+        id: n,
+        engine: Engine::Template,
+        model: String::new(),
+        fallback_reason: String::new(),
+        lang: Lang::En,
+        verdict: Severity::Info,
+        cause: String::new(),
+        text: "All is calm. ".repeat(16 * 1024 / 13),
+        facts,
+        timing: DigestTiming::default(),
+    })
 }
 
 fn readings(n: u64) -> Vec<Record> {

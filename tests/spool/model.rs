@@ -61,10 +61,15 @@ struct World {
 const LANES: [Lane; 2] = [Lane::Raw, Lane::Alarm];
 
 impl World {
-    fn new(raw: WhenFull, sizes: Sizes) -> Self {
+    fn new(raw: WhenFull, sizes: Sizes, lane_bytes_max: [Option<u64>; 4]) -> Self {
         let when_full = [WhenFull::RefuseNewest, WhenFull::DropOldest, WhenFull::Thin, raw];
-        let options =
-            Options { bytes_max: 6_000, reserved_percent: [30, 0, 0, 10], when_full, ..Options::default() };
+        let options = Options {
+            bytes_max: 6_000,
+            lane_bytes_max,
+            reserved_percent: [30, 0, 0, 10],
+            when_full,
+            ..Options::default()
+        };
         let shelf = MemShelf::default();
         let spool = Spool::open(Segments::open(shelf.clone(), sizes).unwrap(), options.clone()).unwrap();
         World {
@@ -204,9 +209,16 @@ impl World {
                 }
             }
         }
-        let gaps = LANES.map(|lane| walk(&mut self.spool, lane).iter().filter(|b| b.gap).count());
-        let slack = 120 * gaps.iter().sum::<usize>() as u64;
-        assert!(self.spool.bytes() <= self.options.bytes_max + slack, "{} bytes", self.spool.bytes());
+        // Gaps are not given up.
+        let slack =
+            LANES.map(|lane| 120 * walk(&mut self.spool, lane).iter().filter(|b| b.gap).count() as u64);
+        let bytes_max = self.options.bytes_max + slack.iter().sum::<u64>();
+        assert!(self.spool.bytes() <= bytes_max, "{} bytes", self.spool.bytes());
+        for (lane, slack) in LANES.into_iter().zip(slack) {
+            let bytes = self.spool.ledger()[lane.index()].bytes;
+            let bytes_max = self.options.lane_bytes_max[lane.index()].map_or(u64::MAX, |max| max + slack);
+            assert!(bytes <= bytes_max, "{bytes} bytes of {lane}");
+        }
         // Reading may have brought damage to light, and with it a notice.
         self.calm();
         let stored: u64 = LANES
@@ -237,9 +249,11 @@ proptest! {
     #[test]
     fn every_promised_record_is_there_or_released_or_declared(
         steps in prop::collection::vec(any_step(), 1..80), raw in prop::sample::select(WhenFull::ALL), small in any::<bool>(),
+        alarm_max in prop::option::of(1_800..4_000_u64), raw_max in prop::option::of(600..4_000_u64),
     ) {
         let tiny = Sizes { full_bytes: 600, empty_bytes: 250, move_bytes: 150 };
-        let mut world = World::new(raw, if small { tiny } else { Sizes::default() });
+        let sizes = if small { tiny } else { Sizes::default() };
+        let mut world = World::new(raw, sizes, [alarm_max, None, None, raw_max]);
         for step in &steps {
             world.take(step);
         }

@@ -1,10 +1,13 @@
 //! Single promises of the queue, on a journal in memory.
 
 use outpost::limits;
+use outpost::reading::{ChannelId, Unit};
 use outpost::spool::{JournalError, MemJournal, Options, Payload, Spool, WhenFull};
+use outpost::time::Wall;
+use outpost::window::WindowSummary;
 use outpost::wire::{Body, GapReason, Lane, Record, decode_block};
 
-use super::{assert_balanced, noise, notice, reading, readings, records, stamp, walk};
+use super::{assert_balanced, large, noise, notice, reading, readings, records, stamp, walk};
 
 fn spool(options: Options) -> (Spool<MemJournal>, MemJournal) {
     let journal = MemJournal::default();
@@ -142,6 +145,24 @@ fn a_low_disk_stops_growth_and_names_the_reason() {
     assert_balanced(&spool);
 }
 
+/// Only records were counted: of large ones as many as of readings waited, without a bound in bytes.
+#[test]
+fn a_disk_that_refuses_for_long_does_not_fill_the_memory_with_large_records() {
+    let (mut spool, journal) = spool(Options::default());
+    journal.disk().full = true;
+    for n in 0..2000 {
+        spool.admit(vec![reading(n), large(n), notice(n)]);
+        let _ = spool.commit(stamp(0));
+        assert!(spool.open_bytes() <= limits::SPOOL_OPEN_BYTES_MAX);
+    }
+    journal.disk().full = false;
+    spool.commit(stamp(1)).unwrap();
+    assert_balanced(&spool);
+    let digests = spool.ledger()[Lane::Digest.index()];
+    assert!(digests.evicted[GapReason::DiskFull as usize] > 1000 && digests.pending > 300, "{digests:?}");
+    assert_eq!(records(&walk(&mut spool, Lane::Alarm)).len(), 2000);
+}
+
 #[test]
 fn a_rotten_block_becomes_a_gap_and_the_rest_goes_on() {
     let (mut spool, journal) = spool(Options::default());
@@ -275,6 +296,26 @@ fn json_payloads_are_documents_and_keep_their_place() {
     assert_eq!(next, 5001);
 }
 
+/// Summaries, each of its own window.
+fn windows(n: i64) -> Vec<Record> {
+    let window = |n| WindowSummary {
+        channel: ChannelId::new("pump1.temp").unwrap(),
+        unit: Unit("Cel".into()),
+        start: Wall(n * 1_000_000),
+        length_ms: 1000,
+        count: 1,
+        missing: 0,
+        min: 0.0,
+        max: 0.0,
+        mean: 0.0,
+        std: 0.0,
+        last: 0.0,
+        slope_per_h: 0.0,
+        detail: None,
+    };
+    (0..n).map(window).map(Record::Window).collect()
+}
+
 /// One block of about 900 bytes per commit.
 fn commit_noise<J: outpost::spool::Journal>(spool: &mut Spool<J>, n: i64) {
     for turn in 0..n {
@@ -309,6 +350,71 @@ fn a_thinned_lane_keeps_every_second_block_before_it_gives_up_the_oldest() {
     );
     let first_kept = blocks.iter().find(|b| !b.gap).unwrap().id.first;
     assert!(43_000 - first_kept > 100 * 25, "at half the resolution the history is longer than the room");
+}
+
+#[test]
+fn a_lane_at_its_own_quota_gives_up_its_own_by_its_policy() {
+    for policy in WhenFull::ALL {
+        let lane_bytes_max = [None, None, None, Some(10_000)];
+        let (mut spool, _) = spool(Options { bytes_max: 1 << 20, lane_bytes_max, ..small(*policy) });
+        spool.admit((0..300).map(notice).collect());
+        for n in 0..60 {
+            spool.admit(noise(100));
+            spool.commit(stamp(n)).unwrap();
+            assert_balanced(&spool);
+            let bytes = spool.ledger()[Lane::Raw.index()].bytes;
+            assert!(bytes <= 10_000 + 120, "{policy}: {bytes} bytes");
+        }
+        let books = spool.ledger();
+        assert_eq!(
+            (books[Lane::Alarm.index()].pending, books[Lane::Alarm.index()].evicted_total()),
+            (300, 0)
+        );
+        let raw = walk(&mut spool, Lane::Raw);
+        let gaps: Vec<_> = raw.iter().filter(|b| b.gap).map(|b| (b.id.first, b.id.last)).collect();
+        let evicted = books[Lane::Raw.index()].evicted;
+        let [quota, thinned] = [GapReason::Quota, GapReason::Thinned].map(|why| evicted[why as usize]);
+        match policy {
+            WhenFull::DropOldest => assert_eq!((gaps, thinned), (vec![(1, quota)], 0)),
+            WhenFull::RefuseNewest => assert_eq!((gaps, thinned), (vec![(6001 - quota, 6000)], 0)),
+            WhenFull::Thin => assert!(thinned > 0 && gaps.len() > 1, "{gaps:?}"),
+        }
+    }
+}
+
+#[test]
+fn alarms_at_their_own_quota_are_refused_and_what_was_promised_stays() {
+    let lane_bytes_max = [Some(5_000), None, None, None];
+    let options = Options { bytes_max: 1 << 20, lane_bytes_max, ..small(WhenFull::DropOldest) };
+    let (mut spool, _) = spool(options);
+    spool.admit(readings(100));
+    for n in 0..200 {
+        spool.admit(vec![notice(n)]);
+        spool.commit(stamp(0)).unwrap();
+        assert_balanced(&spool);
+        assert!(spool.ledger()[Lane::Alarm.index()].bytes <= 5_000 + 120, "{:?}", spool.ledger());
+    }
+    let books = spool.ledger();
+    let refused = books[Lane::Alarm.index()].evicted[GapReason::Quota as usize];
+    assert!(refused > 100 && books[Lane::Raw.index()].pending == 100, "{books:?}");
+    let kept = records(&walk(&mut spool, Lane::Alarm));
+    assert_eq!(kept, (0..200 - refused).map(notice).collect::<Vec<_>>());
+}
+
+/// Two lanes refuse what is new: one at its own quota says nothing of the other.
+#[test]
+fn a_lane_that_refuses_at_its_own_quota_leaves_the_others_alone() {
+    let mut options = Options { bytes_max: 1 << 20, ..small(WhenFull::RefuseNewest) };
+    options.when_full[Lane::Metric.index()] = WhenFull::RefuseNewest;
+    options.lane_bytes_max[Lane::Raw.index()] = Some(2_000);
+    let (mut spool, _) = spool(options);
+    for n in 0..20 {
+        spool.admit([noise(100), windows(10)].concat());
+        spool.commit(stamp(n)).unwrap();
+    }
+    let books = spool.ledger();
+    assert!(books[Lane::Raw.index()].evicted[GapReason::Quota as usize] >= 1_800, "{books:?}");
+    assert_eq!(books[Lane::Metric.index()].pending, 200);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use outpost::wire::{Lane, decode_block};
 use smol::future::FutureExt;
 use tempfile::TempDir;
 
-use super::{notice, readings};
+use super::{large, notice, readings};
 
 fn options() -> Options {
     Options { commit_interval: Duration::from_millis(5), ..Options::default() }
@@ -50,6 +50,36 @@ fn a_durable_admission_does_not_wait_for_the_interval() {
         assert_eq!((durable[0].lane, durable[0].first), (Lane::Alarm, 1));
         assert!(store.fetch(Lane::Raw, 1).await.unwrap().is_some(), "what waited rides along");
     });
+}
+
+/// Commits began after 50 ms or 16,384 records, and megabytes of larger ones waited as long; so did alarms.
+#[test]
+fn an_alarm_begins_a_commit_and_so_do_64_kib() {
+    let dir = TempDir::new().unwrap();
+    let slow = Options { commit_interval: Duration::from_secs(3600), ..Options::default() };
+    let (store, tail, _) = start(dir.path(), slow).unwrap();
+    let news = || {
+        let too_late = async {
+            smol::Timer::after(Duration::from_secs(60)).await;
+            panic!("nothing was committed")
+        };
+        smol::block_on(async { tail.recv().await.unwrap() }.or(too_late)).next
+    };
+    smol::block_on(async {
+        store.admit(readings(10)).await.unwrap();
+        for n in 0..3 {
+            store.admit(vec![large(n)]).await.unwrap();
+        }
+        assert_eq!(store.fetch(Lane::Digest, 1).await.unwrap(), None, "48 KiB wait");
+        store.admit(vec![large(3)]).await.unwrap();
+    });
+    assert_eq!(news(), [1, 5, 1, 11]);
+    smol::block_on(async {
+        store.admit(readings(10)).await.unwrap();
+        assert_eq!(store.fetch(Lane::Raw, 11).await.unwrap(), None, "nothing waits for these");
+        store.admit(vec![notice(1)]).await.unwrap();
+    });
+    assert_eq!(news(), [2, 5, 1, 21]);
 }
 
 #[test]

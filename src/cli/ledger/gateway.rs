@@ -127,7 +127,8 @@ fn report(title: &str, mut head: Value, rows: Vec<Row>, style: Style) -> Report 
 }
 
 fn lane_json(row: &Row) -> Value {
-    let LedgerRow { lane, epoch, admitted, acknowledged, pending, evicted, evicted_by_reason } = &row.books;
+    let LedgerRow { lane, epoch, admitted, acknowledged, pending, evicted, evicted_by_reason, .. } =
+        &row.books;
     json!({
         "lane": lane, "epoch": epoch, "admitted": admitted, "acknowledged": acknowledged, "pending": pending,
         "evicted": evicted, "evicted_by_reason": evicted_by_reason, "found": row.found, "damaged": row.damaged,
