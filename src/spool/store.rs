@@ -309,7 +309,9 @@ impl Store {
         match request {
             Request::Admit { records, numbered, durable } => {
                 let ranges = self.spool.admit(records);
-                if durable.is_some() || ranges.iter().any(|range| range.lane == Lane::Alarm) {
+                let is_alarm = ranges.iter().any(|range| range.lane == Lane::Alarm);
+                // A disk that has just refused is asked again with the next tick, not by every alarm.
+                if durable.is_some() || is_alarm && self.last_error.is_none() {
                     self.call_commit();
                 }
                 if let Some(reply) = numbered {

@@ -293,7 +293,10 @@ impl Thread {
         }
         self.used = clock::mono();
         let outcome = told.and_then(|told| match answer.lateness(self.options.digest_budget) {
-            None => Ok(answer.finish(told)),
+            None => {
+                answer.finish(told);
+                Ok(())
+            }
             Some(why) => Err(Refused::new(&self.options.worker.name, Stage::Speed, why)),
         });
         lock(&self.standing).is_free = self.language.is_some();
