@@ -124,6 +124,12 @@ fn counts(out: &mut String, status: &Status) {
     for source in &status.sources {
         let _ = write!(out, "<tr><th>source {}<td>{}", Esc(&source.name), Esc(&source.state));
     }
+    for backend in &status.backends {
+        let is_missed = ["absent", "quarantined"].contains(&backend.state.as_str());
+        let class = if is_missed { "bad" } else { "ok" };
+        let (name, model, state) = (Esc(&backend.backend), Esc(&backend.model), Esc(&backend.state));
+        let _ = write!(out, "<tr><th>model {model} on {name}<td class={class}>{state}");
+    }
     for doubt in &status.doubtful {
         let why = doubt.missing.as_deref().unwrap_or("beyond its calibration").replace('_', " ");
         let (channel, quality) = (Esc(&doubt.channel), Esc(&doubt.quality));
@@ -148,7 +154,7 @@ fn ledger(out: &mut String, status: &Status) {
             out,
             "<tr><th>{}<td>{}{}<td>{}<td>{}<td>{}<td>{}",
             row.lane,
-            row.bytes >> 10,
+            row.bytes.div_ceil(1024),
             row.bytes_max.map(|max| format!(" of {}", max >> 10)).unwrap_or_default(),
             row.admitted,
             row.acknowledged,
@@ -184,7 +190,7 @@ th{text-align:left;font-weight:400}.ok{color:var(--ok)}.bad{color:var(--bad);fon
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::DoubtBrief;
+    use super::super::status::{BackendBrief, DoubtBrief};
     use super::*;
 
     #[test]
@@ -192,13 +198,17 @@ mod tests {
         let hostile = "<script>alert(1)</script>";
         let doubt =
             DoubtBrief { channel: hostile.into(), quality: hostile.into(), missing: Some(hostile.into()) };
+        let backend =
+            BackendBrief { backend: hostile.into(), model: hostile.into(), state: "quarantined".into() };
         let status = Status {
             device: hostile.into(),
             doubtful: vec![doubt],
+            backends: vec![backend],
             ..super::super::status::tests::example()
         };
         let page = html(&status);
         assert!(!page.contains("<script>"), "{page}");
         assert!(page.contains("&lt;script&gt;"));
+        assert!(page.contains("<td class=bad>quarantined"), "{page}");
     }
 }

@@ -1,6 +1,8 @@
-//! Events of the `accel` room: what devices compute of a graph.
+//! Events of the `accel` room: what devices compute of a graph, and models that they run whole.
 
-use super::{Event, Fields, Level};
+use std::time::Duration;
+
+use super::{Event, Fields, Level, metrics};
 use crate::accel::claim::Verified;
 use crate::accel::{Placement, Refused};
 
@@ -42,6 +44,60 @@ impl Event for GlmPlaced<'_> {
         }
         if let Some(refused) = self.refused {
             fields.put("stage", refused.stage).put("reason", &refused.reason);
+        }
+    }
+}
+
+/// A vendor's runtime has loaded a language model and says something.
+pub struct TellerReady<'a> {
+    /// What people call the model.
+    pub model: &'a str,
+    /// The configured name of the accelerator.
+    pub device: &'a str,
+    /// How many of the model's layers the device runs.
+    pub placement: Placement,
+    /// Time it took to load.
+    pub load: Duration,
+    /// Time for the few words that it was tried with.
+    pub first_words: Duration,
+}
+
+impl Event for TellerReady<'_> {
+    const NAME: &'static str = "glm_device_ready";
+    const LEVEL: Level = Level::Info;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        fields
+            .put("model", self.model)
+            .put("backend", self.device)
+            .put("claimed", self.placement.claimed)
+            .put("layers", self.placement.total)
+            .put("load_ms", self.load.as_millis())
+            .put("first_words_ms", self.first_words.as_millis());
+    }
+}
+
+/// A vendor's runtime does not do for a language model; the CPU's models answer.
+pub struct TellerFailed<'a> {
+    /// What people call the model.
+    pub model: &'a str,
+    /// Which accelerator, at which stage, why.
+    pub refused: &'a Refused,
+    /// It is not asked any more.
+    pub quarantined: bool,
+}
+
+impl Event for TellerFailed<'_> {
+    const NAME: &'static str = "glm_device_failed";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let Refused { backend, stage, reason } = self.refused;
+        fields.put("model", self.model).put("backend", backend).put("stage", stage).put("reason", reason);
+        fields.put("quarantined", self.quarantined);
+    }
+    fn count(&self) {
+        metrics::INFER_BACKEND_FAILURES.inc();
+        if self.quarantined {
+            metrics::INFER_QUARANTINES.inc();
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::accel::worker::{Language, Patience, Vendor, WorkerOptions};
 use crate::accel::{Health, Placement, Refused, Stage, State, Telling};
 use crate::clock;
 use crate::limits;
-use crate::observe::glm::{TellerFailed, TellerReady};
+use crate::observe::accel::{TellerFailed, TellerReady};
 use crate::observe::{backends, emit};
 use crate::time::Mono;
 
