@@ -18,7 +18,12 @@ RUSTUP_SECONDS_MAX=300 RUSTUP_SAID_MINUTES=60
 # Sets CARGO, an array, and exports what cargo, cc and rustc need.
 use_targets() {
     local target
-    for target in "$@"; do describe_target "$target" || exit $USAGE; done
+    for target in "$@"; do
+        describe_target "$target" || exit $USAGE
+        if [[ $target == armv7-*-gnueabihf ]]; then
+            say "a program for $target reads dates after 2038 wrongly; one for armv7-unknown-linux-musleabihf by CROSS_WAY=debian does not"
+        fi
+    done
     case ${CROSS_WAY:-} in
     rustup)
         linkable "$@" || { say "rustup alone will not do: $WHY_NOT; or CROSS_WAY=debian"; exit $MISSING; }

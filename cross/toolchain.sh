@@ -155,8 +155,8 @@ build_std() {
         unset CARGO_BUILD_TARGET RUSTC_WRAPPER CARGO_ENCODED_RUSTFLAGS
         export RUSTFLAGS="-Cembed-bitcode=yes -Cforce-unwind-tables=yes --remap-path-prefix=$HOME_DIR=/cross --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo ${CODEGEN[*]}"
         parts=("-Zbuild-std=std,panic_abort,panic_unwind,proc_macro,test" "-Zbuild-std-features=panic-unwind,optimize_for_size" --target "$target")
-        # First, as cargo ends with the same code whatever is wrong, and aloud: it tries for minutes.
-        CARGO_NET_RETRY=${CARGO_NET_RETRY:-1} "$rust/bin/cargo" fetch "${parts[@]}" || fail $OUT_OF_REACH \
+        # First, as cargo ends with the same code whatever is wrong, and aloud: where no answer comes it tries 15 times.
+        CARGO_HTTP_TIMEOUT=${CARGO_HTTP_TIMEOUT:-10} "$rust/bin/cargo" fetch "${parts[@]}" || fail $OUT_OF_REACH \
             "the crates that std is made of are out of reach, see above. Run it again when the network is back; what has come is kept"
         "$rust/bin/cargo" build --release --quiet "${parts[@]}"
     )
