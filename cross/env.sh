@@ -20,6 +20,7 @@ use_targets() {
     local target
     for target in "$@"; do
         describe_target "$target" || exit $USAGE
+        # std 1.96 does not compile with glibc's 64-bit time (RUST_LIBC_UNSTABLE_GNU_TIME_BITS=64): its own `stat` wants 32.
         if [[ $target == armv7-*-gnueabihf ]]; then
             say "a program for $target reads dates after 2038 wrongly; one for armv7-unknown-linux-musleabihf by CROSS_WAY=debian does not"
         fi

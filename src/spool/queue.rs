@@ -12,6 +12,7 @@ use crate::facts::Citation;
 use crate::limits;
 use crate::observe::{self, spool as events};
 use crate::time::{Stamp, Wall};
+use crate::wire::block::estimate_bytes;
 use crate::wire::{BlockEncoder, BlockId, GapReason, Lane, Notice, PerLane, Record};
 
 use super::Options;
@@ -40,8 +41,10 @@ pub struct Spool<J> {
     pub(super) disk_low: bool,
     /// Per lane: blocks before this number have been thinned, see [`super::WhenFull::Thin`].
     pub(super) thin_from: PerLane<u64>,
-    /// New raw or metric blocks are being refused, see [`super::WhenFull::RefuseNewest`].
-    pub(super) refusing: PerLane<bool>,
+    /// New raw or metric blocks are being refused for want of room in all, see [`super::WhenFull::RefuseNewest`].
+    pub(super) refusing_all: bool,
+    /// Likewise, in the lane's own quota.
+    pub(super) refusing_own: PerLane<bool>,
 }
 
 /// Records without a block yet.
@@ -50,7 +53,7 @@ struct OpenLane {
     /// Records given up before the first of `records`.
     dropped: u64,
     records: Vec<Record>,
-    /// What they will take, as estimated.
+    /// What they will take as blocks, as estimated.
     bytes: usize,
 }
 
@@ -115,7 +118,8 @@ impl<J: Journal> Spool<J> {
             tail_gap: [None; 4],
             disk_low: false,
             thin_from: [1; 4],
-            refusing: [false; 4],
+            refusing_all: false,
+            refusing_own: [false; 4],
         })
     }
 
@@ -143,7 +147,7 @@ impl<J: Journal> Spool<J> {
     fn sort_in(&mut self, records: Vec<Record>) {
         let Some(lane) = records.first().map(Record::lane) else { return };
         for record in &records {
-            self.open[record.lane().index()].bytes += self.options.payload.estimate_bytes(record);
+            self.open[record.lane().index()].bytes += estimate_bytes(record);
         }
         let open = &mut self.open[lane.index()].records;
         // Most of what comes is for one lane that is empty: it stays where it is.
@@ -161,7 +165,7 @@ impl<J: Journal> Spool<J> {
         self.open.iter().map(|o| o.records.len()).sum()
     }
 
-    /// About what they will take on the disk.
+    /// About what they will take as blocks.
     pub fn open_bytes(&self) -> usize {
         self.open.iter().map(|o| o.bytes).sum()
     }
@@ -442,7 +446,7 @@ impl<J: Journal> Spool<J> {
             let goes = open.records.iter().take_while(|record| {
                 let goes = records > bounds.0 / 8 * 7 || bytes > bounds.1 / 8 * 7;
                 if goes {
-                    let record_bytes = self.options.payload.estimate_bytes(record);
+                    let record_bytes = estimate_bytes(record);
                     (records, bytes) = (records - 1, bytes - record_bytes);
                     open.bytes -= record_bytes;
                 }

@@ -44,6 +44,15 @@ struct Draft<'a> {
     evicted: u64,
 }
 
+impl Draft<'_> {
+    /// What is given up from now on has this reason; no gap has two.
+    fn because(&mut self, reason: GapReason) {
+        if self.reason != reason {
+            (self.reason, self.last_gap) = (reason, PerLane::default());
+        }
+    }
+}
+
 impl<J: Journal> Spool<J> {
     /// Gives up blocks until `sealed` fits into the quotas; returns the number of records given up.
     pub(super) fn make_room(
@@ -59,21 +68,19 @@ impl<J: Journal> Spool<J> {
             sealed,
             ops,
             stamp,
-            reason: GapReason::Quota,
+            reason,
             seen: PerLane::default(),
             thinned: BTreeSet::new(),
             last_gap: PerLane::default(),
             exhausted: PerLane::default(),
             evicted: 0,
         };
-        self.keep_refusing(quota, &mut draft);
+        self.keep_refusing(quota, reason, &mut draft);
+        draft.because(GapReason::Quota);
         for &lane in Lane::ALL {
             self.fit(self.lane_quota(lane), &[lane], &mut draft);
         }
-        if draft.reason != reason {
-            // No gap has two reasons.
-            (draft.reason, draft.last_gap) = (reason, PerLane::default());
-        }
+        draft.because(reason);
         self.fit(quota, Lane::ALL, &mut draft);
         let evicted = draft.evicted;
         self.melt(meta, sealed, ops, stamp);
@@ -109,8 +116,10 @@ impl<J: Journal> Spool<J> {
                 let refused = self.refuse_new(lane, draft);
                 // What was promised of alarms stays.
                 if refused || lane == Lane::Alarm {
-                    if lane != Lane::Alarm {
-                        lanes.iter().for_each(|lane| self.refusing[lane.index()] = true);
+                    match lanes {
+                        _ if lane == Lane::Alarm => {}
+                        [own] => self.refusing_own[own.index()] = true,
+                        _ => self.refusing_all = true,
                     }
                     return Ok(refused);
                 }
@@ -140,16 +149,16 @@ impl<J: Journal> Spool<J> {
 
     /// Once new blocks are refused, they are until an eighth is free: or every second block would fit by chance, and
     /// the history would be full of holes.
-    fn keep_refusing(&mut self, quota: u64, draft: &mut Draft<'_>) {
+    fn keep_refusing(&mut self, quota: u64, reason: GapReason, draft: &mut Draft<'_>) {
         let is_tight = |bytes: u64, quota: u64| bytes > quota / 8 * 7;
-        let all_tight = is_tight(draft.meta.bytes(), quota);
+        self.refusing_all &= is_tight(draft.meta.bytes(), quota);
         for lane in [Lane::Raw, Lane::Metric] {
             let bytes = draft.meta.lanes[lane.index()].bytes;
-            let tight = is_tight(bytes, self.lane_quota(lane));
-            self.refusing[lane.index()] &= all_tight || tight;
-            let refusing = self.refusing[lane.index()] && self.refuses(lane);
-            let over = tight || bytes > self.reserve_bytes(lane);
-            while refusing && over && self.refuse_new(lane, draft) {}
+            let own = self.refusing_own[lane.index()] && is_tight(bytes, self.lane_quota(lane));
+            self.refusing_own[lane.index()] = own;
+            let by_all = self.refusing_all && bytes > self.reserve_bytes(lane);
+            draft.because(if own { GapReason::Quota } else { reason });
+            while self.refuses(lane) && (own || by_all) && self.refuse_new(lane, draft) {}
         }
     }
 

@@ -95,6 +95,7 @@ pub fn start(dir: &Path, options: Options) -> Result<Started, OpenError> {
         options,
         waiting: Vec::new(),
         last_error: None,
+        is_refused: false,
         deadline: None,
         joining: None,
         disk_checked: None,
@@ -241,6 +242,8 @@ struct Store {
     /// Those who wait for their numbers to be durable.
     waiting: Vec<(Vec<Citation>, Sender<Vec<Citation>>)>,
     last_error: Option<String>,
+    /// The disk has refused the last commit; it is asked again with the next tick.
+    is_refused: bool,
     /// When the next commit is due; `None` while there is nothing to commit.
     deadline: Option<Mono>,
     /// Requests that still join the commit that is due before; `None` while none is.
@@ -276,10 +279,11 @@ impl Store {
                 Next::Due => self.commit(),
                 Next::Gone => return self.last_commit(),
             }
-            if self.spool.open_bytes() >= limits::SPOOL_COMMIT_BYTES && self.last_error.is_none() {
+            if self.spool.open_bytes() >= limits::SPOOL_COMMIT_BYTES && !self.is_refused {
                 self.call_commit();
             }
-            if self.joining.is_some_and(|more| more == 0 || self.spool.is_crowded()) {
+            let is_crowded = self.spool.is_crowded() && !self.is_refused;
+            if self.joining.is_some_and(|more| more == 0 || is_crowded) {
                 self.commit();
             }
             if self.deadline.is_none() && self.spool.is_dirty() {
@@ -310,8 +314,7 @@ impl Store {
             Request::Admit { records, numbered, durable } => {
                 let ranges = self.spool.admit(records);
                 let is_alarm = ranges.iter().any(|range| range.lane == Lane::Alarm);
-                // A disk that has just refused is asked again with the next tick, not by every alarm.
-                if durable.is_some() || is_alarm && self.last_error.is_none() {
+                if durable.is_some() || is_alarm && !self.is_refused {
                     self.call_commit();
                 }
                 if let Some(reply) = numbered {
@@ -375,10 +378,10 @@ impl Store {
         (self.deadline, self.joining) = (None, None);
         let outcome = self.spool.commit(clock::stamp());
         let evicted = outcome.as_ref().map_or(0, |done| done.evicted);
-        let failed = outcome.is_err();
+        self.is_refused = outcome.is_err();
         self.note(outcome.map(drop));
-        self.answer_waiting(!failed);
-        if failed {
+        self.answer_waiting(!self.is_refused);
+        if self.is_refused {
             self.deadline = Some(clock::mono() + self.options.commit_interval.max(RETRY_MIN));
             return;
         }

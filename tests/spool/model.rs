@@ -209,6 +209,8 @@ impl World {
                 }
             }
         }
+        // Reading may have brought damage to light, and with it a notice.
+        self.calm();
         // Gaps are not given up.
         let slack =
             LANES.map(|lane| 120 * walk(&mut self.spool, lane).iter().filter(|b| b.gap).count() as u64);
@@ -219,7 +221,7 @@ impl World {
             let bytes_max = self.options.lane_bytes_max[lane.index()].map_or(u64::MAX, |max| max + slack);
             assert!(bytes <= bytes_max, "{bytes} bytes of {lane}");
         }
-        // Reading may have brought damage to light, and with it a notice.
+        // As above.
         self.calm();
         let stored: u64 = LANES
             .iter()

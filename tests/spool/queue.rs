@@ -5,7 +5,7 @@ use outpost::reading::{ChannelId, Unit};
 use outpost::spool::{JournalError, MemJournal, Options, Payload, Spool, WhenFull};
 use outpost::time::Wall;
 use outpost::window::WindowSummary;
-use outpost::wire::{Body, GapReason, Lane, Record, decode_block};
+use outpost::wire::{Body, GapReason, Lane, Notice, Record, decode_block};
 
 use super::{assert_balanced, large, noise, notice, reading, readings, records, stamp, walk};
 
@@ -134,14 +134,54 @@ fn a_disk_that_refuses_for_long_costs_the_oldest_raw_records_and_says_so() {
 
 #[test]
 fn a_low_disk_stops_growth_and_names_the_reason() {
-    let (mut spool, _) = spool(Options { bytes_max: 8 << 20, ..Options::default() });
-    spool.set_disk_low(true);
+    for raw in [WhenFull::DropOldest, WhenFull::RefuseNewest] {
+        let mut options = Options { bytes_max: 8 << 20, ..Options::default() };
+        options.when_full[Lane::Raw.index()] = raw;
+        let (mut spool, _) = spool(options);
+        spool.set_disk_low(true);
+        for n in 0..100 {
+            spool.admit(noise(4000));
+            spool.commit(stamp(n)).unwrap();
+            assert!(spool.bytes() <= limits::SPOOL_BYTES_MIN);
+        }
+        let evicted = spool.ledger()[Lane::Raw.index()].evicted;
+        assert!(evicted[GapReason::DiskFull as usize] > 0, "{raw}");
+        assert_eq!(evicted[GapReason::Quota as usize], 0, "{raw}");
+        assert_balanced(&spool);
+    }
+}
+
+/// A refusal for want of room in all was kept up for as long as the lane's own quota was tight, and the other way round.
+#[test]
+fn a_lane_that_was_refused_for_its_own_quota_is_not_for_what_others_take() {
+    let mut options = Options { bytes_max: 8 << 20, ..Options::default() };
+    options.when_full[Lane::Raw.index()] = WhenFull::RefuseNewest;
+    options.lane_bytes_max[Lane::Raw.index()] = Some(3 << 19);
+    let (mut spool, _) = spool(options);
     for n in 0..100 {
         spool.admit(noise(4000));
         spool.commit(stamp(n)).unwrap();
-        assert!(spool.bytes() <= limits::SPOOL_BYTES_MIN);
     }
-    assert!(spool.ledger()[Lane::Raw.index()].evicted[GapReason::DiskFull as usize] > 0);
+    let refused = |spool: &Spool<_>| spool.ledger()[Lane::Raw.index()].evicted[GapReason::Quota as usize];
+    let before = refused(&spool);
+    assert!(before > 0);
+    // Alarms take nearly all the rest; then raw is drained to a little above its reserve.
+    let mut rng = fastrand::Rng::with_seed(1);
+    while spool.bytes() < (31 << 20) / 4 {
+        let text = |_| (0..240).map(|_| rng.char('!'..='~')).collect();
+        let alarm = |text| Record::Notice(Notice { code: "n".into(), text, at: Wall(0) });
+        spool.admit((0..200).map(text).map(alarm).collect());
+        spool.commit(stamp(200)).unwrap();
+    }
+    while spool.ledger()[Lane::Raw.index()].bytes > 5 << 18 {
+        let next = spool.released_through(Lane::Raw) + 1;
+        let block = spool.fetch(Lane::Raw, next, stamp(201)).unwrap().unwrap();
+        spool.release(Lane::Raw, block.id.last, &[]).unwrap();
+    }
+    assert!(spool.bytes() > 7 << 20);
+    spool.admit(noise(100));
+    spool.commit(stamp(202)).unwrap();
+    assert_eq!(refused(&spool), before, "there is room in both");
     assert_balanced(&spool);
 }
 
