@@ -17,6 +17,8 @@ pub mod accel {
     mod backend;
     #[path = "../../../src/accel/ffi/mod.rs"]
     pub mod ffi;
+    #[path = "../../../src/accel/language.rs"]
+    mod language;
     #[cfg(feature = "exact")]
     #[path = "../../../src/accel/fit.rs"]
     mod fit;
@@ -33,6 +35,7 @@ pub mod accel {
     pub use backend::{
         ComputeBackend, Element, ModelFile, Placement, Quantisation, Refused, Runner, Stage, TensorSpec,
     };
+    pub use language::{Telling, Told};
     #[cfg(feature = "exact")]
     pub use {
         fit::{Problem, compare},
