@@ -11,8 +11,8 @@
 # Builds llama.cpp from the sdist of llama-cpp-python, writes random weights as GGUF, imports those into bundles. All of it
 # stands in $LLAMA_WORK (default: target/llama) and is made once. $LLAMA_BUILDS names builds that are there already
 # ("name=folder with llama-bench and llama-logits", several with a space between), $OUTPOST a release binary with
-# examples/logits beside it, $LLAMA_PYTHON a Python with the packages of requirements.txt. Needs Python 3.11, cmake, a C++
-# compiler, cargo, Linux.
+# examples/logits beside it, $LLAMA_PYTHON a Python with the packages of requirements.txt, cmake among them. Needs Python
+# 3.11, a C++ compiler, cargo, Linux.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -31,12 +31,15 @@ elif [[ ! -x $python ]] || ! cmp -s "$here/requirements.txt" venv/requirements.t
     cp "$here/requirements.txt" venv/
 fi
 
+# cmake comes from there, too.
+PATH=$(dirname "$(realpath -s "$python")"):$PATH
+
 # One build: NAME EXTRA_FLAGS
 build() {
     local llama=llama_cpp_python-$version/vendor/llama.cpp out=build-$1
     if [[ ! -d $llama ]]; then
-        "$python" -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation "llama-cpp-python==$version" -d . ||
-            "$python" -m pip download --quiet --no-deps --no-binary :all: "llama-cpp-python==$version" -d .
+        # With isolation pip would build cmake itself from its sources first.
+        "$python" -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation "llama-cpp-python==$version" -d .
         tar xf "llama_cpp_python-$version.tar.gz"
         # GCC 12 drops the stores to the tile configuration before it is loaded, and the process dies. Theirs to fix,
         # but a peer that does not run is none.
