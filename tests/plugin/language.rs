@@ -193,6 +193,7 @@ fn what_shows_when_it_is_begun_is_told_with_its_stage() {
         ("fault=create_crash", Stage::Load, "died"),
         ("fault=claims_nothing", Stage::Claim, "none of the model's 28 layers"),
         ("fault=mute", Stage::Golden, "it wrote \"\""),
+        ("fault=refuse", Stage::Golden, "it refuses: the context has 16 tokens"),
         ("fault=broken", Stage::Golden, "convert the model anew"),
         ("fault=segv", Stage::Invoke, "died"),
         ("fault=hang", Stage::Invoke, "no answer within 500ms"),
@@ -243,6 +244,54 @@ fn whatever_fails_while_it_serves_the_student_words_the_digest_and_a_line_names_
         );
         glm.stop();
     }
+}
+
+#[test]
+fn what_the_runtime_refuses_or_can_not_be_told_is_the_callers_fault_however_often() {
+    let script = Script::new("refuses.rkllm", WORDS, "fault=refuse,at_run=2");
+    let glm = script.start();
+    for _ in 0..8 {
+        let refused = answer(&glm, talk(20));
+        assert!(matches!(&refused, Err(Unheard::Refused(why)) if why.contains("16 tokens")), "{refused:?}");
+    }
+    let sampling = Sampling { min_p: 0.1, ..Sampling::GREEDY };
+    let refused = answer(&glm, Talk { sampling, ..talk(20) });
+    assert!(matches!(&refused, Err(Unheard::Refused(why)) if why.contains("min_p")), "{refused:?}");
+    assert_eq!(count_lines(" model=refuses.rkllm ", "glm_device_failed", &[]), 0);
+    glm.stop();
+}
+
+#[test]
+fn a_device_that_is_late_in_service_is_left_alone_for_a_while() {
+    let mut script = Script::new("late.rkllm", WORDS, "fault=slow_words,at_run=2");
+    script.options.digest_budget = Duration::from_millis(500);
+    let glm = script.start();
+    assert_students(&word(&glm), "its words take two seconds");
+    let begun = Instant::now();
+    let late =
+        || count_lines(" model=late.rkllm ", "glm_device_failed", &["stage=speed", "was not done after"]);
+    while late() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    glm.stop();
+}
+
+#[test]
+fn an_alarm_does_not_wait_for_a_device_that_is_at_work() {
+    let script =
+        Script::new("busy.rkllm", &format!("SAYS{}", "word ".repeat(500)), "fault=slow_words,at_run=2");
+    let glm = script.start();
+    let mut listening = glm.handle().talk("chat", talk(200)).unwrap();
+    assert!(matches!(smol::block_on(listening.next()), Some(Said::Text(_))));
+    let begun = Instant::now();
+    let mut facts = hot_bearing();
+    facts.events[0].severity = Severity::Critical;
+    let digest = smol::block_on(glm.handle().word(facts, Lang::En, 2));
+    assert_students(&digest, "the device is at work");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}: it waited out its time", begun.elapsed());
+    drop(listening);
+    glm.stop();
 }
 
 #[test]

@@ -137,6 +137,10 @@ int outpost_plugin_language_tell(void *model, const outpost_talk *talk, outpost_
             snprintf(said + at, sizeof said - at, "%u tokens, temperature %.1f, top_k %u, top_p %.1f, seed %llu", talk->tokens_max,
                      talk->temperature, talk->top_k, talk->top_p, (unsigned long long)talk->seed);
     }
+    if (shows(&of->faults, "refuse")) {
+        snprintf(error, error_bytes, "the context has 16 tokens; ask a shorter question");
+        return OUTPOST_TALK_REFUSED;
+    }
     if (shows(&of->faults, "mute")) said[0] = 0;
     if (shows(&of->faults, "broken")) snprintf(said, sizeof said, "\xff\xfe");
     size_t length = strlen(said), at = 0;

@@ -61,12 +61,7 @@ impl Live {
             input: model.input.clone(),
             output: model.output.clone(),
         };
-        match self.ask(&request, LOAD, Stage::Prepare)? {
-            Reply::Loaded { claimed, total } => {
-                Ok(Placement { claimed: claimed as usize, total: total as usize })
-            }
-            other => Err(self.unexpected(&other)),
-        }
+        self.placed(&request, LOAD, Stage::Prepare)
     }
 
     /// Gives back what model number `model` takes. Blocks for the deadline at most.
@@ -101,7 +96,12 @@ impl Live {
 
     /// What of its language model runs on the device. Blocks for the deadline at most.
     pub fn placement(&mut self) -> Result<Placement, Refused> {
-        match self.ask(&Request::Placement, self.options.deadline, Stage::Claim)? {
+        self.placed(&Request::Placement, self.options.deadline, Stage::Claim)
+    }
+
+    /// A request that is answered by where a model runs.
+    fn placed(&mut self, request: &Request, time: Duration, stage: Stage) -> Result<Placement, Refused> {
+        match self.ask(request, time, stage)? {
             Reply::Loaded { claimed, total } => {
                 Ok(Placement { claimed: claimed as usize, total: total as usize })
             }

@@ -49,8 +49,10 @@ impl Hearing {
         if text.is_empty() {
             return;
         }
-        let is_heard = lock(&self.listener).as_mut().is_some_and(|listener| listener(Said::Text(text)));
-        if !is_heard {
+        // One that has ended was not cancelled by whoever listened.
+        if let Some(listener) = lock(&self.listener).as_mut()
+            && !listener(Said::Text(text))
+        {
             self.cancel.store(true, Ordering::Relaxed);
         }
     }
@@ -165,10 +167,11 @@ impl<'a> Answer<'a> {
         self.errand.hearing.end(why, self.usage(&told));
     }
 
-    /// What there is to say of a runtime that did not get done in its time, though it had as much as a digest has.
+    /// What there is to say of a runtime that did not get done in its time, though it had half of a digest's: the rest it may have
+    /// waited for somebody else.
     pub(super) fn lateness(&self, budget: Duration) -> Option<String> {
         let took = clock::mono().since(self.begun);
-        let is_late = self.ended == Some(End::Late) && took >= budget;
+        let is_late = self.ended == Some(End::Late) && took >= budget / 2;
         is_late.then(|| format!("an answer was not done after {took:?}, and glm.digest_budget is {budget:?}"))
     }
 

@@ -414,7 +414,10 @@ fn few_words(language: &mut Language, options: &TellerOptions) -> Result<Duratio
         pieces += 1;
         pieces < TRIED_TOKENS && clock::mono().since(begun) <= budget
     });
-    told.map_err(|refused| (refused.stage, refused.reason))?;
+    let told = told.map_err(|refused| (refused.stage, refused.reason))?;
+    if let Some(why) = told.refused {
+        return Err((Stage::Golden, format!("asked for a few words, it refuses: {why}")));
+    }
     let took = clock::mono().since(begun);
     // What is cut off may end within a character.
     if words.trim().is_empty() || words.contains(char::REPLACEMENT_CHARACTER) {
