@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use super::super::matrix::{BLOCK_COLS, PANEL_ROWS};
 use super::activations::{FOUR_COLS, Four, Quantised, QuantisedMut, TILE_TOKENS};
 use super::avx512::opaque;
+use super::fetch::{AHEAD_BYTES, Fetch};
 use super::{LinearFns, Panels, Sums, portable};
 
 /// For `Isa::Avx2`.
@@ -18,8 +19,6 @@ pub(super) const FNS_VNNI: LinearFns =
 
 /// Rows of half a panel.
 const HALF_ROWS: usize = PANEL_ROWS / 2;
-/// Bytes ahead of the block in work that are fetched for few tokens.
-const AHEAD_BYTES: usize = 2048;
 
 /// From so many tokens on a panel is unpacked once instead of for every tile.
 const UNPACK_TOKENS: usize = 2 * TILE_TOKENS + 1;
@@ -167,14 +166,15 @@ macro_rules! entry {
             let numbers = x.blocks * <$packed>::BYTES;
             assert!(sums.len() == panels.count * x.tokens && stride >= numbers + x.blocks * 32);
             assert!(x.is_consistent());
+            let fetch = Fetch::of_this_machine();
             if x.tokens >= UNPACK_TOKENS && !<$packed>::IS_PLAIN {
                 for (panel, sums) in panels.with_sums(sums) {
                     let scratch = &mut scratch[..x.blocks * 512];
                     // SAFETY: lengths as asserted.
                     unsafe {
                         unpack::<$packed>(panel, scratch);
-                        let w =
-                            Weights { numbers: scratch.as_ptr(), scales: panel[numbers..].as_ptr(), stride };
+                        let scales = panel[numbers..].as_ptr();
+                        let w = Weights { numbers: scratch.as_ptr(), scales, stride, fetch };
                         tiles::<Bytes, $dots, 1>(w, x, 0, sums);
                         tiles::<Bytes, $dots, 1>(w, x, 1, sums);
                     }
@@ -187,7 +187,7 @@ macro_rules! entry {
                 let sums = &mut sums[panel * x.tokens..];
                 // SAFETY: lengths as asserted; as many panels are left as are taken.
                 unsafe {
-                    let w = Weights { numbers: at, scales: at.add(numbers), stride };
+                    let w = Weights { numbers: at, scales: at.add(numbers), stride, fetch };
                     panel += match (panels.count - panel, x.tokens) {
                         (4.., 1) => tiles::<$packed, $dots, 8>(w, x, 0, sums),
                         (2.., 1 | 2) => tiles::<$packed, $dots, 4>(w, x, 0, sums),
@@ -212,6 +212,8 @@ struct Weights {
     scales: *const u8,
     /// From one panel to the next.
     stride: usize,
+    /// How those that come next are fetched.
+    fetch: Fetch,
 }
 
 #[inline]
@@ -277,14 +279,11 @@ unsafe fn tile<P: Packed, D: Dots, const HALVES: usize, const N: usize>(
             let (panel, half) = ((first_half + h) / 2, (first_half + h) % 2);
             // SAFETY: see above. Addresses ahead may lie behind the end: they are only hinted at.
             unsafe {
-                if HALVES > 1 && first == 0 {
+                if HALVES > 1 && first == 0 && half == 0 {
                     // From the last blocks on to the panels that come next.
                     let (panel, b) =
                         if b < turn { (panel, b + ahead_blocks) } else { (panel + HALVES / 2, b - turn) };
-                    let at = w.numbers.wrapping_add(panel * w.stride + b * P::BYTES + half * (P::BYTES / 2));
-                    for line in (0..P::BYTES / 2).step_by(64) {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(line).cast());
-                    }
+                    w.fetch.lines(w.numbers.wrapping_add(panel * w.stride + b * P::BYTES), P::BYTES);
                 }
                 let place = start + b * x.width;
                 let q = opaque(x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>());

@@ -6,13 +6,11 @@ use std::arch::x86_64::*;
 
 use super::super::matrix::BLOCK_COLS;
 use super::activations::{FOUR_COLS, Four, Quantised, QuantisedMut, TILE_TOKENS};
+use super::fetch::{AHEAD_BYTES, Fetch};
 use super::{LinearFns, Panels, Sums, portable};
 
 /// For `Isa::Avx512Vnni`.
 pub(super) const FNS: LinearFns = LinearFns { quantise, f32, q8_0, q4_0, silu_gate };
-
-/// Bytes ahead of the block in work that are fetched while one token is multiplied.
-const AHEAD_BYTES: usize = 2048;
 
 /// Weights of a block as they lie: how they become eight registers of unsigned bytes.
 trait Packed {
@@ -79,7 +77,7 @@ unsafe fn product<P: Packed>(panels: Panels<'_>, x: Quantised<'_>, sums: &mut [S
     let at = panels.bytes.as_ptr();
     // SAFETY: lengths as asserted.
     unsafe {
-        let w = Weights { numbers: at, scales: at.add(numbers), stride };
+        let w = Weights { numbers: at, scales: at.add(numbers), stride, fetch: Fetch::of_this_machine() };
         (0..x.tokens).step_by(TILE_TOKENS).for_each(|first| tile::<P>(w, panels.count, x, first, sums));
     }
 }
@@ -93,6 +91,8 @@ struct Weights {
     scales: *const u8,
     /// From one panel to the next.
     stride: usize,
+    /// How those that come next are fetched.
+    fetch: Fetch,
 }
 
 /// A tile of tokens times all panels.
@@ -131,7 +131,7 @@ unsafe fn panels_of<P: Packed, const M: usize, const N: usize>(
             let w = Weights {
                 numbers: w.numbers.add(panel * w.stride),
                 scales: w.scales.add(panel * w.stride),
-                stride: w.stride,
+                ..w
             };
             let sums = &mut sums[panel * x.tokens..];
             panel += match panels - panel {
@@ -165,12 +165,8 @@ unsafe fn panels_tile<P: Packed, const M: usize, const N: usize>(
                 if first == 0 {
                     // From the last blocks on to the panels that come next.
                     let (panel, b) = if b < turn { (m, b + ahead_blocks) } else { (m + M, b - turn) };
-                    let block = w.numbers.wrapping_add(panel * w.stride + b * P::BYTES);
-                    for line in (0..P::BYTES).step_by(64) {
-                        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(line).cast());
-                    }
-                    let scales = w.scales.wrapping_add(panel * w.stride + b * 32);
-                    _mm_prefetch::<_MM_HINT_T0>(scales.cast());
+                    w.fetch.lines(w.numbers.wrapping_add(panel * w.stride + b * P::BYTES), P::BYTES);
+                    w.fetch.lines(w.scales.wrapping_add(panel * w.stride + b * 32), 32);
                 }
                 let numbers = P::unpack(block);
                 let scales = _mm512_cvtph_ps(_mm256_loadu_si256(w.scales.add(m * w.stride + b * 32).cast()));

@@ -45,6 +45,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
+#[cfg(target_arch = "x86_64")]
+mod fetch;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
 #[cfg(target_arch = "aarch64")]
