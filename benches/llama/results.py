@@ -1,6 +1,7 @@
-"""What speed.py and quality.py measured, as RESULTS.md beside this file."""
+"""What speed.py and quality.py measured, as a table in a file: by default RESULTS.md in the working folder."""
 
 import itertools
+import sys
 from pathlib import Path
 
 import engines
@@ -15,11 +16,17 @@ TARGETS = {"prefill": ("at least 0.9", 0.9, 1), "decode": ("at least 1.0", 1.0, 
 def main():
     speed = engines.kept(engines.WORK / "speed.json") or {"rows": []}
     kl = engines.kept(engines.WORK / "quality.json") or []
-    parts = [head(speed), "## Speed, start, memory", *speed_tables(speed["rows"]), short_of(speed["rows"]), "## Quality", quality_table(kl)]
+    if not (speed["rows"] or kl):
+        sys.exit(f"{engines.WORK} holds no measurements: run.sh speed, run.sh quality")
+    parts = [head(speed), "## Speed, start, memory", *speed_tables(speed["rows"]), short_of(speed["rows"])]
+    if kl:
+        parts += ["## Quality", quality_table(kl)]
     if (reuse := engines.WORK / "reuse.txt").exists():
         parts += ["## Reuse, batching, and the student beside its teacher", "`cargo bench --bench reuse`, one core:",
                   f"```text\n{reuse.read_text().rstrip()}\n```"]
-    Path(__file__).with_name("RESULTS.md").write_text("\n\n".join(parts) + "\n")
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else engines.WORK / "RESULTS.md")
+    path.write_text("\n\n".join(parts) + "\n")
+    print(f"written: {path}", file=sys.stderr)
 
 
 def head(speed):
@@ -29,7 +36,7 @@ def head(speed):
     lines = [
         "# The engine against llama.cpp",
         "",
-        "Written by `benches/llama/run.sh`; same weights, same cores, the two in turn, medians of the rounds' ratios. llama.cpp is",
+        "Written by `benches/llama/run.sh table`; same weights, same cores, the two in turn, medians of the rounds' ratios. llama.cpp is",
         "built twice where the processor has matrix tiles (`native` with them, `vector` without) and the faster one is the peer.",
         "`decode at N`: 64 tokens written behind N; `start`: from opening the files (in the page cache) to the first logits, `cold`",
         "with the files dropped from it. MiB resident is the peak, mapped weights included; own is what no file stands behind; none",

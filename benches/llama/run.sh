@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The engine against llama.cpp on the same weights, same machine, side by side: speed, memory, start, quality.
 #
-#   benches/llama/run.sh                 everything, into RESULTS.md (an hour on two cores)
+#   benches/llama/run.sh                 everything, into $LLAMA_WORK/RESULTS.md (an hour on two cores)
 #   benches/llama/run.sh --quick         the small models, in minutes
 #   benches/llama/run.sh speed --shapes student --formats q4_0
 #   benches/llama/run.sh speed --missing           what was not measured yet: an interrupted run goes on
 #   benches/llama/run.sh quality
-#   benches/llama/run.sh table           RESULTS.md anew from what was measured
+#   benches/llama/run.sh table [FILE]    the table anew from what was measured
 #
 # Builds llama.cpp from the sdist of llama-cpp-python, writes random weights as GGUF, imports those into bundles. All of it
 # stands in $LLAMA_WORK (default: target/llama) and is made once. $LLAMA_BUILDS names builds that are there already
@@ -16,6 +16,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+caller=$PWD
 export LLAMA_VERSION=0.3.36
 export LLAMA_WORK=${LLAMA_WORK:-$root/target/llama}
 version=$LLAMA_VERSION
@@ -85,7 +86,7 @@ measure() {
 
 case ${1:-all} in
 speed | quality) exec "$python" "$here/$1.py" "${@:2}" ;;
-table) exec "$python" "$here/results.py" ;;
+table) exec "$python" "$here/results.py" ${2:+"$(cd "$caller" && realpath "$2")"} ;;
 all) measure ;;
 --quick) measure --quick ;;
 *) exec sed -n '2,/^set/{/^#/s/^# \?//p}' "$0" ;;

@@ -2,7 +2,7 @@
 //!
 //! Prompts and answers are random tokens: what they say does not matter to the time. Reading a prompt and writing an answer are
 //! each measured behind `depth` tokens, `repeat` times after one run that is not counted. Loading is measured from the opening
-//! of the bundle, as a start of the agent would see it.
+//! of the bundle, the tokenizer included, as a start of the agent would see it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ use crate::glm::engine::{Batch, Engine, EngineError, EngineOptions};
 use crate::glm::import;
 use crate::glm::kernels::{Format, Isa};
 use crate::glm::student;
+use crate::glm::tokenizer::Tokenizer;
 use crate::glm::weights::Weights;
 
 /// Measures and tells.
@@ -42,6 +43,8 @@ struct Subject {
     parameters: u64,
     format: String,
     weights: Weights,
+    /// Not needed here, but by whoever starts with this model: its time and memory count.
+    _tokenizer: Option<Tokenizer>,
     /// Lengths of prompt and answer that suit it.
     lengths: usize,
 }
@@ -57,6 +60,7 @@ impl Subject {
                     parameters: bundle.parameters(),
                     format: bundle.body_format().to_owned(),
                     weights: bundle.weights()?,
+                    _tokenizer: bundle.tokenizer_json()?.map(|json| Tokenizer::from_json(&json)).transpose()?,
                     lengths: 512,
                 })
             }
@@ -64,7 +68,14 @@ impl Subject {
                 let student = student::Bundle::embedded()?;
                 let weights = import::read_onnx("student.onnx", &student.onnx, Format::F32)?;
                 let parameters = weights.matrix_bytes() as u64 / 4;
-                Ok(Self { id: "builtin".into(), parameters, format: "f32".into(), weights, lengths: 64 })
+                Ok(Self {
+                    id: "builtin".into(),
+                    parameters,
+                    format: "f32".into(),
+                    weights,
+                    _tokenizer: None,
+                    lengths: 64,
+                })
             }
         }
     }

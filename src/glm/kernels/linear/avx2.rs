@@ -23,15 +23,17 @@ const HALF_ROWS: usize = PANEL_ROWS / 2;
 /// From so many tokens on a panel is unpacked once instead of for every tile.
 const UNPACK_TOKENS: usize = 2 * TILE_TOKENS + 1;
 
-/// Weights of half a block as they lie, and how eight registers of 8 rows x 4 columns come of them.
+/// Weights of half a block as they lie, and how registers of 8 rows x 4 columns come of them.
 trait Packed {
     /// Bytes of a whole block's numbers.
     const BYTES: usize;
     /// Whether they are bytes to be taken as they are.
     const IS_PLAIN: bool = false;
+    /// Groups `g` and `g + 4` of the eight; `g` is below 4.
+    ///
     /// # Safety
     /// `BYTES - 32` can be read at `half`; the machine has AVX2.
-    unsafe fn unpack(half: *const u8) -> [__m256i; 8];
+    unsafe fn groups(half: *const u8, g: usize) -> [__m256i; 2];
 }
 
 /// Sums of products of one block's weights and one token's activations, row by row.
@@ -57,9 +59,9 @@ impl Packed for Bytes {
     const IS_PLAIN: bool = true;
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn unpack(half: *const u8) -> [__m256i; 8] {
+    unsafe fn groups(half: *const u8, g: usize) -> [__m256i; 2] {
         // SAFETY: the caller's promise.
-        std::array::from_fn(|g| unsafe { _mm256_loadu_si256(half.add(g * 64).cast()) })
+        [g, g + 4].map(|g| unsafe { _mm256_loadu_si256(half.add(g * 64).cast()) })
     }
 }
 
@@ -67,10 +69,10 @@ impl Packed for Raised {
     const BYTES: usize = 512;
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn unpack(half: *const u8) -> [__m256i; 8] {
+    unsafe fn groups(half: *const u8, g: usize) -> [__m256i; 2] {
         let top = _mm256_set1_epi8(-128);
         // SAFETY: the caller's promise.
-        unsafe { Bytes::unpack(half) }.map(|w| _mm256_xor_si256(w, top))
+        unsafe { Bytes::groups(half, g) }.map(|w| _mm256_xor_si256(w, top))
     }
 }
 
@@ -78,14 +80,11 @@ impl Packed for Nibbles {
     const BYTES: usize = 256;
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn unpack(half: *const u8) -> [__m256i; 8] {
+    unsafe fn groups(half: *const u8, g: usize) -> [__m256i; 2] {
         let mask = _mm256_set1_epi8(15);
         // SAFETY: the caller's promise.
-        let both: [_; 4] = std::array::from_fn(|g| unsafe { _mm256_loadu_si256(half.add(g * 64).cast()) });
-        std::array::from_fn(|g| match g {
-            0..4 => _mm256_and_si256(both[g], mask),
-            _ => _mm256_and_si256(_mm256_srli_epi16::<4>(both[g - 4]), mask),
-        })
+        let both = unsafe { _mm256_loadu_si256(half.add(g * 64).cast()) };
+        [_mm256_and_si256(both, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask)]
     }
 }
 
@@ -166,7 +165,7 @@ macro_rules! entry {
             let numbers = x.blocks * <$packed>::BYTES;
             assert!(sums.len() == panels.count * x.tokens && stride >= numbers + x.blocks * 32);
             assert!(x.is_consistent());
-            let fetch = Fetch::of_this_machine();
+            let fetch = Some(Fetch::of_this_machine());
             if x.tokens >= UNPACK_TOKENS && !<$packed>::IS_PLAIN {
                 for (panel, sums) in panels.with_sums(sums) {
                     let scratch = &mut scratch[..x.blocks * 512];
@@ -174,9 +173,8 @@ macro_rules! entry {
                     unsafe {
                         unpack::<$packed>(panel, scratch);
                         let scales = panel[numbers..].as_ptr();
-                        let w = Weights { numbers: scratch.as_ptr(), scales, stride, fetch };
-                        tiles::<Bytes, $dots, 1>(w, x, 0, sums);
-                        tiles::<Bytes, $dots, 1>(w, x, 1, sums);
+                        let w = Weights { numbers: scratch.as_ptr(), scales, stride, fetch: None };
+                        tiles::<Bytes, $dots, 1>(w, x, sums);
                     }
                 }
                 return;
@@ -189,9 +187,9 @@ macro_rules! entry {
                 unsafe {
                     let w = Weights { numbers: at, scales: at.add(numbers), stride, fetch };
                     panel += match (panels.count - panel, x.tokens) {
-                        (4.., 1) => tiles::<$packed, $dots, 8>(w, x, 0, sums),
-                        (2.., 1 | 2) => tiles::<$packed, $dots, 4>(w, x, 0, sums),
-                        _ => tiles::<$packed, $dots, 2>(w, x, 0, sums),
+                        (4.., 1) => tiles::<$packed, $dots, 4>(w, x, sums),
+                        (2.., 1 | 2) => tiles::<$packed, $dots, 2>(w, x, sums),
+                        _ => tiles::<$packed, $dots, 1>(w, x, sums),
                     };
                 }
             }
@@ -212,8 +210,8 @@ struct Weights {
     scales: *const u8,
     /// From one panel to the next.
     stride: usize,
-    /// How those that come next are fetched.
-    fetch: Fetch,
+    /// How those that come next are fetched, unless they are in the cache.
+    fetch: Option<Fetch>,
 }
 
 #[inline]
@@ -223,22 +221,23 @@ unsafe fn unpack<P: Packed>(panel: &[u8], to: &mut [u8]) {
         for half in [0, 32] {
             // SAFETY: a whole block is there to be read, 512 bytes to be written.
             unsafe {
-                for (g, w) in P::unpack(block.as_ptr().add(half)).into_iter().enumerate() {
-                    _mm256_storeu_si256(to.as_mut_ptr().add(g * 64 + half).cast(), w);
+                for g in 0..4 {
+                    for (g, w) in [g, g + 4].into_iter().zip(P::groups(block.as_ptr().add(half), g)) {
+                        _mm256_storeu_si256(to.as_mut_ptr().add(g * 64 + half).cast(), w);
+                    }
                 }
             }
         }
     }
 }
 
-// The two functions below are inlined into their entries, always, to have those's instructions.
+// The functions below are inlined into their entries, always, to have those's instructions.
 
-/// `HALVES` halves of panels, from half `first_half` (0 or 1) of the first panel on, times all tokens; gives the panels.
+/// `PANELS` panels times all tokens; gives `PANELS`.
 #[inline(always)]
-unsafe fn tiles<P: Packed, D: Dots, const HALVES: usize>(
+unsafe fn tiles<P: Packed, D: Dots, const PANELS: usize>(
     w: Weights,
     x: Quantised<'_>,
-    first_half: usize,
     sums: &mut [Sums],
 ) -> usize {
     let mut first = 0;
@@ -246,84 +245,104 @@ unsafe fn tiles<P: Packed, D: Dots, const HALVES: usize>(
         // SAFETY: passed on; as many tokens are left as are taken.
         unsafe {
             first += match x.tokens - first {
-                1 => tile::<P, D, HALVES, 1>(w, x, first_half, first, sums),
-                2 => tile::<P, D, HALVES, 2>(w, x, first_half, first, sums),
-                3 => tile::<P, D, HALVES, 3>(w, x, first_half, first, sums),
-                _ => tile::<P, D, HALVES, 4>(w, x, first_half, first, sums),
+                1 => tile::<P, D, PANELS, 1>(w, x, first, sums),
+                2 => tile::<P, D, PANELS, 2>(w, x, first, sums),
+                3 => tile::<P, D, PANELS, 3>(w, x, first, sums),
+                _ => tile::<P, D, PANELS, 4>(w, x, first, sums),
             };
         }
     }
-    HALVES / 2
+    PANELS
 }
 
-/// `HALVES` halves times `N` tokens; gives `N`.
+/// `PANELS` panels times `N` tokens; gives `N`.
 ///
 /// # Safety
-/// `w` has these halves of `x.blocks` blocks, `x` at least `first + N` tokens, `sums` a place for each.
+/// `w` has these panels of `x.blocks` blocks, `x` at least `first + N` tokens, `sums` a place for each.
 #[inline(always)]
-unsafe fn tile<P: Packed, D: Dots, const HALVES: usize, const N: usize>(
+unsafe fn tile<P: Packed, D: Dots, const PANELS: usize, const N: usize>(
     w: Weights,
     x: Quantised<'_>,
-    first_half: usize,
     first: usize,
     sums: &mut [Sums],
 ) -> usize {
     // SAFETY: the machine has AVX2.
-    let (zero, none) = unsafe { (_mm256_setzero_ps(), _mm256_setzero_si256()) };
-    let mut out = [[zero; N]; HALVES];
+    let mut out = [[[unsafe { _mm256_setzero_ps() }; N]; 2]; PANELS];
     let start = x.place(first, 0);
     let ahead_blocks = AHEAD_BYTES / P::BYTES;
     let turn = x.blocks.saturating_sub(ahead_blocks);
     for b in 0..x.blocks {
-        for (h, out) in out.iter_mut().enumerate() {
-            let (panel, half) = ((first_half + h) / 2, (first_half + h) % 2);
+        let place = start + b * x.width;
+        for (m, out) in out.iter_mut().enumerate() {
             // SAFETY: see above. Addresses ahead may lie behind the end: they are only hinted at.
             unsafe {
-                if HALVES > 1 && first == 0 && half == 0 {
+                if let (0, Some(fetch)) = (first, w.fetch) {
                     // From the last blocks on to the panels that come next.
-                    let (panel, b) =
-                        if b < turn { (panel, b + ahead_blocks) } else { (panel + HALVES / 2, b - turn) };
-                    w.fetch.lines(w.numbers.wrapping_add(panel * w.stride + b * P::BYTES), P::BYTES);
+                    let (panel, b) = if b < turn { (m, b + ahead_blocks) } else { (m + PANELS, b - turn) };
+                    fetch.lines(w.numbers.wrapping_add(panel * w.stride + b * P::BYTES), P::BYTES);
                 }
-                let place = start + b * x.width;
-                let q = opaque(x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>());
-                let corrections = x.corrections.as_ptr().add(place);
-                let numbers = P::unpack(w.numbers.add(panel * w.stride + b * P::BYTES + half * 32));
-                let mut dots = [none; N];
-                for (t, dots) in dots.iter_mut().enumerate() {
-                    *dots = D::start(*corrections.add(t));
-                }
-                for (g, w) in numbers.into_iter().enumerate() {
-                    for (t, dots) in dots.iter_mut().enumerate() {
-                        *dots = D::add(*dots, w, _mm256_set1_epi32(q.add(t * 8 + g).read_unaligned()));
+                let dots = dots_of::<P, D, N>(w.numbers.add(m * w.stride + b * P::BYTES), x, place);
+                for (half, (out, dots)) in out.iter_mut().zip(dots).enumerate() {
+                    let scales = w.scales.add(m * w.stride + b * 32 + half * 16);
+                    let scales = _mm256_cvtph_ps(_mm_loadu_si128(scales.cast()));
+                    for (t, (out, dots)) in out.iter_mut().zip(dots).enumerate() {
+                        let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.as_ptr().add(place + t)));
+                        *out = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, *out);
                     }
-                }
-                let scales = w.scales.add(panel * w.stride + b * 32 + half * 16);
-                let scales = _mm256_cvtph_ps(_mm_loadu_si128(scales.cast()));
-                for (t, out) in out.iter_mut().enumerate() {
-                    let dots = D::end(dots[t], *corrections.add(t));
-                    let scale = _mm256_mul_ps(scales, _mm256_set1_ps(*x.scales.as_ptr().add(place + t)));
-                    *out = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, *out);
                 }
             }
         }
     }
-    // SAFETY: the machine has AVX2.
-    unsafe { store(&out, first_half, x.tokens, &mut sums[first..]) };
+    for (m, out) in out.iter().enumerate() {
+        // SAFETY: the machine has AVX2.
+        unsafe { store(out, &mut sums[m * x.tokens + first..]) };
+    }
     N
 }
 
+/// A block of a panel times `N` tokens from `place` on: whole-number sums. Four columns at a time, so that what a token has there
+/// is spread over a register once for both halves, and all sums stay in registers.
+#[inline(always)]
+unsafe fn dots_of<P: Packed, D: Dots, const N: usize>(
+    block: *const u8,
+    x: Quantised<'_>,
+    place: usize,
+) -> [[__m256i; N]; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let q = opaque(x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>());
+        let corrections = x.corrections.as_ptr().add(place);
+        let mut dots = [[_mm256_setzero_si256(); N]; 2];
+        for t in 0..N {
+            dots[0][t] = D::start(*corrections.add(t));
+            dots[1][t] = dots[0][t];
+        }
+        for g in 0..4 {
+            let w = [P::groups(block, g), P::groups(block.add(32), g)];
+            for k in 0..2 {
+                for t in 0..N {
+                    let x = _mm256_set1_epi32(q.add(t * 8 + g + 4 * k).read_unaligned());
+                    for (dots, w) in dots.iter_mut().zip(w) {
+                        dots[t] = D::add(dots[t], w[k], x);
+                    }
+                }
+            }
+        }
+        for t in 0..N {
+            for dots in &mut dots {
+                dots[t] = D::end(dots[t], *corrections.add(t));
+            }
+        }
+        dots
+    }
+}
+
+/// Both halves of a panel, the sums of its tokens from the first of `sums` on.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store<const HALVES: usize, const N: usize>(
-    out: &[[__m256; N]; HALVES],
-    first_half: usize,
-    tokens: usize,
-    sums: &mut [Sums],
-) {
-    for (h, out) in out.iter().enumerate() {
-        let (panel, half) = ((first_half + h) / 2, (first_half + h) % 2);
-        for (sums, out) in sums[panel * tokens..][..N].iter_mut().zip(out) {
+fn store<const N: usize>(out: &[[__m256; N]; 2], sums: &mut [Sums]) {
+    for (half, out) in out.iter().enumerate() {
+        for (sums, out) in sums[..N].iter_mut().zip(out) {
             let to = &mut sums.0[half * HALF_ROWS..][..HALF_ROWS];
             // SAFETY: 8 numbers.
             unsafe { _mm256_storeu_ps(to.as_mut_ptr(), *out) };
@@ -343,17 +362,17 @@ unsafe fn f32(panels: Panels<'_>, x: &[f32], cols: usize, sums: &mut [Sums]) {
         // SAFETY: lengths as asserted; as many panels are left as are taken.
         unsafe {
             panel += match (panels.count - panel, tokens) {
-                (4.., 1) => f32_tiles::<8>(w, stride, x, cols, sums),
-                _ => f32_tiles::<2>(w, stride, x, cols, sums),
+                (4.., 1) => f32_tiles::<4>(w, stride, x, cols, sums),
+                _ => f32_tiles::<1>(w, stride, x, cols, sums),
             };
         }
     }
 }
 
-/// All tokens times `HALVES` halves of panels; gives the panels.
+/// All tokens times `PANELS` panels; gives `PANELS`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn f32_tiles<const HALVES: usize>(
+unsafe fn f32_tiles<const PANELS: usize>(
     w: *const u8,
     stride: usize,
     x: &[f32],
@@ -366,21 +385,21 @@ unsafe fn f32_tiles<const HALVES: usize>(
         // SAFETY: passed on; as many tokens are left as are taken.
         unsafe {
             first += match tokens - first {
-                4.. if HALVES == 2 => f32_tile::<HALVES, 4>(w, stride, x, cols, first, sums),
-                _ => f32_tile::<HALVES, 1>(w, stride, x, cols, first, sums),
+                4.. if PANELS == 1 => f32_tile::<PANELS, 4>(w, stride, x, cols, first, sums),
+                _ => f32_tile::<PANELS, 1>(w, stride, x, cols, first, sums),
             };
         }
     }
-    HALVES / 2
+    PANELS
 }
 
-/// `HALVES` halves times `N` tokens; gives `N`.
+/// `PANELS` panels times `N` tokens; gives `N`.
 ///
 /// # Safety
-/// `w` has these halves of `cols` columns, `x` at least `first + N` tokens.
+/// `w` has these panels of `cols` columns, `x` at least `first + N` tokens.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn f32_tile<const HALVES: usize, const N: usize>(
+unsafe fn f32_tile<const PANELS: usize, const N: usize>(
     w: *const u8,
     stride: usize,
     x: &[f32],
@@ -388,20 +407,23 @@ unsafe fn f32_tile<const HALVES: usize, const N: usize>(
     first: usize,
     sums: &mut [Sums],
 ) -> usize {
-    let mut out = [[_mm256_setzero_ps(); N]; HALVES];
-    let tokens = &x[first * cols..(first + N) * cols];
+    let mut out = [[[_mm256_setzero_ps(); N]; 2]; PANELS];
+    let start = &x[first * cols..(first + N) * cols];
     for c in 0..cols {
-        for (h, out) in out.iter_mut().enumerate() {
-            // SAFETY: see above.
-            unsafe {
-                let w = _mm256_loadu_ps(w.add(h / 2 * stride + c * 64 + h % 2 * 32).cast());
-                for (t, out) in out.iter_mut().enumerate() {
-                    *out = _mm256_fmadd_ps(w, _mm256_set1_ps(*tokens.as_ptr().add(t * cols + c)), *out);
+        for (m, out) in out.iter_mut().enumerate() {
+            for (half, out) in out.iter_mut().enumerate() {
+                // SAFETY: see above.
+                unsafe {
+                    let w = _mm256_loadu_ps(w.add(m * stride + c * 64 + half * 32).cast());
+                    for (t, out) in out.iter_mut().enumerate() {
+                        *out = _mm256_fmadd_ps(w, _mm256_set1_ps(*start.as_ptr().add(t * cols + c)), *out);
+                    }
                 }
             }
         }
     }
-    store(&out, 0, x.len() / cols, &mut sums[first..]);
+    let tokens = x.len() / cols;
+    out.iter().enumerate().for_each(|(m, out)| store(out, &mut sums[m * tokens + first..]));
     N
 }
 
