@@ -1,4 +1,5 @@
-//! What reuse, batching and a small model are worth, beside the figures that the literature gives: `cargo bench --bench reuse`.
+//! What reuse, batching and a small model are worth, beside the figures that the literature gives:
+//! `cargo bench --bench reuse [ISA]`.
 //!
 //! The prompts and answers are the shipped student's golden ones. Each part compares two ways of doing the same work in turn,
 //! [`ROUNDS`] times, and tells the medians. The teacher's weights are not shipped: random ones of its shape take as long.
@@ -12,7 +13,7 @@ use outpost::glm::arch::{Arch, Family};
 use outpost::glm::engine::{Batch, Engine, EngineOptions};
 use outpost::glm::generate::{Batcher, BatcherOptions, Priority, Request};
 use outpost::glm::import::read_onnx;
-use outpost::glm::kernels::{Format, Matrix};
+use outpost::glm::kernels::{Format, Isa, Matrix};
 use outpost::glm::student::Bundle;
 use outpost::glm::weights::{TensorShape, TensorSource, Weights, tensors};
 
@@ -156,8 +157,11 @@ fn answer_all(batcher: &mut Batcher, digests: &[Digest]) {
 
 fn engine(weights: &Weights, threads: usize, slots: usize) -> Engine {
     let context_tokens = weights.arch.context_tokens_max;
+    // Cargo adds an argument of its own that begins with a dash.
+    let isa = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let options = EngineOptions {
         threads,
+        isa: isa.map(|name| Isa::from_name(&name).expect("the name of an instruction set")),
         slots,
         context_tokens,
         chunk_tokens: context_tokens,

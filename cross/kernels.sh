@@ -2,13 +2,13 @@
 # Runs the tests of the language model's kernels for ARM, on an emulated processor for every instruction set they exist for.
 #
 # Each run names the instruction sets that its processor must show, slowest first: a test fails where others are found, so
-# none is left out unseen. Kernels are compiled in a crate of their own (cross/kernels), as the whole agent takes C compilers
-# for other processors and many minutes more.
+# none is left out unseen. They are a crate of their own (src/glm/kernels): the whole agent takes C compilers for other
+# processors and many minutes more.
 #
 # Needs Debian 12, as root to install packages or with them there already, and rustup for the standard libraries.
 set -euo pipefail
-cd "$(dirname "$0")/kernels"
-. ../packages.sh
+cd "$(dirname "$0")/.."
+. cross/packages.sh
 
 # Target, emulator, libraries of the target, processor, instruction sets.
 RUNS=(
@@ -25,10 +25,10 @@ TARGETS=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf)
 main() {
     packages qemu-user gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross
     timeout 300 rustup target add "${TARGETS[@]}" || exit "$OUT_OF_REACH"
-    export CARGO_TARGET_DIR=$PWD/../../target/cross CARGO_INCREMENTAL=0
+    export CARGO_TARGET_DIR=$PWD/target/cross CARGO_INCREMENTAL=0
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     export CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc
-    cargo test --locked --no-run "${TARGETS[@]/#/--target=}"
+    cargo test --locked --package outpost-kernels --no-run "${TARGETS[@]/#/--target=}"
     local run
     for run in "${RUNS[@]}"; do
         # shellcheck disable=SC2086
@@ -43,7 +43,7 @@ test_on() {
     echo "-- $target on $processor: $*"
     runner=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_RUNNER
     env "$runner=$emulator -L $libraries -cpu $processor" OUTPOST_TEST_ISAS="$*" \
-        cargo test --locked --quiet --target "$target" glm::kernels
+        cargo test --locked --quiet --package outpost-kernels --target "$target"
 }
 
 main

@@ -57,6 +57,7 @@ pub mod wire;
 // L0 words
 pub mod glob;
 pub mod limits;
+mod named;
 pub mod reading;
 pub mod time;
 pub mod units;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every room with its layer, from the words at the bottom to the shell at the top.
 const LAYERS: &[(Layer, &[&str])] = &[
-    (Layer::Words, &["glob", "limits", "reading", "time", "units"]),
+    (Layer::Words, &["glob", "limits", "named", "reading", "time", "units"]),
     (
         Layer::Core,
         &[

@@ -1,7 +1,7 @@
 //! The language models on tract: the shipped student that words digests, and a bigger one that an operator may bring.
 //!
 //! [`import`] makes a [`bundle`] of a checkpoint, whose [`weights`] the [`engine`] uses where they lie; [`generate`] answers several
-//! requests at a time, under a constraint of [`constrain`]. The [`student`] and the [`speaker`] are the two users of that; [`Glm`] is
+//! requests at a time, under a constraint of [`constrain`]. Its arithmetic, [`kernels`], is a crate of its own. The [`student`] and the [`speaker`] are the two users of that; [`Glm`] is
 //! the thread that serves both, with bounded queues. Whatever goes wrong here, the template words the digest and the digest
 //! says why.
 
@@ -16,7 +16,6 @@ mod governor;
 mod graph;
 pub mod import;
 mod jobs;
-pub mod kernels;
 mod memory;
 mod ops;
 #[cfg(test)]
@@ -31,6 +30,8 @@ pub mod template;
 pub mod tokenizer;
 pub mod weights;
 mod worker;
+
+pub use outpost_kernels as kernels;
 
 pub use governor::{GovernorOptions, Pause};
 pub use memory::available_bytes;

@@ -6,16 +6,8 @@ use super::*;
 pub const MODEL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Widest residual stream or MLP of a GLM.
 pub const GLM_WIDTH_MAX: usize = 64 * 1024;
-/// Most transformer blocks of a GLM.
-pub const GLM_LAYERS_MAX: usize = 256;
-/// Most heads of a GLM.
-pub const GLM_HEADS_MAX: usize = 512;
-/// Most elements of one head.
-pub const GLM_HEAD_DIM_MAX: usize = 512;
 /// Most tokens of a GLM's vocabulary.
 pub const GLM_VOCAB_MAX: usize = 1024 * 1024;
-/// Most positions of a GLM.
-pub const GLM_CONTEXT_TOKENS_MAX: usize = 1024 * 1024;
 /// Tokens of one run of a GLM, if nothing else is said: enough to be bound by arithmetic, few enough that an alarm is not kept waiting.
 pub const GLM_CHUNK_TOKENS: usize = 256;
 /// Most rows of logits of one run of a GLM.
@@ -55,8 +47,6 @@ pub const GLM_DEVICE_ERROR_MAX: f32 = 0.05;
 const _: () = assert!(GLM_DEVICE_TOKENS >= PROMPT_TOKENS_MAX);
 /// Most stop strings of a request.
 pub const STOPS_MAX: usize = 16;
-/// Most sequences whose keys and values are kept at a time.
-pub const KV_SLOTS_MAX: usize = 1024;
 /// Jobs of one priority that wait for the language model; further digests are worded by the template, others refused.
 pub const GLM_QUEUE_MAX: usize = 8;
 /// Shortest time between two looks at temperature and load, in milliseconds.

@@ -1,11 +1,13 @@
 //! Every bound of the program in one place, unit in its name, relations proved at compile time.
 //!
 //! A bound that an operator may change is a default here and a range in [`crate::config`]; the others are fixed. The
-//! headings are the rooms, from the bottom of the layers to the top; those of the language model stand in a file of their own.
+//! headings are the rooms, from the bottom of the layers to the top; those of the language model stand in files of their own.
 
 mod glm;
+mod kv;
 
 pub use glm::*;
+pub use kv::*;
 
 use crate::time::Wall;
 

@@ -60,7 +60,10 @@ impl Subject {
                     parameters: bundle.parameters(),
                     format: bundle.body_format().to_owned(),
                     weights: bundle.weights()?,
-                    _tokenizer: bundle.tokenizer_json()?.map(|json| Tokenizer::from_json(&json)).transpose()?,
+                    _tokenizer: bundle
+                        .tokenizer_json()?
+                        .map(|json| Tokenizer::from_json(&json))
+                        .transpose()?,
                     lengths: 512,
                 })
             }

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 use std::arch::is_aarch64_feature_detected;
 
-use crate::reading::named_enum;
+use crate::named::named_enum;
 
 named_enum! {
     /// A set of instructions that kernels exist for. A later one of the same machine is faster.

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::bytes::{Bytes, BytesMut};
-use crate::reading::named_enum;
+use crate::named::named_enum;
 
 /// Rows of a panel.
 pub const PANEL_ROWS: usize = 16;

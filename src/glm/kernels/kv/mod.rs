@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use memmap2::{MmapMut, MmapOptions};
 
 use crate::limits;
-use crate::reading::named_enum;
+use crate::named::named_enum;
 use layout::Layout;
 
 pub(super) use layout::Head;

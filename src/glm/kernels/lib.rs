@@ -31,8 +31,12 @@ mod attention;
 mod bytes;
 mod isa;
 mod kv;
+#[path = "../../limits/kv.rs"]
+mod limits;
 mod linear;
 mod matrix;
+#[path = "../../named.rs"]
+mod named;
 mod norm;
 mod rope;
 mod selftest;
