@@ -313,9 +313,10 @@ unsafe fn dots_of<P: Packed, D: Dots, const N: usize>(
         let q = opaque(x.q.as_ptr().add(place * BLOCK_COLS).cast::<i32>());
         let corrections = x.corrections.as_ptr().add(place);
         let mut dots = [[_mm256_setzero_si256(); N]; 2];
-        for t in 0..N {
-            dots[0][t] = D::start(*corrections.add(t));
-            dots[1][t] = dots[0][t];
+        for dots in &mut dots {
+            for (t, dots) in dots.iter_mut().enumerate() {
+                *dots = D::start(*corrections.add(t));
+            }
         }
         for g in 0..4 {
             let w = [P::groups(block, g), P::groups(block.add(32), g)];
@@ -328,9 +329,9 @@ unsafe fn dots_of<P: Packed, D: Dots, const N: usize>(
                 }
             }
         }
-        for t in 0..N {
-            for dots in &mut dots {
-                dots[t] = D::end(dots[t], *corrections.add(t));
+        for dots in &mut dots {
+            for (t, dots) in dots.iter_mut().enumerate() {
+                *dots = D::end(*dots, *corrections.add(t));
             }
         }
         dots
