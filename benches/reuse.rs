@@ -32,7 +32,12 @@ fn main() {
     let [prompts, answers] =
         [0, 1].map(|part| digests.iter().map(|(prompt, answer)| [prompt, answer][part].len()).sum::<usize>());
     let count = digests.len();
-    println!("{count} digests, prompts of {} tokens, answers of {}", prompts / count, answers / count);
+    println!(
+        "{count} digests, prompts of {} tokens, answers of {}, {}",
+        prompts / count,
+        answers / count,
+        isa()
+    );
     keys_and_values(&student, &digests);
     prefix();
     batching(&student, &digests);
@@ -155,13 +160,21 @@ fn answer_all(batcher: &mut Batcher, digests: &[Digest]) {
     }
 }
 
+/// The one that is asked for, or the fastest.
+fn isa() -> Isa {
+    // Cargo adds an argument of its own that begins with a dash.
+    let asked = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let isa =
+        asked.map_or(Isa::detect(), |name| Isa::from_name(&name).expect("the name of an instruction set"));
+    assert!(isa.is_available(), "this machine has no kernels for {isa}");
+    isa
+}
+
 fn engine(weights: &Weights, threads: usize, slots: usize) -> Engine {
     let context_tokens = weights.arch.context_tokens_max;
-    // Cargo adds an argument of its own that begins with a dash.
-    let isa = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let options = EngineOptions {
         threads,
-        isa: isa.map(|name| Isa::from_name(&name).expect("the name of an instruction set")),
+        isa: Some(isa()),
         slots,
         context_tokens,
         chunk_tokens: context_tokens,

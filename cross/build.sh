@@ -39,16 +39,19 @@ for target in "${targets[@]}"; do
 done
 SOURCE_DATE_EPOCH=$(commit_time)
 export SOURCE_DATE_EPOCH
-say "building for ${targets[*]} with $("${CARGO[0]}" --version) ($CROSS_WAY)"
-"${CARGO[@]}" --locked --profile "$PROFILE" --bin outpost --no-default-features "${arguments[@]}" "${targets[@]/#/--target=}" || {
+# Linked as a whole the program is optimised as its last crate is; what was made small before that stays small (Cargo.toml).
+build() { "${CARGO[@]}" --locked --profile "$PROFILE" --bin outpost --no-default-features "${arguments[@]}" --target="$1" -- -Copt-level=3; }
+say "building for ${targets[*]} with $(cargo --version) ($CROSS_WAY)"
+for target in "${targets[@]}"; do
+    build "$target" && continue
     code=$?
     # Cargo ends with the same code whatever is wrong.
     has_room "$CARGO_TARGET_DIR" $MIB_MIN "if that is why it failed, see above, make room and run it again; what is built is kept" || exit $MISSING
-    if CARGO_NET_RETRY=0 "${CARGO[0]}" fetch --quiet --locked "${targets[@]/#/--target=}"; then exit $code; fi
+    if CARGO_NET_RETRY=0 cargo fetch --quiet --locked "${targets[@]/#/--target=}"; then exit $code; fi
     say "the crates of Cargo.lock are not all here, and cargo cannot fetch them, see above. When the network is back, run it again;
     what has come is kept. To build without network, first: cargo fetch --locked"
     exit $OUT_OF_REACH
-}
+done
 for target in "${targets[@]}"; do
     program=$(program_of "$target")
     say "$program: $(stat -c %s "$program") bytes"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Makes cargo build for targets of Outpost. Sourced by the scripts beside it, which then call `use_targets TARGET...`
-# and `$CARGO build`.
+# and `"${CARGO[@]}"`, which is `cargo rustc` for one of them.
 #
 # Two ways, the first that works:
 #   rustup   rustup has std for the targets, or can fetch it; zig links (cargo-zigbuild), or Debian's cross compilers do
@@ -94,11 +94,11 @@ rustup_has() {
 
 use_rustup() {
     local target
-    CARGO=(cargo build)
-    if has_zig; then CARGO=(cargo zigbuild); fi
+    CARGO=(cargo rustc)
+    if has_zig; then CARGO=(cargo-zigbuild rustc); fi
     for target in "$@"; do
         describe_target "$target"
-        if [[ ${CARGO[1]} == build ]]; then compiler "$target" "$GNU-gcc" "$GNU-gcc"; fi
+        if [[ ${CARGO[0]} == cargo ]]; then compiler "$target" "$GNU-gcc" "$GNU-gcc"; fi
         c_flags "$target"
         if [[ $target == armv7-*-musleabihf ]]; then
             say "the std that rustup has for $target reads dates after 2038 wrongly; CROSS_WAY=debian builds one that does not"
@@ -111,7 +111,7 @@ use_debian() {
     "$cross_dir/toolchain.sh" "$@" || exit $?
     debian_rust
     unset RUSTUP_TOOLCHAIN RUSTC_WRAPPER
-    CARGO=("$CROSS_HOME/rust/usr/bin/cargo" build)
+    CARGO=("$CROSS_HOME/rust/usr/bin/cargo" rustc)
     for target in "$@"; do
         describe_target "$target"
         compiler "$target" "${MUSL:+$CROSS_HOME/musl/bin/}${MUSL:-$GNU}-gcc" "$GNU-gcc"

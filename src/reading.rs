@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+pub(crate) use crate::named::named_enum;
 use crate::time::Wall;
 
 /// Name of one measured channel: 1 to [`limits::CHANNEL_NAME_BYTES_MAX`] bytes of `A-Z a-z 0-9 _ - . / :`.
@@ -179,8 +180,6 @@ impl Unit {
         }
     }
 }
-
-pub(crate) use crate::named::named_enum;
 
 named_enum! {
     /// What a value is worth.

@@ -79,6 +79,9 @@ const IMPURE: &[&str] = &[
 const CLOCKS: &[&str] = &["SystemTime", "Instant::now", "clock_gettime", "Utc::now", "now_utc("];
 const CLOCK_FILE: &str = "src/clock.rs";
 
+/// The one crate that was made of a room, and where the product knows it by that name: all else says `glm::kernels`.
+const KERNELS: (&str, &str) = ("outpost_kernels", "src/glm/mod.rs");
+
 /// What ends a thread, and with it the agent, when somebody was wrong about what cannot happen.
 const PANICS: &[&str] =
     &[".unwrap()", ".expect(", "panic!(", "unreachable!(", ".unwrap_err()", ".expect_err("];
@@ -184,6 +187,9 @@ fn look_at_rust(path: &str, text: &str) -> Vec<String> {
     if path.starts_with("src/") && path != CLOCK_FILE {
         let asks = CLOCKS.iter().filter(|word| product.contains(**word));
         found.extend(asks.map(|word| format!("asks for the time itself ({word}): use crate::clock")));
+    }
+    if path.starts_with("src/") && path != KERNELS.1 && has_word(&product, KERNELS.0) {
+        found.push(format!("goes past its layer ({}): use crate::glm::kernels", KERNELS.0));
     }
     if path.starts_with("src/") && !PANIC.iter().any(|(file, _)| *file == path) {
         let panics = PANICS.iter().filter(|word| product.contains(**word));
@@ -301,7 +307,10 @@ fn room_of(path: &str) -> Option<&str> {
 
 fn rooms_of(lib: &str) -> Vec<String> {
     lib.lines()
-        .filter_map(|l| l.trim().strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned))
+        .filter_map(|l| {
+            let l = l.trim();
+            l.strip_prefix("pub ").unwrap_or(l).strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned)
+        })
         .collect()
 }
 
@@ -489,6 +498,12 @@ mod rules {
     }
 
     #[test]
+    fn the_kernels_crate_by_its_own_name_is_found() {
+        assert!(found("src/infer/mod.rs", "use outpost_kernels::Matrix;").contains("goes past its layer"));
+        assert_eq!(found("src/glm/mod.rs", "pub use outpost_kernels as kernels;"), "");
+    }
+
+    #[test]
     fn leaving_a_room_through_super_is_found() {
         assert!(found("src/spool/mod.rs", "use super::link::X;").contains("through `super`"));
         assert!(found("src/spool/a/b.rs", "use super::super::super::link::X;").contains("through `super`"));
@@ -566,7 +581,10 @@ mod rules {
 
     #[test]
     fn a_room_without_a_layer_is_found() {
-        assert_eq!(rooms_of("pub mod wire;\n#[cfg(x)]\npub mod cellar;\nmod own;"), ["wire", "cellar"]);
+        assert_eq!(
+            rooms_of("pub mod wire;\n#[cfg(x)]\npub mod cellar;\nmod own;"),
+            ["wire", "cellar", "own"]
+        );
         assert_eq!(layer_of("cellar"), None);
     }
 }

@@ -1,4 +1,4 @@
-"""What speed.py and quality.py measured, as a table in a file: by default RESULTS.md in the working folder."""
+"""What speed.py and quality.py measured, as a table in a file: by default $LLAMA_WORK/RESULTS.md."""
 
 import itertools
 import sys

@@ -86,7 +86,10 @@ measure() {
 
 case ${1:-all} in
 speed | quality) exec "$python" "$here/$1.py" "${@:2}" ;;
-table) exec "$python" "$here/results.py" ${2:+"$(cd "$caller" && realpath "$2")"} ;;
+table)
+    file=$(cd "$caller" && realpath "${2:-$LLAMA_WORK/RESULTS.md}")
+    exec "$python" "$here/results.py" "$file"
+    ;;
 all) measure ;;
 --quick) measure --quick ;;
 *) exec sed -n '2,/^set/{/^#/s/^# \?//p}' "$0" ;;

@@ -1,9 +1,9 @@
 //! The language models on tract: the shipped student that words digests, and a bigger one that an operator may bring.
 //!
 //! [`import`] makes a [`bundle`] of a checkpoint, whose [`weights`] the [`engine`] uses where they lie; [`generate`] answers several
-//! requests at a time, under a constraint of [`constrain`]. Its arithmetic, [`kernels`], is a crate of its own. The [`student`] and the [`speaker`] are the two users of that; [`Glm`] is
-//! the thread that serves both, with bounded queues. Whatever goes wrong here, the template words the digest and the digest
-//! says why.
+//! requests at a time, under a constraint of [`constrain`]. The [`student`] and the [`speaker`] are the two users of that; [`Glm`] is
+//! the thread that serves both, with bounded queues. The arithmetic, [`kernels`], is a crate of its own. Whatever goes wrong
+//! here, the template words the digest and the digest says why.
 
 mod accounts;
 pub mod arch;

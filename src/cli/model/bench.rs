@@ -43,7 +43,7 @@ struct Subject {
     parameters: u64,
     format: String,
     weights: Weights,
-    /// Not needed here, but by whoever starts with this model: its time and memory count.
+    /// Kept, not used: whoever starts with this model reads it, so its time and memory count.
     _tokenizer: Option<Tokenizer>,
     /// Lengths of prompt and answer that suit it.
     lengths: usize,

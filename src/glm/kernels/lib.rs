@@ -1,6 +1,6 @@
 //! Arithmetic of the language model: weights in blocks, and the kernels that multiply, attend and normalise.
 //!
-//! This is the one room of the engine that holds `unsafe`. Everything it gives out is safe: shapes are checked once per
+//! This is the one crate of the engine that holds `unsafe`. Everything it gives out is safe: shapes are checked once per
 //! call at the door, the kernels behind it trust them. Kernels are chosen at run time ([`Isa`]); every one of them must
 //! agree with the portable one, which is the reference that the tests hold them to.
 //!
@@ -24,8 +24,6 @@
 //! A [`KvStore`] keeps what attention looks back at, in slots of bounded length: `F32` (for comparisons), `F16`, or `Int8`
 //! with a scale per token and head. [`Kernels::attention`] is everything between two matrix products of a layer. It is written
 //! once, in values of sixteen numbers (`wide`), and compiled for every instruction set.
-
-#![allow(unsafe_code)]
 
 mod attention;
 mod bytes;

@@ -29,10 +29,10 @@ trait Packed {
     const BYTES: usize;
     /// Whether they are bytes to be taken as they are.
     const IS_PLAIN: bool = false;
-    /// Groups `g` and `g + 4` of the eight; `g` is below 4.
+    /// Groups `g` and `g + 4` of the eight.
     ///
     /// # Safety
-    /// `BYTES - 32` can be read at `half`; the machine has AVX2.
+    /// `BYTES - 32` can be read at `half`, `g` is below 4, and the machine has AVX2.
     unsafe fn groups(half: *const u8, g: usize) -> [__m256i; 2];
 }
 
@@ -234,6 +234,9 @@ unsafe fn unpack<P: Packed>(panel: &[u8], to: &mut [u8]) {
 // The functions below are inlined into their entries, always, to have those's instructions.
 
 /// `PANELS` panels times all tokens; gives `PANELS`.
+///
+/// # Safety
+/// `w` has these panels of `x.blocks` blocks, `sums` a place for each and every token.
 #[inline(always)]
 unsafe fn tiles<P: Packed, D: Dots, const PANELS: usize>(
     w: Weights,
@@ -301,7 +304,10 @@ unsafe fn tile<P: Packed, D: Dots, const PANELS: usize, const N: usize>(
 }
 
 /// A block of a panel times `N` tokens from `place` on: whole-number sums. Four columns at a time, so that what a token has there
-/// is spread over a register once for both halves, and all sums stay in registers.
+/// is spread over a register once for both halves, and these sums stay in registers.
+///
+/// # Safety
+/// `P::BYTES` can be read at `block`, `x` has `N` places from `place` on, and the machine has the instructions.
 #[inline(always)]
 unsafe fn dots_of<P: Packed, D: Dots, const N: usize>(
     block: *const u8,
