@@ -5,6 +5,8 @@
 
 #[path = "../../../src/limits/mod.rs"]
 pub mod limits;
+#[path = "../../../src/named.rs"]
+mod named;
 #[path = "../../../src/reading.rs"]
 pub mod reading;
 #[path = "../../../src/time.rs"]
@@ -17,14 +19,14 @@ pub mod accel {
     mod backend;
     #[path = "../../../src/accel/ffi/mod.rs"]
     pub mod ffi;
-    #[path = "../../../src/accel/language.rs"]
-    mod language;
     #[cfg(feature = "exact")]
     #[path = "../../../src/accel/fit.rs"]
     mod fit;
     #[cfg(feature = "exact")]
     #[path = "../../../src/accel/health.rs"]
     mod health;
+    #[path = "../../../src/accel/language.rs"]
+    mod language;
     #[cfg(feature = "exact")]
     #[path = "../../../src/accel/probe.rs"]
     mod probe;
