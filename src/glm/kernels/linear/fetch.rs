@@ -1,8 +1,8 @@
 //! Fetching weights of memory ahead of the work, on x86-64.
 //!
-//! One core of an AMD EPYC (Zen 4) that reads four panels of 2048 columns side by side gets 16.6 GB/s with lines fetched into the
-//! first-level cache, 19.4 without, and 24.4 with them fetched into the second (Q4_0; 18.9, 25.9 and 27.7 with Q8_0): it has few
-//! places for lines that the first level waits for. Older ones of AMD were not measured, and Intel's with the first level alone.
+//! One core of an AMD EPYC (Zen 4) that multiplies 2048 columns gets 19 GB/s with lines fetched into the first-level cache, and 27
+//! (Q4_0) or 26 (Q8_0) with them fetched into the second (`cargo bench --bench kernels`): it has few places for lines that the first
+//! level waits for. Older ones of AMD were not measured, and Intel's with the first level alone.
 
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
