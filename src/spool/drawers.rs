@@ -7,7 +7,6 @@
 //!
 //! A change over several trees is one transaction, which the log takes back or keeps as a whole.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use ::sled::transaction::{TransactionError, Transactional as _};
@@ -16,8 +15,9 @@ use ::sled::{Batch, Db, Error, IVec, Iter, Tree};
 use crate::limits;
 use crate::wire::{Lane, PerLane};
 
-use super::entry::{Entry, KEY_BYTES};
-use super::journal::{Op, Order};
+use super::entry::Entry;
+use super::journal::Op;
+use super::row::{Drawer, Key, Reach, Row};
 
 /// An open database.
 pub(super) struct Drawers {
@@ -25,26 +25,6 @@ pub(super) struct Drawers {
     db: Db,
     lanes: PerLane<Row>,
 }
-
-/// The drawers of one lane, by their numbers.
-#[derive(Default)]
-struct Row {
-    drawers: Vec<Drawer>,
-    /// Which one is being filled.
-    current: usize,
-}
-
-struct Drawer {
-    tree: Tree,
-    /// What was put since it was last empty.
-    puts: usize,
-    put_bytes: usize,
-    blocks: usize,
-    /// Smallest and greatest key since it was last empty.
-    bounds: Option<(Key, Key)>,
-}
-
-type Key = [u8; KEY_BYTES];
 
 /// Where a block lies: in the default tree, or in a lane's drawer.
 type Place = Option<(usize, usize)>;
@@ -62,6 +42,7 @@ impl Drawers {
             }
             // Behind the last one in use there are those that were made with it.
             row.current = row.drawers.iter().rposition(|drawer| drawer.blocks > 0).unwrap_or(0);
+            row.arrange();
         }
         Ok(Self { db, lanes })
     }
@@ -94,6 +75,9 @@ impl Drawers {
                 None => batch.remove(op.key()),
             }
         }
+        for (lane, _) in batches.keys().flatten() {
+            self.lanes[*lane].arrange();
+        }
         self.commit(&batches)
     }
 
@@ -110,35 +94,45 @@ impl Drawers {
         &self,
         from: &[u8],
         to: &[u8],
-        order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
-        let edge = if order == Order::Up { from } else { to };
-        let mut heads = vec![Head { at: edge.into(), tree: &self.db, goes: None }];
-        for drawer in self.lanes.iter().flat_map(|row| &row.drawers) {
-            let within = |(first, last): &&(Key, Key)| first.as_slice() < to && last.as_slice() >= from;
-            if let Some((first, last)) = drawer.bounds.as_ref().filter(within) {
-                let edge = if order == Order::Up { first } else { last };
-                heads.push(Head { at: edge.as_slice().into(), tree: &drawer.tree, goes: None });
+        // The key of a block begins with its lane, so the rows follow each other.
+        let mut waiting = self.lanes.iter().flat_map(|row| row.touching(from, to)).peekable();
+        let mut heads: Vec<Head> = Vec::new();
+        heads.extend(Head::of(&self.db, from, to)?);
+        loop {
+            let foremost = (0..heads.len()).min_by(|&a, &b| heads[a].key.cmp(&heads[b].key));
+            let turn = |reach: &Reach| foremost.is_none_or(|at| reach.first[..] <= *heads[at].key);
+            if let Some((_, drawer)) = waiting.next_if(|(reach, _)| turn(reach)) {
+                heads.extend(Head::of(&drawer.tree, from, to)?);
+                continue;
+            }
+            let Some(at) = foremost else { return Ok(()) };
+            let head = &mut heads[at];
+            if !visit(&head.key, &head.value) {
+                return Ok(());
+            }
+            match head.rest.next() {
+                Some(item) => (head.key, head.value) = item?,
+                None => drop(heads.swap_remove(at)),
             }
         }
-        while let Some(at) = foremost(&heads, order) {
-            let Head { at, tree, goes } = heads.swap_remove(at);
-            let mut iter = match goes {
-                None => tree.range(from..to),
-                Some((iter, value)) => {
-                    if !visit(&at, &value) {
-                        return Ok(());
-                    }
-                    iter
+    }
+
+    /// The greatest key in `from..to` and its value.
+    pub fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Error> {
+        let mut last = last_in(&self.db, from, to)?;
+        for row in self.lanes.iter().rev() {
+            for (reach, drawer) in row.touching(from, to).rev() {
+                // Nor has any before it.
+                if last.as_ref().is_some_and(|(key, _)| **key >= reach.furthest[..]) {
+                    break;
                 }
-            };
-            if let Some(item) = if order == Order::Up { iter.next() } else { iter.next_back() } {
-                let (at, value) = item?;
-                heads.push(Head { at, tree, goes: Some((iter, value)) });
+                let from = last.as_ref().map_or(from, |(key, _)| key);
+                last = last_in(&drawer.tree, from, to)?.or(last);
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Writes what is in memory, which is not yet a sync.
@@ -153,10 +147,10 @@ impl Drawers {
     /// Where the very same block lies already.
     fn find(&self, entry: &Entry) -> Result<Option<Place>, Error> {
         let (key, lane) = (entry.key(), entry.id.lane.index());
-        for (at, drawer) in self.lanes[lane].drawers.iter().enumerate() {
-            let may = drawer.bounds.as_ref().is_some_and(|(first, last)| (first..=last).contains(&&key));
-            if may && drawer.tree.contains_key(key)? {
-                return Ok(Some(Some((lane, at))));
+        let behind: Vec<u8> = key.iter().copied().chain([0]).collect();
+        for (reach, drawer) in self.lanes[lane].touching(&key, &behind) {
+            if drawer.tree.contains_key(key)? {
+                return Ok(Some(Some((lane, reach.drawer))));
             }
         }
         Ok(self.db.contains_key(key)?.then_some(None))
@@ -218,60 +212,56 @@ impl Drawers {
     }
 }
 
-impl Drawer {
-    fn new(tree: Tree) -> Self {
-        Self { tree, puts: 0, put_bytes: 0, blocks: 0, bounds: None }
-    }
+/// Where a walk over several trees stands in one of them.
+struct Head {
+    key: IVec,
+    value: IVec,
+    rest: Iter,
+}
 
-    fn open(tree: Tree) -> Result<Self, Error> {
-        let mut drawer = Self::new(tree);
-        for item in drawer.tree.iter() {
-            let (key, value) = item?;
-            // Whatever else lies there is no block and is never looked for.
-            if let Some(entry) = Entry::from_key(&key) {
-                drawer.put(entry.key(), value.len(), true);
-            }
+impl Head {
+    fn of(tree: &Tree, from: &[u8], to: &[u8]) -> Result<Option<Self>, Error> {
+        let mut rest = tree.range(from..to);
+        let first = rest.next().transpose()?;
+        Ok(first.map(|(key, value)| Self { key, value, rest }))
+    }
+}
+
+/// The last of a tree in `from..to`. sled walks backwards too, but with a megabyte of the greatest key compiled into the
+/// program for that.
+fn last_in(tree: &Tree, from: &[u8], to: &[u8]) -> Result<Option<(IVec, IVec)>, Error> {
+    let mut found = None;
+    let mut start = from.to_vec();
+    let mut end = number(to);
+    loop {
+        let mut steps = 0;
+        for item in tree.range(&*start..to).take(STRIDE) {
+            found = Some(item?);
+            steps += 1;
         }
-        Ok(drawer)
-    }
-
-    fn put(&mut self, key: Key, bytes: usize, new: bool) {
-        self.puts += 1;
-        self.put_bytes += bytes;
-        self.blocks += usize::from(new);
-        let (first, last) = self.bounds.unwrap_or((key, key));
-        self.bounds = Some((first.min(key), last.max(key)));
-    }
-
-    fn is_full(&self) -> bool {
-        self.puts >= limits::SPOOL_DRAWER_BLOCKS && self.put_bytes >= limits::SPOOL_DRAWER_BYTES
-    }
-
-    fn clear(&mut self) {
-        self.puts = 0;
-        self.put_bytes = 0;
-        self.bounds = None;
+        let Some((key, _)) = found.as_ref().filter(|_| steps == STRIDE) else { return Ok(found) };
+        start = [key, [0].as_slice()].concat();
+        // Halfway to the end as often as there is something behind, from where it walks on.
+        let begin = number(key);
+        while end - begin > 1 {
+            let middle = begin + (end - begin) / 2;
+            let leap = middle.to_be_bytes();
+            if tree.range(leap.as_slice()..to).next().transpose()?.is_some() {
+                start = leap.to_vec();
+                break;
+            }
+            end = middle;
+        }
     }
 }
 
-/// Where a tree goes on, in a walk over several.
-struct Head<'a> {
-    /// Its next key, or no later than that.
-    at: IVec,
-    tree: &'a Tree,
-    /// The value under that key and what follows; nothing before the tree's turn has come.
-    goes: Option<(Iter, IVec)>,
+/// Where a key lies among all others, by its first sixteen bytes.
+fn number(key: &[u8]) -> u128 {
+    u128::from_be_bytes(std::array::from_fn(|i| key.get(i).copied().unwrap_or(0)))
 }
 
-/// The head whose turn it is; of equal ones one that waits, to learn whether it stays there.
-fn foremost(heads: &[Head<'_>], order: Order) -> Option<usize> {
-    let turn = |a: &usize, b: &usize| -> Ordering {
-        let (a, b) = (&heads[*a], &heads[*b]);
-        let by_key = if order == Order::Up { a.at.cmp(&b.at) } else { b.at.cmp(&a.at) };
-        by_key.then(a.goes.is_some().cmp(&b.goes.is_some()))
-    };
-    (0..heads.len()).min_by(turn)
-}
+/// Most that [`last_in`] walks before it leaps: more than a drawer of full blocks holds.
+const STRIDE: usize = 64;
 
 fn name(lane: Lane, number: usize) -> String {
     format!("{}-{number:06}", lane.name())
@@ -279,6 +269,7 @@ fn name(lane: Lane, number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::lane_key;
     use super::*;
     use crate::time::Wall;
     use crate::wire::BlockId;
@@ -303,6 +294,80 @@ mod tests {
             assert_eq!(drawers.get(&key).unwrap().is_some(), there, "{ops:?}");
             let row = &drawers.lanes[Lane::Raw.index()];
             assert_eq!(row.drawers[row.current].blocks, usize::from(there), "{ops:?}");
+        }
+    }
+
+    #[test]
+    fn drawers_read_as_one_map_however_their_blocks_lie() {
+        const LANES: [Lane; 3] = [Lane::Alarm, Lane::Raw, Lane::Digest];
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..24 {
+            let db = ::sled::Config::default().temporary(true).open().unwrap();
+            let mut drawers = Drawers::open(db.clone()).unwrap();
+            let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+            // From a few numbers, so that drawers overlap, to so many that one holds hundreds.
+            let numbers = [40, 400, u64::MAX >> 8][round % 3];
+            for _ in 0..60 {
+                let count = random.usize(1..12);
+                let mut ops = Vec::new();
+                for _ in 0..count {
+                    let first = random.u64(1..numbers);
+                    let id = BlockId { lane: random.choice(LANES).unwrap(), first, last: first + 1 };
+                    let key = Entry { id, gap: None, sealed: Wall(7), crc: 1 }.key().to_vec();
+                    let bytes = if random.u8(..) < 64 { 20 * 1024 } else { 8 };
+                    ops.push(Op::Put { key, value: vec![random.u8(..); bytes] });
+                }
+                let known: Vec<_> = model.keys().cloned().collect();
+                for _ in 0..random.usize(0..count) {
+                    ops.extend(random.choice(&known).map(|key| Op::Delete { key: key.clone() }));
+                }
+                drawers.apply(&ops).unwrap();
+                for op in ops {
+                    match op {
+                        Op::Put { key, value } => drop(model.insert(key, value)),
+                        Op::Delete { key } => drop(model.remove(&key)),
+                    }
+                }
+                let lane = random.choice(LANES).unwrap();
+                let (from, to) = (random.u64(0..numbers), random.u64(0..numbers));
+                compare(&drawers, &model, &lane_key(lane, from.min(to)), &lane_key(lane, from.max(to)));
+            }
+            compare(&Drawers::open(db).unwrap(), &model, &[], &[0xff]);
+        }
+    }
+
+    fn compare(drawers: &Drawers, model: &BTreeMap<Vec<u8>, Vec<u8>>, from: &[u8], to: &[u8]) {
+        let expected: Vec<_> = model.range(from.to_vec()..to.to_vec()).collect();
+        let mut seen = Vec::new();
+        drawers
+            .scan(from, to, &mut |key, value| {
+                seen.push((key.to_vec(), value.to_vec()));
+                true
+            })
+            .unwrap();
+        assert_eq!(seen.iter().map(|(key, value)| (key, value)).collect::<Vec<_>>(), expected);
+        let last = drawers.last(from, to).unwrap().map(|(key, value)| (key.to_vec(), value.to_vec()));
+        assert_eq!(last, seen.pop());
+    }
+
+    #[test]
+    fn the_last_of_many_is_found() {
+        let tree = ::sled::Config::default().temporary(true).open().unwrap();
+        // Close together, far apart, and more under one number than are walked.
+        for n in 0..3_000u64 {
+            tree.insert(lane_key(Lane::Raw, if n < 2_000 { n } else { n << 40 }), b"").unwrap();
+            tree.insert([lane_key(Lane::Alarm, 7).as_slice(), &[0; 8], &n.to_be_bytes()].concat(), b"")
+                .unwrap();
+        }
+        let mut ends: Vec<Vec<u8>> = tree.iter().keys().map(|key| key.unwrap().to_vec()).collect();
+        ends.extend([vec![0xff], vec![0xff; 40], lane_key(Lane::Raw, u64::MAX).to_vec()]);
+        let keys = ends[..6_000].to_vec();
+        for to in ends.iter().step_by(41).chain(&ends[6_000..]) {
+            for from in [&[][..], &keys[10], &keys[3_500], to] {
+                let expected = keys.iter().rfind(|key| key.as_slice() >= from && *key < to);
+                let found = last_in(&tree, from, to).unwrap().map(|(key, _)| key.to_vec());
+                assert_eq!(found.as_ref(), expected);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::Options;
 use super::dead::dead_letters;
 use super::entry::{Entry, lane_key};
 use super::inspect::InspectError;
-use super::journal::{Journal, JournalError, Order};
+use super::journal::{Journal, JournalError};
 use super::meta::LaneLedger;
 use super::open::{Damage, DiskSpool, LIVE, open_dir, open_live};
 
@@ -155,7 +155,7 @@ fn judge(
 /// What reads of a lane, and the blocks that do not.
 fn scan(spool: &DiskSpool, lane: Lane) -> Result<(LaneFound, Vec<Entry>), JournalError> {
     let (mut found, mut rotten) = (LaneFound::default(), Vec::new());
-    spool.journal.scan(&lane_key(lane, 0), &lane_key(lane, u64::MAX), Order::Up, &mut |key, value| {
+    spool.journal.scan(&lane_key(lane, 0), &lane_key(lane, u64::MAX), &mut |key, value| {
         let Some(entry) = Entry::from_key(key) else { return true };
         let json = value.first() == Some(&b'{');
         let reads = || json || decode_block(value).is_ok_and(|block| block.header.id() == entry.id);

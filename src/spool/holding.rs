@@ -10,7 +10,6 @@ use crate::sync::ranges::RangeSet;
 use crate::wire::{BlockId, Lane, PerLane};
 
 use super::entry::Entry;
-use super::journal::Order;
 
 /// The live content of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -69,14 +68,18 @@ impl Holding {
         [&lane.blocks, &lane.gaps].iter().any(|set| set.intersects(id.first, id.last))
     }
 
-    /// A bound for where the next live entry of `lane` begins within `from..to`, seen from the end that `order` names.
-    pub fn next(&self, lane: Lane, from: u64, to: u64, order: Order) -> Option<u64> {
+    /// No live entry of `lane` that has a number in `from..to` begins before this one; none where there is none.
+    pub fn first(&self, lane: Lane, from: u64, to: u64) -> Option<u64> {
         let lane = &self.lanes[lane.index()];
         let sets = [&lane.blocks, &lane.gaps];
-        match order {
-            Order::Up => sets.iter().filter_map(|set| set.first_from(from)).min().filter(|&at| at < to),
-            Order::Down => sets.iter().filter_map(|set| set.last_before(to)).max().filter(|&at| at >= from),
-        }
+        sets.iter().filter_map(|set| set.first_from(from)).min().filter(|&at| at < to)
+    }
+
+    /// No live entry of `lane` begins after this one and before `to`; none where there is none from `from` on.
+    pub fn last(&self, lane: Lane, from: u64, to: u64) -> Option<u64> {
+        let lane = &self.lanes[lane.index()];
+        let sets = [&lane.blocks, &lane.gaps];
+        sets.iter().filter_map(|set| set.last_before(to)).max().filter(|&at| at >= from)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -165,11 +168,12 @@ mod tests {
         held.insert(&entry(Lane::Raw, 20, 99, Some(GapReason::Quota)), 40);
         held.insert(&entry(Lane::Raw, 100, 109, None), 100);
         assert!(held.holds(&block) && !held.holds(&Entry { gap: Some(GapReason::Quota), ..block }));
-        let next = |from, to, order| held.next(Lane::Raw, from, to, order);
-        assert_eq!((next(1, 500, Order::Up), next(1, 500, Order::Down)), (Some(10), Some(109)));
-        assert_eq!((next(15, 500, Order::Up), next(110, 500, Order::Up)), (Some(15), None));
-        assert_eq!((next(1, 10, Order::Up), next(1, 10, Order::Down)), (None, None));
-        assert_eq!(held.next(Lane::Alarm, 1, 500, Order::Up), None);
+        let first = |from, to| held.first(Lane::Raw, from, to);
+        let last = |from, to| held.last(Lane::Raw, from, to);
+        assert_eq!((first(1, 500), last(1, 500)), (Some(10), Some(109)));
+        assert_eq!((first(15, 500), first(110, 500)), (Some(15), None));
+        assert_eq!((first(1, 10), last(1, 10)), (None, None));
+        assert_eq!(held.first(Lane::Alarm, 1, 500), None);
         assert_eq!(Holding::decode(&held.encode()), Some(held.clone()));
         held.remove(block.id);
         assert!(!held.holds(&block) && !held.touches(block.id) && !held.is_sparse(9));

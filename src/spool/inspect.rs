@@ -10,7 +10,7 @@ use crate::wire::{BlockHeader, Lane, PerLane, Record, decode_block, epoch_text, 
 use super::Options;
 use super::dead::{DeadLetter, dead_letters};
 use super::entry::{Entry, lane_key};
-use super::journal::{Journal, JournalError, Order};
+use super::journal::{Journal, JournalError};
 use super::meta::LaneLedger;
 use super::open::{DiskSpool, LIVE, OpenError, open_live};
 
@@ -146,7 +146,7 @@ fn line(header: &BlockHeader, seq: u64, record: &Record) -> serde_json::Value {
 fn each(spool: &DiskSpool, visit: &mut dyn FnMut(Entry, &[u8]) -> bool) -> Result<(), InspectError> {
     for &lane in Lane::ALL {
         let (from, to) = (lane_key(lane, 0), lane_key(lane, u64::MAX));
-        spool.journal.scan(&from, &to, Order::Up, &mut |key, value| {
+        spool.journal.scan(&from, &to, &mut |key, value| {
             Entry::from_key(key).is_none_or(|entry| visit(entry, value))
         })?;
     }

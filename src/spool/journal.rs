@@ -31,15 +31,6 @@ impl Op {
     }
 }
 
-/// Which end of a range is seen first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Smallest key first.
-    Up,
-    /// Largest key first.
-    Down,
-}
-
 /// An ordered map of bytes on something that survives power cuts.
 pub trait Journal {
     /// Applies all of `ops` or none of them; durable when it returns `Ok`.
@@ -51,14 +42,16 @@ pub trait Journal {
     /// The value under `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, JournalError>;
 
-    /// Shows `visit` each key and value in `from..to` (end exclusive) until it returns false.
+    /// Shows `visit` each key and value in `from..to` (end exclusive), smallest key first, until it returns false.
     fn scan(
         &self,
         from: &[u8],
         to: &[u8],
-        order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), JournalError>;
+
+    /// Shows `visit` the greatest key in `from..to` (end exclusive) and its value; nothing where there is none.
+    fn last(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), JournalError>;
 
     /// What the journal takes on its medium now, in bytes.
     fn bytes_on_disk(&self) -> u64;
@@ -193,7 +186,6 @@ impl Journal for MemJournal {
         &self,
         from: &[u8],
         to: &[u8],
-        order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), JournalError> {
         if from >= to {
@@ -201,11 +193,22 @@ impl Journal for MemJournal {
         }
         let disk = self.disk();
         disk.reachable()?;
-        let mut range = disk.map.range(from.to_vec()..to.to_vec());
-        while let Some((key, value)) = if order == Order::Up { range.next() } else { range.next_back() } {
+        for (key, value) in disk.map.range(from.to_vec()..to.to_vec()) {
             if !visit(key, value) {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    fn last(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), JournalError> {
+        if from >= to {
+            return Ok(());
+        }
+        let disk = self.disk();
+        disk.reachable()?;
+        if let Some((key, value)) = disk.map.range(from.to_vec()..to.to_vec()).next_back() {
+            visit(key, value);
         }
         Ok(())
     }

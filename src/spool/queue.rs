@@ -18,7 +18,7 @@ use crate::wire::{BlockEncoder, BlockId, GapReason, Lane, Notice, PerLane, Recor
 use super::Options;
 use super::entry::{Entry, KEY_BYTES, cost_bytes, lane_key};
 use super::holding::Loss;
-use super::journal::{Journal, JournalError, Op, Order};
+use super::journal::{Journal, JournalError, Op};
 use super::meta::{LaneLedger, META_KEY, Meta};
 use super::seal::Sealed;
 
@@ -343,7 +343,7 @@ impl<J: Journal> Spool<J> {
     fn cost_of(&self, lane: Lane, first: u64, last: u64) -> Result<u64, JournalError> {
         let mut bytes = 0;
         let (from, to) = (lane_key(lane, first), lane_key(lane, last.saturating_add(1)));
-        self.journal.scan(&from, &to, Order::Up, &mut |_, value| {
+        self.journal.scan(&from, &to, &mut |_, value| {
             bytes += cost_bytes(value.len());
             true
         })?;
@@ -528,13 +528,12 @@ impl<J: Journal> Spool<J> {
         let split = lane_key(lane, from.saturating_add(1));
         let mut hit = None;
         // The block that holds `from` is the last that begins at or before it.
-        self.journal.scan(&lane_key(lane, 0), &split, Order::Down, &mut |key, value| {
+        self.journal.last(&lane_key(lane, 0), &split, &mut |key, value| {
             let entry = Entry::from_key(key).filter(|e| e.id.last >= from && e.id.last < next);
             hit = entry.filter(|e| !self.is_released(e)).map(|e| (e, value.to_vec()));
-            false
         })?;
         if hit.is_none() {
-            self.journal.scan(&split, &lane_key(lane, next), Order::Up, &mut |key, value| {
+            self.journal.scan(&split, &lane_key(lane, next), &mut |key, value| {
                 let entry = Entry::from_key(key).filter(|e| e.id.last < next);
                 hit = entry.filter(|e| !self.is_released(e)).map(|e| (e, value.to_vec()));
                 hit.is_none()
@@ -554,9 +553,8 @@ impl<J: Journal> Spool<J> {
     fn last_begun(&self, lane: Lane, seq: u64) -> Result<u64, JournalError> {
         let mut first = seq;
         let end = lane_key(lane, seq.saturating_add(1));
-        self.journal.scan(&lane_key(lane, 0), &end, Order::Down, &mut |key, _| {
+        self.journal.last(&lane_key(lane, 0), &end, &mut |key, _| {
             first = Entry::from_key(key).map_or(seq, |entry| entry.id.first);
-            false
         })?;
         Ok(first)
     }
@@ -566,7 +564,6 @@ impl<J: Journal> Spool<J> {
         self.journal.scan(
             &lane_key(lane, first),
             &lane_key(lane, last.saturating_add(1)),
-            Order::Up,
             &mut |key, value| {
                 found.extend(Entry::from_key(key).filter(|e| e.id.last <= last).map(|e| (e, value.len())));
                 true

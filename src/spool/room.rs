@@ -11,7 +11,7 @@ use crate::wire::{BlockId, GapReason, Lane, PerLane};
 
 use super::WhenFull;
 use super::entry::{Entry, cost_bytes, lane_key};
-use super::journal::{Journal, JournalError, Op, Order};
+use super::journal::{Journal, JournalError, Op};
 use super::meta::Meta;
 use super::queue::{Spool, TailGap, forget};
 use super::seal::Sealed;
@@ -230,7 +230,7 @@ impl<J: Journal> Spool<J> {
         let mut kept: Option<Entry> = None;
         let mut from = self.thin_from[lane.index()].max(draft.seen[lane.index()] + 1);
         let bounds = (lane_key(lane, from), lane_key(lane, self.meta.lanes[lane.index()].next));
-        self.journal.scan(&bounds.0, &bounds.1, Order::Up, &mut |key, value| {
+        self.journal.scan(&bounds.0, &bounds.1, &mut |key, value| {
             let Some(entry) = Entry::from_key(key).filter(|e| !self.is_released(e)) else { return true };
             if won >= excess || runs.len() >= RUNS_MAX {
                 return false;
@@ -286,7 +286,7 @@ impl<J: Journal> Spool<J> {
         let mut won = 0;
         let handed = self.handed[lane.index()];
         let to = lane_key(lane, self.meta.lanes[lane.index()].next);
-        self.journal.scan(&from, &to, Order::Up, &mut |key, value| {
+        self.journal.scan(&from, &to, &mut |key, value| {
             let Some(entry) = Entry::from_key(key).filter(|e| !self.is_released(e)) else { return true };
             let cost = cost_bytes(value.len());
             let begins_at = entry.id.first;

@@ -26,7 +26,7 @@ use crate::limits;
 
 use super::drawers::Drawers;
 use super::entry::Entry;
-use super::journal::{Journal, JournalError, Op, Order};
+use super::journal::{Journal, JournalError, Op};
 use super::meta::{META_KEY, Meta};
 use super::open::prune_damaged;
 use super::reserve::free_bytes;
@@ -145,14 +145,24 @@ impl Journal for SledJournal {
         &self,
         from: &[u8],
         to: &[u8],
-        order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), JournalError> {
         if from >= to {
             return Ok(());
         }
         let opened = self.opened()?;
-        guarded(|| opened.drawers.scan(from, to, order, visit))
+        guarded(|| opened.drawers.scan(from, to, visit))
+    }
+
+    fn last(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), JournalError> {
+        if from >= to {
+            return Ok(());
+        }
+        let opened = self.opened()?;
+        if let Some((key, value)) = guarded(|| opened.drawers.last(from, to))? {
+            visit(&key, &value);
+        }
+        Ok(())
     }
 
     fn bytes_on_disk(&self) -> u64 {

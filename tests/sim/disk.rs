@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use outpost::spool::{Entry, Journal, JournalError, Op, Order, Promised, Shelf};
+use outpost::spool::{Entry, Journal, JournalError, Op, Promised, Shelf};
 use outpost::wire::block::block_length_at;
 use outpost::wire::{Body, decode_header};
 
@@ -358,7 +358,6 @@ impl Journal for SimDb {
         &self,
         from: &[u8],
         to: &[u8],
-        order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), JournalError> {
         if from >= to {
@@ -366,11 +365,23 @@ impl Journal for SimDb {
         }
         let disk = self.disk()?;
         let Some(log) = disk.logs.get(&self.id) else { return Ok(()) };
-        let mut range = log.index()?.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
-        while let Some((key, at)) = if order == Order::Up { range.next() } else { range.next_back() } {
+        for (key, at) in log.index()?.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
             if !visit(key, &log.bytes[at.clone()]) {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    fn last(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), JournalError> {
+        if from >= to {
+            return Ok(());
+        }
+        let disk = self.disk()?;
+        let Some(log) = disk.logs.get(&self.id) else { return Ok(()) };
+        let mut range = log.index()?.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        if let Some((key, at)) = range.next_back() {
+            visit(key, &log.bytes[at.clone()]);
         }
         Ok(())
     }

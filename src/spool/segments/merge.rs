@@ -1,16 +1,21 @@
 //! Many databases read as one.
 
+use std::ops::Range;
+
 use super::Segments;
 use crate::spool::entry::{Entry, lane_key};
-use crate::spool::journal::{Journal as _, JournalError, Order};
+use crate::spool::holding::Holding;
+use crate::spool::journal::{Journal as _, JournalError};
 use crate::spool::shelf::Shelf;
 use crate::wire::Lane;
+
+type Block = (Entry, Vec<u8>);
 
 /// A walk over the live entries of one lane in all databases, in order, that opens none before its turn.
 pub(super) struct Merge<'a, S: Shelf> {
     segments: &'a Segments<S>,
     lane: Lane,
-    order: Order,
+    to: u64,
     heads: Vec<Head>,
 }
 
@@ -18,24 +23,23 @@ pub(super) struct Merge<'a, S: Shelf> {
 struct Head {
     id: u64,
     from: u64,
-    to: u64,
-    /// No live entry of it begins before (or after, downwards) this number.
+    /// No live entry of it from there on begins before this number.
     at: u64,
-    entry: Option<(Entry, Vec<u8>)>,
+    entry: Option<Block>,
 }
 
 impl<'a, S: Shelf> Merge<'a, S> {
-    pub(super) fn new(segments: &'a Segments<S>, lane: Lane, from: u64, to: u64, order: Order) -> Self {
-        let mut merge = Self { segments, lane, order, heads: Vec::new() };
-        for id in segments.sealed.keys().copied().chain([segments.active.id]) {
-            merge.push(id, from, to);
+    pub(super) fn new(segments: &'a Segments<S>, lane: Lane, from: u64, to: u64) -> Self {
+        let mut merge = Self { segments, lane, to, heads: Vec::new() };
+        for id in ids(segments) {
+            merge.push(id, from);
         }
         merge
     }
 
-    fn push(&mut self, id: u64, from: u64, to: u64) {
-        if let Some(at) = self.segments.holding(id).next(self.lane, from, to, self.order) {
-            self.heads.push(Head { id, from, to, at, entry: None });
+    fn push(&mut self, id: u64, from: u64) {
+        if let Some(at) = self.segments.holding(id).first(self.lane, from, self.to) {
+            self.heads.push(Head { id, from, at, entry: None });
         }
     }
 
@@ -48,10 +52,7 @@ impl<'a, S: Shelf> Merge<'a, S> {
                     if !visit(&entry.key(), &value) {
                         return Ok(());
                     }
-                    match self.order {
-                        Order::Up => self.push(head.id, entry.id.last + 1, head.to),
-                        Order::Down => self.push(head.id, head.from, entry.id.first),
-                    }
+                    self.push(head.id, entry.id.last + 1);
                 }
             }
         }
@@ -60,44 +61,111 @@ impl<'a, S: Shelf> Merge<'a, S> {
 
     /// The head whose turn it is; of equal ones one that is only a bound, to learn whether it stays there.
     fn foremost(&self) -> Option<usize> {
-        let key = |i: &usize| {
-            let head = &self.heads[*i];
-            let at = if self.order == Order::Up { head.at } else { u64::MAX - head.at };
-            (at, head.entry.is_some())
-        };
-        (0..self.heads.len()).min_by_key(key)
+        (0..self.heads.len()).min_by_key(|&i| (self.heads[i].at, self.heads[i].entry.is_some()))
     }
 
     /// Looks up what the head stands for.
     fn resolve(&mut self, mut head: Head) -> Result<(), JournalError> {
-        let segments = self.segments;
-        let held = segments.holding(head.id);
-        let (from, to) = (lane_key(self.lane, head.from), lane_key(self.lane, head.to));
+        let (from, to) = (lane_key(self.lane, head.from), lane_key(self.lane, self.to));
+        let held = self.segments.holding(head.id);
         let mut found = None;
-        let mut look = |db: &S::Db| {
-            db.scan(&from, &to, self.order, &mut |key, value| {
-                found = Entry::from_key(key).filter(|e| held.holds(e)).map(|e| (e, value.to_vec()));
+        look(self.segments, head.id, &mut |db| {
+            db.scan(&from, &to, &mut |key, value| {
+                found = live(held, key, value);
                 found.is_none()
             })
-        };
-        if head.id == segments.active.id {
-            segments.active.read(look(&segments.active.db))?;
-            let met = found.as_ref().map(|(entry, _)| entry.id.first);
-            let passed = match self.order {
-                Order::Up => head.from..met.unwrap_or(head.to),
-                Order::Down => met.map_or(head.from, |met| met + 1)..head.to,
-            };
-            if segments.active.is_unsettled(self.lane, passed) {
-                return Err(JournalError::Io("the last commit failed and has to be repeated first".into()));
-            }
-        } else {
-            segments.with_sealed(head.id, &mut look)?;
-        }
-        if let Some((entry, _)) = &found {
-            head.at = entry.id.first;
+        })?;
+        let met = found.as_ref().map(|(entry, _)| entry.id.first);
+        passed(self.segments, head.id, self.lane, head.from..met.unwrap_or(self.to))?;
+        if let Some(at) = met {
+            head.at = at;
             head.entry = found;
             self.heads.push(head);
         }
         Ok(())
     }
+}
+
+/// The live entry of `lane` that begins last in `from..to`. Opens no database that has none behind what is found.
+pub(super) fn last<S: Shelf>(
+    segments: &Segments<S>,
+    lane: Lane,
+    from: u64,
+    to: u64,
+) -> Result<Option<Block>, JournalError> {
+    let bound = |id| Some((segments.holding(id).last(lane, from, to)?, id));
+    let mut bounds: Vec<(u64, u64)> = ids(segments).filter_map(bound).collect();
+    bounds.sort_unstable_by(|a, b| b.cmp(a));
+    let mut best: Option<Block> = None;
+    for (bound, id) in bounds {
+        let begun = best.as_ref().map(|(entry, _)| entry.id.first);
+        if begun.is_some_and(|begun| bound < begun) {
+            break;
+        }
+        let found = last_in(segments, id, lane, from, to)?;
+        if found.as_ref().map(|(entry, _)| entry.id.first) > begun {
+            best = found;
+        }
+    }
+    Ok(best)
+}
+
+/// As [`last`], in one database.
+fn last_in<S: Shelf>(
+    segments: &Segments<S>,
+    id: u64,
+    lane: Lane,
+    from: u64,
+    to: u64,
+) -> Result<Option<Block>, JournalError> {
+    let held = segments.holding(id);
+    let start = lane_key(lane, from);
+    let mut found = None;
+    // What is no longer live may lie behind it.
+    let mut end = Some(lane_key(lane, to).to_vec());
+    while let Some(before) = end.take().filter(|_| found.is_none()) {
+        look(segments, id, &mut |db| {
+            db.last(&start, &before, &mut |key, value| {
+                found = live(held, key, value);
+                end = Some(key.to_vec());
+            })
+        })?;
+    }
+    let met = found.as_ref().map(|(entry, _)| entry.id.first);
+    passed(segments, id, lane, met.map_or(from, |met| met + 1)..to)?;
+    Ok(found)
+}
+
+fn ids<S: Shelf>(segments: &Segments<S>) -> impl Iterator<Item = u64> {
+    segments.sealed.keys().copied().chain([segments.active.id])
+}
+
+fn live(held: &Holding, key: &[u8], value: &[u8]) -> Option<Block> {
+    Entry::from_key(key).filter(|entry| held.holds(entry)).map(|entry| (entry, value.to_vec()))
+}
+
+/// Reads in a database, however it is to be opened.
+fn look<S: Shelf>(
+    segments: &Segments<S>,
+    id: u64,
+    read: &mut dyn FnMut(&S::Db) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
+    if id == segments.active.id {
+        segments.active.read(read(&segments.active.db))
+    } else {
+        segments.with_sealed(id, read)
+    }
+}
+
+/// Whether it can be believed that nothing else is live in `numbers` of that database.
+fn passed<S: Shelf>(
+    segments: &Segments<S>,
+    id: u64,
+    lane: Lane,
+    numbers: Range<u64>,
+) -> Result<(), JournalError> {
+    if id == segments.active.id && segments.active.is_unsettled(lane, numbers) {
+        return Err(JournalError::Io("the last commit failed and has to be repeated first".into()));
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ use crate::wire::{BlockId, Lane};
 use self::merge::Merge;
 use super::entry::{Entry, lane_key};
 use super::holding::{Holding, Loss};
-use super::journal::{Journal, JournalError, Op, Order};
+use super::journal::{Journal, JournalError, Op};
 use super::meta::META_KEY;
 use super::shelf::{Promised, Shelf};
 
@@ -327,7 +327,7 @@ impl<S: Shelf> Segments<S> {
             let held = self.sealed.get(&id).cloned().unwrap_or_default();
             let (mut ops, mut bytes) = (Vec::new(), 0);
             let (start, end) = (lane_key(lane, from), lane_key(lane, u64::MAX));
-            let read = db.scan(&start, &end, Order::Up, &mut |key, value| {
+            let read = db.scan(&start, &end, &mut |key, value| {
                 let Some(entry) = Entry::from_key(key) else { return true };
                 from = entry.id.first + 1;
                 if held.holds(&entry) && entry.crc == crc32fast::hash(value) {
@@ -504,12 +504,21 @@ impl<S: Shelf> Journal for Segments<S> {
         &self,
         from: &[u8],
         to: &[u8],
-        order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), JournalError> {
         let Some((lane, from, to)) = bounds(from, to) else { return Ok(()) };
         self.look_again()?;
-        Merge::new(self, lane, from, to, order).run(visit)
+        Merge::new(self, lane, from, to).run(visit)
+    }
+
+    /// As [`Journal::scan`]: the live block of that lane that begins last.
+    fn last(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), JournalError> {
+        let Some((lane, from, to)) = bounds(from, to) else { return Ok(()) };
+        self.look_again()?;
+        if let Some((entry, value)) = merge::last(self, lane, from, to)? {
+            visit(&entry.key(), &value);
+        }
+        Ok(())
     }
 
     fn bytes_on_disk(&self) -> u64 {
@@ -588,7 +597,7 @@ fn each_entry(db: &impl Journal, visit: &mut dyn FnMut(Entry, &[u8]) -> bool) ->
     let mut more = true;
     for &lane in Lane::ALL {
         if more {
-            db.scan(&lane_key(lane, 0), &lane_key(lane, u64::MAX), Order::Up, &mut |key, value| {
+            db.scan(&lane_key(lane, 0), &lane_key(lane, u64::MAX), &mut |key, value| {
                 more = Entry::from_key(key).is_none_or(|entry| visit(entry, value));
                 more
             })?;
@@ -611,7 +620,7 @@ fn holding_of(db: &impl Journal) -> Result<Holding, JournalError> {
 fn listed(db: &impl Journal) -> Result<BTreeMap<u64, Holding>, JournalError> {
     let mut lists = BTreeMap::new();
     let mut sound = true;
-    db.scan(LIST_PREFIX, LIST_END, Order::Up, &mut |key, value| {
+    db.scan(LIST_PREFIX, LIST_END, &mut |key, value| {
         let id = key.strip_prefix(LIST_PREFIX).and_then(|id| Some(u64::from_be_bytes(id.try_into().ok()?)));
         match id.zip(Holding::decode(value)) {
             Some((id, holding)) => drop(lists.insert(id, holding)),
