@@ -217,6 +217,8 @@ pub struct UsageError(String);
 
 /// Shorter, and the line could not be cut, mended and drained.
 pub const DEMO_MIN: Duration = Duration::from_secs(30);
+/// How long the line is cut, if nothing else was said.
+const DEMO_CUT: Duration = Duration::from_secs(20);
 
 impl Command {
     /// What was typed to get it.
@@ -337,8 +339,9 @@ impl LowArgs {
         if length.is_some_and(|d| d < DEMO_MIN) {
             return Err(self.bad("for", "at least 30 s"));
         }
-        let cut = self.time("cut")?.unwrap_or(Duration::from_secs(20));
-        if length.is_some_and(|d| cut > d / 2) {
+        let longest = length.map_or(Duration::MAX, |d| d / 2);
+        let cut = self.time("cut")?.unwrap_or(DEMO_CUT.min(longest));
+        if cut > longest {
             return Err(self.bad("cut", "at most half of --for"));
         }
         Ok(DemoArgs { length, cut, lang: self.lang()?.unwrap_or(Lang::En), dir: self.path("dir") })
@@ -626,6 +629,8 @@ mod tests {
             dir: Some("d".into()),
         };
         assert_eq!(meant("demo --for 60s --lang=zh --dir d"), Command::Demo(demo));
+        let Command::Demo(shortest) = meant("demo --for 30s") else { panic!() };
+        assert_eq!(shortest.cut, Duration::from_secs(15));
         assert_eq!(meant("run -cx.toml"), Command::Run(RunArgs { config: Some("x.toml".into()) }));
         let Command::Replay(replay) = meant("replay a.csv b.csv --speed 60") else { panic!() };
         assert_eq!((replay.files.len(), replay.speed), (2, 60.0));

@@ -114,7 +114,12 @@ line, mends it, shows the offline digest arrive first and the backlog drain, and
 sides. The page of the aggregator stays open until Ctrl-C.",
     options: &[
         option("for", None, "TIME", "End by itself after so long, at least 30 s. Default: until Ctrl-C."),
-        option("cut", None, "TIME", "How long the line is cut. Default: 20 s."),
+        option(
+            "cut",
+            None,
+            "TIME",
+            "How long the line is cut, at most half of --for. Default: 20 s, or that half.",
+        ),
         LANG,
         option(
             "dir",
