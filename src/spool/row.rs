@@ -22,6 +22,8 @@ pub(super) struct Row {
 pub(super) struct Reach {
     /// The smallest key that its drawer may hold.
     pub first: Key,
+    /// And the greatest.
+    last: Key,
     /// The greatest key that it or any before it may hold. Drawers mostly follow each other, but need not.
     pub furthest: Key,
     pub drawer: usize,
@@ -42,28 +44,29 @@ impl Row {
     /// To be called when blocks were put or deleted: before that, new ones are not found.
     pub fn arrange(&mut self) {
         let held = |(drawer, it): (usize, &Drawer)| {
-            let (first, furthest) = it.bounds.filter(|_| it.blocks > 0)?;
-            Some(Reach { first, furthest, drawer })
+            let (first, last) = it.bounds.filter(|_| it.blocks > 0)?;
+            Some(Reach { first, last, furthest: last, drawer })
         };
         self.order.clear();
         self.order.extend(self.drawers.iter().enumerate().filter_map(held));
         self.order.sort_unstable_by_key(|reach| reach.first);
         let mut furthest = [0; KEY_BYTES];
         for reach in &mut self.order {
-            furthest = furthest.max(reach.furthest);
+            furthest = furthest.max(reach.last);
             reach.furthest = furthest;
         }
     }
 
     /// The drawers that may hold keys in `from..to` (end exclusive), by the first that each may hold.
-    pub fn touching(
-        &self,
-        from: &[u8],
+    pub fn touching<'a>(
+        &'a self,
+        from: &'a [u8],
         to: &[u8],
-    ) -> impl DoubleEndedIterator<Item = (&Reach, &Drawer)> + use<'_> {
+    ) -> impl DoubleEndedIterator<Item = (&'a Reach, &'a Drawer)> + use<'a> {
         let end = self.order.partition_point(|reach| reach.first[..] < *to);
         let start = self.order[..end].partition_point(|reach| reach.furthest[..] < *from);
-        self.order[start..end].iter().map(|reach| (reach, &self.drawers[reach.drawer]))
+        let held = self.order[start..end].iter().filter(move |reach| reach.last[..] >= *from);
+        held.map(|reach| (reach, &self.drawers[reach.drawer]))
     }
 }
 
