@@ -66,7 +66,8 @@ impl<'a, S: Shelf> Merge<'a, S> {
 
     /// Looks up what the head stands for.
     fn resolve(&mut self, mut head: Head) -> Result<(), JournalError> {
-        let (from, to) = (lane_key(self.lane, head.from), lane_key(self.lane, self.to));
+        // What lies before it is no longer live, and may be much.
+        let (from, to) = (lane_key(self.lane, head.at), lane_key(self.lane, self.to));
         let held = self.segments.holding(head.id);
         let mut found = None;
         look(self.segments, head.id, &mut |db| {
