@@ -118,7 +118,7 @@ sides. The page of the aggregator stays open until Ctrl-C.",
             "cut",
             None,
             "TIME",
-            "How long the line is cut, at most half of --for. Default: 20 s, or that half.",
+            "How long the line is cut, at most half of --for. Default: 20 s, or that half where it is less.",
         ),
         LANG,
         option(

@@ -7,7 +7,7 @@
 //!
 //! A change over several trees is one transaction, which the log takes back or keeps as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::sled::transaction::{TransactionError, Transactional as _};
 use ::sled::{Batch, Db, Error, IVec, Iter, Tree};
@@ -75,9 +75,8 @@ impl Drawers {
                 None => batch.remove(op.key()),
             }
         }
-        for (lane, _) in batches.keys().flatten() {
-            self.lanes[*lane].arrange();
-        }
+        let lanes: BTreeSet<usize> = batches.keys().flatten().map(|(lane, _)| *lane).collect();
+        lanes.into_iter().for_each(|lane| self.lanes[lane].arrange());
         self.commit(&batches)
     }
 
@@ -124,9 +123,12 @@ impl Drawers {
         let mut last = last_in(&self.db, from, to)?;
         for row in self.lanes.iter().rev() {
             for (reach, drawer) in row.touching(from, to).rev() {
-                // Nor has any before it.
-                if last.as_ref().is_some_and(|(key, _)| **key >= reach.furthest[..]) {
+                let behind = |end: &Key| last.as_ref().is_some_and(|(key, _)| **key >= end[..]);
+                if behind(&reach.furthest) {
                     break;
+                }
+                if behind(&reach.last) {
+                    continue;
                 }
                 let from = last.as_ref().map_or(from, |(key, _)| key);
                 last = last_in(&drawer.tree, from, to)?.or(last);
@@ -156,11 +158,13 @@ impl Drawers {
         Ok(self.db.contains_key(key)?.then_some(None))
     }
 
-    /// Where a value goes: what lies somewhere stays there.
+    /// Where a value goes: what lies somewhere stays there. A gap takes the place of old blocks, and among new ones it would
+    /// have that drawer, and all after it, looked into for each of them.
     fn put(&mut self, entry: Option<&Entry>, known: Option<Place>, bytes: usize) -> Result<Place, Error> {
         let Some(entry) = entry else { return Ok(None) };
         let place = match known {
             Some(place) => place,
+            None if entry.gap.is_some() => None,
             None => Some(self.roomy(entry.id.lane)?),
         };
         if let Some((lane, at)) = place {

@@ -68,14 +68,14 @@ impl Holding {
         [&lane.blocks, &lane.gaps].iter().any(|set| set.intersects(id.first, id.last))
     }
 
-    /// No live entry of `lane` that has a number in `from..to` begins before this one; none where there is none.
+    /// No live entry of `lane` that begins in `from..to` begins before this number; `None` where nothing live is there.
     pub fn first(&self, lane: Lane, from: u64, to: u64) -> Option<u64> {
         let lane = &self.lanes[lane.index()];
         let sets = [&lane.blocks, &lane.gaps];
         sets.iter().filter_map(|set| set.first_from(from)).min().filter(|&at| at < to)
     }
 
-    /// No live entry of `lane` begins after this one and before `to`; none where there is none from `from` on.
+    /// No live entry of `lane` that begins in `from..to` begins behind this number; `None` where nothing live is there.
     pub fn last(&self, lane: Lane, from: u64, to: u64) -> Option<u64> {
         let lane = &self.lanes[lane.index()];
         let sets = [&lane.blocks, &lane.gaps];

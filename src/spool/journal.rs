@@ -1,4 +1,4 @@
-//! The seam to the disk: four methods, sled behind them in life and a disk that lies in tests.
+//! The seam to the disk: five methods, sled behind them in life and a disk that lies in tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

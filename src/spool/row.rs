@@ -23,7 +23,7 @@ pub(super) struct Reach {
     /// The smallest key that its drawer may hold.
     pub first: Key,
     /// And the greatest.
-    last: Key,
+    pub last: Key,
     /// The greatest key that it or any before it may hold. Drawers mostly follow each other, but need not.
     pub furthest: Key,
     pub drawer: usize,
@@ -32,11 +32,11 @@ pub(super) struct Reach {
 /// A tree, and what is known of it without looking.
 pub(super) struct Drawer {
     pub tree: Tree,
-    /// What was put since it was last empty.
+    /// What was put since it was last taken up.
     puts: usize,
     put_bytes: usize,
     pub blocks: usize,
-    /// Smallest and greatest key since it was last empty.
+    /// Smallest and greatest key since then.
     pub bounds: Option<(Key, Key)>,
 }
 
@@ -101,7 +101,7 @@ impl Drawer {
         self.puts >= limits::SPOOL_DRAWER_BLOCKS && self.put_bytes >= limits::SPOOL_DRAWER_BYTES
     }
 
-    /// Of a drawer that has become empty.
+    /// Takes up a drawer that has become empty.
     pub fn clear(&mut self) {
         self.puts = 0;
         self.put_bytes = 0;

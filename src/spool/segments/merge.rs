@@ -100,10 +100,10 @@ pub(super) fn last<S: Shelf>(
     let mut best: Option<Block> = None;
     for (bound, id) in bounds {
         let begun = best.as_ref().map(|(entry, _)| entry.id.first);
-        if begun.is_some_and(|begun| bound < begun) {
+        if begun.is_some_and(|begun| bound <= begun) {
             break;
         }
-        let found = last_in(segments, id, lane, from, to)?;
+        let found = last_in(segments, id, lane, from..to, bound)?;
         if found.as_ref().map(|(entry, _)| entry.id.first) > begun {
             best = found;
         }
@@ -111,19 +111,19 @@ pub(super) fn last<S: Shelf>(
     Ok(best)
 }
 
-/// As [`last`], in one database.
+/// As [`last`], in one database, where nothing live begins behind `bound`.
 fn last_in<S: Shelf>(
     segments: &Segments<S>,
     id: u64,
     lane: Lane,
-    from: u64,
-    to: u64,
+    numbers: Range<u64>,
+    bound: u64,
 ) -> Result<Option<Block>, JournalError> {
     let held = segments.holding(id);
-    let start = lane_key(lane, from);
+    let start = lane_key(lane, numbers.start);
     let mut found = None;
-    // What is no longer live may lie behind it.
-    let mut end = Some(lane_key(lane, to).to_vec());
+    // What is no longer live may still lie between.
+    let mut end = Some(lane_key(lane, bound + 1).to_vec());
     while let Some(before) = end.take().filter(|_| found.is_none()) {
         look(segments, id, &mut |db| {
             db.last(&start, &before, &mut |key, value| {
@@ -133,7 +133,7 @@ fn last_in<S: Shelf>(
         })?;
     }
     let met = found.as_ref().map(|(entry, _)| entry.id.first);
-    passed(segments, id, lane, met.map_or(from, |met| met + 1)..to)?;
+    passed(segments, id, lane, met.map_or(numbers.start, |met| met + 1)..numbers.end)?;
     Ok(found)
 }
 
