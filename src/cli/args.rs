@@ -217,8 +217,6 @@ pub struct UsageError(String);
 
 /// Shorter, and the line could not be cut, mended and drained.
 pub const DEMO_MIN: Duration = Duration::from_secs(30);
-/// How long the line is cut, if nothing else was said.
-const DEMO_CUT: Duration = Duration::from_secs(20);
 
 impl Command {
     /// What was typed to get it.
@@ -340,7 +338,7 @@ impl LowArgs {
             return Err(self.bad("for", "at least 30 s"));
         }
         let longest = length.map_or(Duration::MAX, |d| d / 2);
-        let cut = self.time("cut")?.unwrap_or(DEMO_CUT.min(longest));
+        let cut = self.time("cut")?.unwrap_or(Duration::from_secs(20).min(longest));
         if cut > longest {
             return Err(self.bad("cut", "at most half of --for"));
         }
