@@ -95,10 +95,12 @@ def short_of(rows):
     names = ", ".join(dict.fromkeys(row["shape"] for row in heavier)) or "no shape"
     key = ("shape", "format", "threads", "case")
     measured = {tuple(r[k] for k in key) for r in rows}
+    shapes = {row["shape"] for row in rows}
+    whole = [shape for shape in models.SHAPES if shape not in shapes]
     wanted = itertools.product(models.SHAPES, ("q4_0", "q8_0"), (1, 2), CASES)
-    missing = [row for row in wanted if row not in measured]
+    missing = [row for row in wanted if row not in measured and row[0] in shapes]
     told = f"{len(rows) - len(short)} of {len(rows)} rows meet their target; resident memory is higher than llama.cpp's in {len(heavier)} ({names})."
-    return told + "".join(
+    return told + "".join(f" Not measured: {shape}." for shape in whole) + "".join(
         f" Not measured: {shape} {format}, {threads} threads, {case}." for shape, format, threads, case in missing
     )
 
