@@ -1,4 +1,4 @@
-//! The trees of one sled database: blocks lie in drawers, books and lists in the default tree.
+//! The trees of one sled database: blocks lie in drawers; books, lists and gaps in the default tree.
 //!
 //! sled writes a leaf anew, with all values in it, at its tenth change and again when it splits, and it splits at 17 values
 //! whatever they weigh. In one tree full blocks would be written three to four times. So each lane has a row of small
@@ -21,7 +21,7 @@ use super::row::{Drawer, Key, Reach, Row};
 
 /// An open database.
 pub(super) struct Drawers {
-    /// As a tree the default one. It may also hold blocks: of a spool from before there were drawers.
+    /// As a tree the default one. It may also hold blocks of a spool from before there were drawers, and these gaps.
     db: Db,
     lanes: PerLane<Row>,
 }
@@ -276,7 +276,7 @@ mod tests {
     use super::super::entry::lane_key;
     use super::*;
     use crate::time::Wall;
-    use crate::wire::BlockId;
+    use crate::wire::{BlockId, GapReason};
 
     #[test]
     fn however_often_one_commit_puts_and_deletes_a_block_the_last_word_counts() {
@@ -317,7 +317,9 @@ mod tests {
                 for _ in 0..count {
                     let first = random.u64(1..numbers);
                     let id = BlockId { lane: random.choice(LANES).unwrap(), first, last: first + 1 };
-                    let key = Entry { id, gap: None, sealed: Wall(7), crc: 1 }.key().to_vec();
+                    // Gaps lie elsewhere.
+                    let gap = (random.u8(..) < 32).then_some(GapReason::Quota);
+                    let key = Entry { id, gap, sealed: Wall(7), crc: 1 }.key().to_vec();
                     let bytes = if random.u8(..) < 64 { 20 * 1024 } else { 8 };
                     ops.push(Op::Put { key, value: vec![random.u8(..); bytes] });
                 }
@@ -337,6 +339,27 @@ mod tests {
                 compare(&drawers, &model, &lane_key(lane, from.min(to)), &lane_key(lane, from.max(to)));
             }
             compare(&Drawers::open(db).unwrap(), &model, &[], &[0xff]);
+        }
+    }
+
+    #[test]
+    fn a_look_for_one_block_is_into_one_drawer_whatever_was_given_up_meanwhile() {
+        let db = ::sled::Config::default().temporary(true).open().unwrap();
+        let mut drawers = Drawers::open(db.clone()).unwrap();
+        let key = |first, gap| {
+            let id = BlockId { lane: Lane::Raw, first, last: first };
+            Entry { id, gap, sealed: Wall(7), crc: 1 }.key().to_vec()
+        };
+        for first in 1..=100 {
+            let block = Op::Put { key: key(first, None), value: vec![1; 32 * 1024] };
+            // The oldest give way to gaps.
+            let gap = Op::Put { key: key(first / 2, Some(GapReason::Quota)), value: Vec::new() };
+            drawers.apply(&[block, gap]).unwrap();
+        }
+        for drawers in [drawers, Drawers::open(db).unwrap()] {
+            let row = &drawers.lanes[Lane::Raw.index()];
+            let into = |n| row.touching(&lane_key(Lane::Raw, n), &lane_key(Lane::Raw, n + 1)).count();
+            assert!((1..=100).all(|n| into(n) == 1), "{:?}", (1..=100).map(into).collect::<Vec<_>>());
         }
     }
 

@@ -158,7 +158,7 @@ fn look<S: Shelf>(
     }
 }
 
-/// Whether it can be believed that nothing else is live in `numbers` of that database.
+/// Fails where it can't be believed that nothing else is live in `numbers` of that database.
 fn passed<S: Shelf>(
     segments: &Segments<S>,
     id: u64,
