@@ -155,13 +155,13 @@ impl PreTokenizerJson {
                 Err(BadTokenizer::Unsupported(format!("a split at the fixed text {text:?}")))
             }
             PreTokenizerJson::Split { pattern: PatternJson::Regex(pattern), .. } => {
-                steps.push(Step::Split(Split::new(&pattern)?));
+                steps.push(Step::Split(Box::new(Split::new(&pattern)?)));
                 Ok(false)
             }
             PreTokenizerJson::ByteLevel { add_prefix_space, use_regex } => {
                 steps.extend(add_prefix_space.then_some(Step::Blank));
                 if use_regex {
-                    steps.push(Step::Split(Split::new(GPT2)?));
+                    steps.push(Step::Split(Box::new(Split::new(GPT2)?)));
                 }
                 Ok(true)
             }

@@ -56,7 +56,7 @@ enum Step {
     /// A blank in front, unless there is one.
     Blank,
     /// By a pattern.
-    Split(Split),
+    Split(Box<Split>),
 }
 
 impl Tokenizer {

@@ -1,11 +1,16 @@
 //! The split pattern: into which pieces a text falls before its bytes are merged.
 //!
 //! The patterns of these tokenizers are plain regular expressions but for one thing: the alternative `\s+(?!\S)`, blanks that
-//! leave the last one to the word behind them. It is matched as `\s+` and then shortened, so that an engine without look-ahead,
-//! whose time is in proportion to the text whatever the pattern, does it all.
+//! leave the last one to the word behind them. It is matched as `\s+` and then shortened, so that an automaton does it all. As a
+//! pattern matches almost wherever a piece may begin, it is only ever asked about one place: a lazy DFA forwards is enough, and
+//! a gateway neither carries nor holds in memory what searching takes besides.
 
-use regex_automata::meta::Regex;
-use regex_automata::{Anchored, Input};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::nfa::thompson::{self, WhichCaptures};
+use regex_automata::util::pool::Pool;
+use regex_automata::{Anchored, Input, PatternID};
 
 use super::BadTokenizer;
 use crate::limits;
@@ -14,10 +19,15 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct Split {
     /// One pattern per alternative; the first that matches wins, as in the whole.
-    regex: Regex,
+    dfa: DFA,
+    /// The states it has met so far, one set for each thread that parts a text now.
+    caches: Pool<Cache, NewCache>,
     /// Of each alternative: whether no other than a blank may follow.
     leaves_last: Vec<bool>,
 }
+
+/// A boxed closure, as nothing else has a name.
+type NewCache = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 /// The split of GPT-2, which a byte-level step brings along unless it is told otherwise.
 pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -43,49 +53,58 @@ impl Split {
             leaves_last.push(bare.is_some());
             plain.push(bare.unwrap_or(alternative));
         }
-        let config = Regex::config()
-            .nfa_size_limit(Some(limits::TOKENIZER_PATTERN_STATES_BYTES_MAX))
-            .onepass_size_limit(Some(limits::TOKENIZER_PATTERN_STATES_BYTES_MAX))
-            .dfa_size_limit(Some(limits::TOKENIZER_PATTERN_STATES_BYTES_MAX));
-        let regex = Regex::builder().configure(config).build_many(&plain);
-        let regex = regex.map_err(|e| refused(&e.to_string()))?;
-        Ok(Split { regex, leaves_last })
+        let dfa = automaton(&plain).map_err(|e| refused(&e.to_string()))?;
+        let fresh = dfa.clone();
+        let caches: NewCache = Box::new(move || fresh.create_cache());
+        Ok(Split { dfa, caches: Pool::new(caches), leaves_last })
     }
 
     /// Gives the pieces of `text` to `sink`: what matched, and what lies between.
     pub(super) fn pieces(&self, text: &str, sink: &mut dyn FnMut(&str)) {
-        let mut from = 0;
-        while let Some((start, end)) = self.next(text, from) {
-            if from < start {
-                sink(&text[from..start]);
+        let mut cache = self.caches.get();
+        let (mut from, mut at) = (0, 0);
+        while let Some(c) = text[at..].chars().next() {
+            let Some(end) = self.piece_end(&mut cache, text, at) else {
+                at += c.len_utf8();
+                continue;
+            };
+            if from < at {
+                sink(&text[from..at]);
             }
-            sink(&text[start..end]);
-            from = end;
+            sink(&text[at..end]);
+            (from, at) = (end, end);
         }
         if from < text.len() {
             sink(&text[from..]);
         }
     }
 
-    /// The next match that is not empty.
-    fn next(&self, text: &str, mut from: usize) -> Option<(usize, usize)> {
-        loop {
-            let found = self.regex.search(&Input::new(text).range(from..))?;
-            let start = found.start();
-            let mut index = found.pattern().as_usize();
-            let mut end = self.end(text, index, start, found.end());
-            // Where the look-ahead fails, the alternatives behind it have their turn at the same place.
-            while end.is_none() && index + 1 < self.leaves_last.len() {
-                index += 1;
-                let pattern = Anchored::Pattern(regex_automata::PatternID::new(index).ok()?);
-                let found = self.regex.search(&Input::new(text).range(start..).anchored(pattern));
-                end = found.and_then(|found| self.end(text, index, start, found.end()));
-            }
-            match end {
-                Some(end) => return Some((start, end)),
-                None => from = start + text[start..].chars().next()?.len_utf8(),
-            }
+    /// Where the match that begins at `start` ends; `None` where none does, or only an empty one.
+    fn piece_end(&self, cache: &mut Cache, text: &str, start: usize) -> Option<usize> {
+        let (mut index, end) = self.matched(cache, text, start, Anchored::Yes)?;
+        let mut end = self.end(text, index, start, end);
+        // Where the look-ahead fails, the alternatives behind it have their turn at the same place.
+        while end.is_none() && index + 1 < self.leaves_last.len() {
+            index += 1;
+            let pattern = Anchored::Pattern(PatternID::new(index).ok()?);
+            let found = self.matched(cache, text, start, pattern);
+            end = found.and_then(|(_, end)| self.end(text, index, start, end));
         }
+        end
+    }
+
+    /// The first alternative that matches at `start`, and where its match ends.
+    fn matched(
+        &self,
+        cache: &mut Cache,
+        text: &str,
+        start: usize,
+        anchored: Anchored,
+    ) -> Option<(usize, usize)> {
+        let input = Input::new(text).range(start..).anchored(anchored);
+        // It only gives up where it is told to, and there is no byte that it stops at.
+        let found = self.dfa.try_search_fwd(cache, &input).ok()??;
+        Some((found.pattern().as_usize(), found.offset()))
     }
 
     /// Where a match of an alternative ends once its look-ahead is held; `None` where nothing is left of it.
@@ -96,6 +115,15 @@ impl Split {
         }
         (start < end).then_some(end)
     }
+}
+
+/// An automaton for all alternatives, which each can be asked for alone, too.
+fn automaton(alternatives: &[&str]) -> Result<DFA, Box<regex_automata::hybrid::BuildError>> {
+    let states = thompson::Config::new()
+        .nfa_size_limit(Some(limits::TOKENIZER_PATTERN_STATES_BYTES_MAX))
+        .which_captures(WhichCaptures::None);
+    let config = DFA::config().starts_for_each_pattern(true).skip_cache_capacity_check(true);
+    DFA::builder().configure(config).thompson(states).build_many(alternatives).map_err(Box::new)
 }
 
 /// The alternatives of the whole pattern.

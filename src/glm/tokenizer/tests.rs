@@ -1,5 +1,7 @@
 //! Against what Python's `tokenizers` says (`tests/golden/tokenizer`), and files that lie.
 
+use proptest::prelude::*;
+use regex_automata::hybrid::regex::Regex;
 use serde_json::{Value, json};
 
 use super::*;
@@ -141,4 +143,45 @@ fn a_file_that_contradicts_itself_is_an_error() {
     assert!(Tokenizer::from_json(b"").is_err());
     assert!(Tokenizer::from_json(&FILE.as_bytes()[..FILE.len() / 2]).is_err());
     assert!(Tokenizer::from_json("[".repeat(100_000).as_bytes()).is_err());
+}
+
+/// The pieces as an engine that searches finds them: what matches, and what lies between.
+fn searched<'a>(pattern: &str, text: &'a str) -> Vec<&'a str> {
+    let regex = Regex::new(pattern).unwrap();
+    let mut cache = regex.create_cache();
+    let mut ends: Vec<usize> =
+        regex.find_iter(&mut cache, text).flat_map(|found| [found.start(), found.end()]).collect();
+    ends.insert(0, 0);
+    ends.push(text.len());
+    ends.windows(2).map(|pair| &text[pair[0]..pair[1]]).filter(|piece| !piece.is_empty()).collect()
+}
+
+fn parted<'a>(pattern: &str, text: &'a str) -> Vec<&'a str> {
+    let mut pieces = Vec::new();
+    Split::new(pattern).unwrap().pieces(text, &mut |piece| {
+        let from = piece.as_ptr() as usize - text.as_ptr() as usize;
+        pieces.push(&text[from..from + piece.len()]);
+    });
+    pieces
+}
+
+proptest! {
+    #[test]
+    fn pieces_are_those_that_a_search_finds(text in "[ab1é漏 \n\']{0,40}") {
+        // With places where nothing matches, alternatives of which the first counts, and some that begin alike.
+        for pattern in ["b1|b+", "a|ab|abb", r"\d{1,2}|é+a|\s", "(?i:AB)|漏[^ ]", r"[^\s\p{L}\p{N}]+|\s+"] {
+            prop_assert_eq!(parted(pattern, &text), searched(pattern, &text), "{}", pattern);
+        }
+    }
+}
+
+#[test]
+fn where_the_look_ahead_fails_the_next_alternative_has_its_turn() {
+    assert_eq!(
+        parted(r"\s+(?!\S)|b", "b b"),
+        ["b", " ", "b"],
+        "a blank that nothing takes is a piece of its own"
+    );
+    assert_eq!(parted(r"\s+(?!\S)| b|\s+", "  b \n"), [" ", " b", " \n"]);
+    assert_eq!(parted(r"\s+(?!\S)|\s", "a \u{a0}a"), ["a", " ", "\u{a0}", "a"]);
 }
