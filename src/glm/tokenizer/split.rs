@@ -3,13 +3,14 @@
 //! The patterns of these tokenizers are plain regular expressions but for one thing: the alternative `\s+(?!\S)`, blanks that
 //! leave the last one to the word behind them. It is matched as `\s+` and then shortened, so that an automaton does it all. As a
 //! pattern matches almost wherever a piece may begin, it is only ever asked about one place: a lazy DFA forwards is enough, and
-//! a gateway neither carries nor holds in memory what searching takes besides.
+//! a gateway neither carries nor holds in memory what searching takes besides. What it reads of a text is bounded: a pattern that
+//! runs far ahead for nothing at every place (`a*b` in a text of `a`) would take the square of its length.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::util::pool::Pool;
+use regex_automata::util::pool::{Pool, PoolGuard};
 use regex_automata::{Anchored, Input, PatternID};
 
 use super::BadTokenizer;
@@ -43,6 +44,9 @@ impl Split {
         if pattern.len() > limits::TOKENIZER_PATTERN_BYTES_MAX {
             return Err(refused("it is too long"));
         }
+        if sets_flags(pattern) {
+            return Err(refused("flags may only be set for a group, as in (?i:x)"));
+        }
         let mut plain = Vec::new();
         let mut leaves_last = Vec::new();
         for alternative in alternatives(pattern) {
@@ -59,12 +63,18 @@ impl Split {
         Ok(Split { dfa, caches: Pool::new(caches), leaves_last })
     }
 
-    /// Gives the pieces of `text` to `sink`: what matched, and what lies between.
+    /// Gives the pieces of `text` to `sink`: what matched, and what lies between. Where the pattern would have it read far oftener
+    /// than a tokenizer's does, what is left is one piece.
     pub(super) fn pieces(&self, text: &str, sink: &mut dyn FnMut(&str)) {
-        let mut cache = self.caches.get();
+        let mut search = Search {
+            split: self,
+            cache: self.caches.get(),
+            text,
+            budget: text.len().saturating_mul(limits::TOKENIZER_READINGS_MAX),
+        };
         let (mut from, mut at) = (0, 0);
         while let Some(c) = text[at..].chars().next() {
-            let Some(end) = self.piece_end(&mut cache, text, at) else {
+            let Some(end) = search.piece_end(at) else {
                 at += c.len_utf8();
                 continue;
             };
@@ -78,39 +88,57 @@ impl Split {
             sink(&text[from..]);
         }
     }
+}
 
+/// A text on its way into pieces.
+struct Search<'a> {
+    split: &'a Split,
+    cache: PoolGuard<'a, Cache, NewCache>,
+    text: &'a str,
+    /// Bytes that may still be read; those that are read again count again.
+    budget: usize,
+}
+
+impl Search<'_> {
     /// Where the match that begins at `start` ends; `None` where none does, or only an empty one.
-    fn piece_end(&self, cache: &mut Cache, text: &str, start: usize) -> Option<usize> {
-        let (mut index, end) = self.matched(cache, text, start, Anchored::Yes)?;
-        let mut end = self.end(text, index, start, end);
+    fn piece_end(&mut self, start: usize) -> Option<usize> {
+        let (mut index, end) = self.matched(start, Anchored::Yes)?;
+        let mut end = self.shortened(index, start, end);
         // Where the look-ahead fails, the alternatives behind it have their turn at the same place.
-        while end.is_none() && index + 1 < self.leaves_last.len() {
+        while end.is_none() && index + 1 < self.split.leaves_last.len() {
             index += 1;
-            let pattern = Anchored::Pattern(PatternID::new(index).ok()?);
-            let found = self.matched(cache, text, start, pattern);
-            end = found.and_then(|(_, end)| self.end(text, index, start, end));
+            let found = self.matched(start, Anchored::Pattern(PatternID::new(index).ok()?));
+            end = found.and_then(|(_, end)| self.shortened(index, start, end));
         }
         end
     }
 
     /// The first alternative that matches at `start`, and where its match ends.
-    fn matched(
-        &self,
-        cache: &mut Cache,
-        text: &str,
-        start: usize,
-        anchored: Anchored,
-    ) -> Option<(usize, usize)> {
+    fn matched(&mut self, start: usize, anchored: Anchored) -> Option<(usize, usize)> {
+        let (dfa, cache, text) = (&self.split.dfa, &mut *self.cache, self.text.as_bytes());
         let input = Input::new(text).range(start..).anchored(anchored);
-        // It only gives up where it is told to, and there is no byte that it stops at.
-        let found = self.dfa.try_search_fwd(cache, &input).ok()??;
-        Some((found.pattern().as_usize(), found.offset()))
+        // It would only give up if it were told to.
+        let mut state = dfa.start_state_forward(cache, &input).ok()?;
+        let mut found = None;
+        for (at, &byte) in text.iter().enumerate().skip(start) {
+            self.budget = self.budget.checked_sub(1)?;
+            state = dfa.next_state(cache, state, byte).ok()?;
+            // It knows of a match when it has seen what follows.
+            if state.is_match() {
+                found = Some((dfa.match_pattern(cache, state, 0).as_usize(), at));
+            } else if state.is_dead() {
+                return found;
+            }
+        }
+        state = dfa.next_eoi_state(cache, state).ok()?;
+        let at_end = state.is_match().then(|| (dfa.match_pattern(cache, state, 0).as_usize(), text.len()));
+        at_end.or(found)
     }
 
     /// Where a match of an alternative ends once its look-ahead is held; `None` where nothing is left of it.
-    fn end(&self, text: &str, index: usize, start: usize, end: usize) -> Option<usize> {
-        let mut end = end;
-        if self.leaves_last[index] && text[end..].starts_with(|c: char| !c.is_whitespace()) {
+    fn shortened(&self, index: usize, start: usize, mut end: usize) -> Option<usize> {
+        let text = self.text;
+        if self.split.leaves_last[index] && text[end..].starts_with(|c: char| !c.is_whitespace()) {
             end -= text[start..end].chars().next_back()?.len_utf8();
         }
         (start < end).then_some(end)
@@ -124,6 +152,15 @@ fn automaton(alternatives: &[&str]) -> Result<DFA, Box<regex_automata::hybrid::B
         .which_captures(WhichCaptures::None);
     let config = DFA::config().starts_for_each_pattern(true).skip_cache_capacity_check(true);
     DFA::builder().configure(config).thompson(states).build_many(alternatives).map_err(Box::new)
+}
+
+/// Whether flags are set for the rest of a group, `(?i)x`: parted into its alternatives the others would lose them. What only looks
+/// like it, in a class or escaped, is not told apart.
+fn sets_flags(pattern: &str) -> bool {
+    pattern
+        .split("(?")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphabetic() || c == '-').starts_with(')'))
 }
 
 /// The alternatives of the whole pattern.

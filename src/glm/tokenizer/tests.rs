@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use regex_automata::hybrid::regex::Regex;
 use serde_json::{Value, json};
 
+use super::split::GPT2;
 use super::*;
 
 const FILE: &str = include_str!("../../../tests/golden/tokenizer/tokenizer.json");
@@ -122,6 +123,14 @@ fn files_of_another_kind_are_refused_by_name() {
         file["pre_tokenizer"]["pretokenizers"][0]["pattern"] = json!({"Regex": r"(?<=a)b|\s+"});
     };
     refused(look_behind, "split pattern");
+    let boundary = |file: &mut Value| {
+        file["pre_tokenizer"]["pretokenizers"][0]["pattern"] = json!({"Regex": r"\b\w+|\s+"});
+    };
+    refused(boundary, "word boundaries");
+    let flags = |file: &mut Value| {
+        file["pre_tokenizer"]["pretokenizers"][0]["pattern"] = json!({"Regex": r"(?i)a|b"});
+    };
+    refused(flags, "(?i:x)");
 }
 
 #[test]
@@ -157,8 +166,12 @@ fn searched<'a>(pattern: &str, text: &'a str) -> Vec<&'a str> {
 }
 
 fn parted<'a>(pattern: &str, text: &'a str) -> Vec<&'a str> {
+    parted_by(&Split::new(pattern).unwrap(), text)
+}
+
+fn parted_by<'a>(split: &Split, text: &'a str) -> Vec<&'a str> {
     let mut pieces = Vec::new();
-    Split::new(pattern).unwrap().pieces(text, &mut |piece| {
+    split.pieces(text, &mut |piece| {
         let from = piece.as_ptr() as usize - text.as_ptr() as usize;
         pieces.push(&text[from..from + piece.len()]);
     });
@@ -169,7 +182,7 @@ proptest! {
     #[test]
     fn pieces_are_those_that_a_search_finds(text in "[ab1é漏 \n\']{0,40}") {
         // With places where nothing matches, alternatives of which the first counts, and some that begin alike.
-        for pattern in ["b1|b+", "a|ab|abb", r"\d{1,2}|é+a|\s", "(?i:AB)|漏[^ ]", r"[^\s\p{L}\p{N}]+|\s+"] {
+        for pattern in ["b1|b+", "a|ab|abb", r"\d{1,2}|é+a|\s", "(?i:AB)|漏[^ ]", r"[^\s\p{L}\p{N}]+|\s+", "^a|b", "(?m:^)a|a$|1", r"(?-u:\b)b|a"] {
             prop_assert_eq!(parted(pattern, &text), searched(pattern, &text), "{}", pattern);
         }
     }
@@ -184,4 +197,43 @@ fn where_the_look_ahead_fails_the_next_alternative_has_its_turn() {
     );
     assert_eq!(parted(r"\s+(?!\S)| b|\s+", "  b \n"), [" ", " b", " \n"]);
     assert_eq!(parted(r"\s+(?!\S)|\s", "a \u{a0}a"), ["a", " ", "\u{a0}", "a"]);
+}
+
+#[test]
+fn an_alternative_that_matches_nothing_leaves_the_place_to_the_next() {
+    assert_eq!(parted("a*|b", "ab1b"), ["a", "b", "1", "b"]);
+}
+
+#[test]
+fn threads_share_a_pattern_and_a_long_text_of_all_of_unicode_is_parted_as_a_search_does() {
+    let pattern = r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
+    let mut rng = fastrand::Rng::with_seed(1);
+    let text: String = (0..60_000).map(|_| rng.char(..)).collect();
+    let (split, wanted) = (Split::new(pattern).unwrap(), searched(pattern, &text));
+    assert!(wanted.len() > 10_000);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert!(parted_by(&split, &text) == wanted));
+        }
+    });
+}
+
+/// The library recurs without an end where one of its states is more than it may remember.
+#[test]
+fn a_pattern_is_refused_before_a_state_of_it_is_too_large() {
+    let pattern = |n: usize| format!("(?:a{}){{{n}}}b?", "|".repeat(300));
+    let text = "aab ab".repeat(20);
+    assert!(Split::new(&pattern(1100)).is_err());
+    let largest = (1..1100).rev().find_map(|n| Split::new(&pattern(n)).ok()).unwrap();
+    assert_eq!(parted_by(&largest, &text).concat(), text);
+}
+
+#[test]
+fn a_pattern_that_runs_ahead_for_nothing_is_given_up_and_no_text_is_lost() {
+    let text = |n: usize| "a".repeat(n) + "c";
+    assert_eq!(parted("a*b|c", &text(20)), ["a".repeat(20).as_str(), "c"]);
+    assert_eq!(parted("a*b|c", &text(1000)), [text(1000)]);
+    // Read a second time, as a blank in front of a word is, it is not.
+    let blanks = " ".repeat(1000) + "a";
+    assert_eq!(parted(GPT2, &blanks), [&blanks[..999], " a"]);
 }
