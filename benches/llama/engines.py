@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def run(command, threads, stdin=b""):
         ["nice", "-n", NICE, "taskset", "-c", cores, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     memory = {"rss": 0, "anonymous": 0}
-    watcher = threading.Thread(target=watch, args=(process, memory))
+    watcher = threading.Thread(target=watch, args=(process, Path(shutil.which(command[0])).resolve(), memory))
     watcher.start()
     out, err = process.communicate(stdin)
     seconds = time.monotonic() - begin
@@ -33,17 +34,22 @@ def run(command, threads, stdin=b""):
     return out, err.decode(errors="replace"), {"seconds": seconds, **memory}
 
 
-def watch(process, memory):
+def watch(process, program, memory):
     """Peak of what is resident, and of the part that no file stands behind: that is what another process can't have."""
+    begin = time.monotonic()
     while process.poll() is None:
+        # A small model has started and is over in milliseconds.
+        time.sleep(0.01 if time.monotonic() - begin > 0.1 else 0.001)
         try:
+            # Until then it is what starts the program.
+            if Path(f"/proc/{process.pid}/exe").readlink() != program:
+                continue
             text = Path(f"/proc/{process.pid}/status").read_text()
         except OSError:
             return
         for key, name in (("rss", "VmHWM"), ("anonymous", "RssAnon")):
             if found := re.search(rf"{name}:\s+(\d+) kB", text):
                 memory[key] = max(memory[key], int(found[1]) * 1024)
-        time.sleep(0.01)
 
 
 class Outpost:

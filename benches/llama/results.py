@@ -91,15 +91,18 @@ def meets(row):
 def short_of(rows):
     rows = [row for row in rows if "ratio" in row]
     short = [row for row in rows if not meets(row)]
-    heavier = [row for row in rows if row["median"]["outpost"]["rss"] > row["median"][row["peer"]]["rss"]]
-    names = ", ".join(dict.fromkeys(row["shape"] for row in heavier)) or "no shape"
+    seen = [(row, row["median"]["outpost"]["rss"], row["median"][row["peer"]]["rss"]) for row in rows]
+    seen = [(row, ours, theirs) for row, ours, theirs in seen if ours and theirs]
+    heavier = [row for row, ours, theirs in seen if ours > theirs]
+    names = ", ".join(dict.fromkeys(row["shape"] for row in heavier))
     key = ("shape", "format", "threads", "case")
     measured = {tuple(r[k] for k in key) for r in rows}
     shapes = {row["shape"] for row in rows}
     whole = [shape for shape in models.SHAPES if shape not in shapes]
     wanted = itertools.product(models.SHAPES, ("q4_0", "q8_0"), (1, 2), CASES)
     missing = [row for row in wanted if row not in measured and row[0] in shapes]
-    told = f"{len(rows) - len(short)} of {len(rows)} rows meet their target; resident memory is higher than llama.cpp's in {len(heavier)} ({names})."
+    told = f"{len(rows) - len(short)} of {len(rows)} rows meet their target; of {len(seen)} that were long enough "
+    told += f"to be looked at, resident memory is higher than llama.cpp's in " + (f"{len(heavier)} ({names})." if heavier else "none.")
     return told + "".join(f" Not measured: {shape}." for shape in whole) + "".join(
         f" Not measured: {shape} {format}, {threads} threads, {case}." for shape, format, threads, case in missing
     )

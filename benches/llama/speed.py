@@ -106,7 +106,8 @@ def start(sides, gguf, threads, rounds):
 def judge(row, gb_per_s):
     """Adds medians per engine and, against the best of llama.cpp's builds, the median of the rounds' ratios."""
     key = "first_token_ms" if row["case"] == "start" else "tokens_per_s"
-    row["median"] = {name: {k: median(run[k] for run in runs) for k in runs[0]} for name, runs in row["runs"].items()}
+    # A run that was over before it could be looked at has no memory to tell of.
+    row["median"] = {name: {k: median([run[k] for run in runs if run[k]] or [0]) for k in runs[0]} for name, runs in row["runs"].items()}
     better = min if key == "first_token_ms" else max
     peers = [name for name in row["runs"] if name != "outpost"]
     row["peer"] = better(peers, key=lambda name: row["median"][name][key])
