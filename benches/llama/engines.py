@@ -24,7 +24,7 @@ def run(command, threads, stdin=b""):
         ["nice", "-n", NICE, "taskset", "-c", cores, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     memory = {"rss": 0, "anonymous": 0}
-    watcher = threading.Thread(target=watch, args=(process, Path(shutil.which(command[0])).resolve(), memory))
+    watcher = threading.Thread(target=watch, args=(process, Path(shutil.which(command[0]) or command[0]).resolve(), memory))
     watcher.start()
     out, err = process.communicate(stdin)
     seconds = time.monotonic() - begin

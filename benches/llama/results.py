@@ -102,7 +102,7 @@ def short_of(rows):
     wanted = itertools.product(models.SHAPES, ("q4_0", "q8_0"), (1, 2), CASES)
     missing = [row for row in wanted if row not in measured and row[0] in shapes]
     told = f"{len(rows) - len(short)} of {len(rows)} rows meet their target; of {len(seen)} that were long enough "
-    told += f"to be looked at, resident memory is higher than llama.cpp's in " + (f"{len(heavier)} ({names})." if heavier else "none.")
+    told += "to be looked at, resident memory is higher than llama.cpp's in " + (f"{len(heavier)} ({names})." if heavier else "none.")
     return told + "".join(f" Not measured: {shape}." for shape in whole) + "".join(
         f" Not measured: {shape} {format}, {threads} threads, {case}." for shape, format, threads, case in missing
     )

@@ -83,11 +83,14 @@ pub const TOKENIZER_MERGES_MAX: usize = 4 * 1024 * 1024;
 pub const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest split pattern; GPT-4's has 120 bytes.
 pub const TOKENIZER_PATTERN_BYTES_MAX: usize = 4096;
-/// Memory for the states of a split pattern; those of GLM-4 and GPT-4o take 62 and 145 KiB. A lazy DFA's states come on top, in 2 MiB for
-/// each thread that parts a text. One state has to find room there whatever its pattern: the library recurs without an end where not.
-pub const TOKENIZER_PATTERN_STATES_BYTES_MAX: usize = 1024 * 1024;
-/// How often a text may be read over to part it; a tokenizer's pattern takes fewer than 3 times.
-pub const TOKENIZER_READINGS_MAX: usize = 64;
+/// Memory for the states of a split pattern; those of GLM-4 and GPT-4o take 62 and 145 KiB.
+pub const TOKENIZER_PATTERN_STATES_BYTES_MAX: usize = 512 * 1024;
+/// Memory for the states of a pattern's lazy DFA, for each thread that parts a text. Fewer than twice those of the pattern may not
+/// suffice for its first ones, and then the library recurs without an end.
+pub const TOKENIZER_PATTERN_CACHE_BYTES: usize = 2 * 1024 * 1024;
+const _: () = assert!(TOKENIZER_PATTERN_CACHE_BYTES >= 4 * TOKENIZER_PATTERN_STATES_BYTES_MAX);
+/// How often a step may read a text over to part it; GLM-4's pattern takes at most about 5 times.
+pub const TOKENIZER_READINGS_MAX: usize = 16;
 
 /// Most bytes of a chat template; GLM-4's has 4 KiB.
 pub const TEMPLATE_BYTES_MAX: usize = 256 * 1024;

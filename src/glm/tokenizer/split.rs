@@ -49,7 +49,7 @@ impl Split {
         }
         let mut plain = Vec::new();
         let mut leaves_last = Vec::new();
-        for alternative in alternatives(pattern) {
+        for alternative in alternatives(pattern).map_err(refused)? {
             let bare = alternative.strip_suffix(LOOK_AHEAD);
             if bare.is_some_and(|bare| bare != r"\s+") {
                 return Err(refused(r"only \s+ may have a look-ahead"));
@@ -150,7 +150,8 @@ fn automaton(alternatives: &[&str]) -> Result<DFA, Box<regex_automata::hybrid::B
     let states = thompson::Config::new()
         .nfa_size_limit(Some(limits::TOKENIZER_PATTERN_STATES_BYTES_MAX))
         .which_captures(WhichCaptures::None);
-    let config = DFA::config().starts_for_each_pattern(true).skip_cache_capacity_check(true);
+    let config =
+        DFA::config().starts_for_each_pattern(true).cache_capacity(limits::TOKENIZER_PATTERN_CACHE_BYTES);
     DFA::builder().configure(config).thompson(states).build_many(alternatives).map_err(Box::new)
 }
 
@@ -163,17 +164,20 @@ fn sets_flags(pattern: &str) -> bool {
         .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_alphabetic() || c == '-').starts_with(')'))
 }
 
-/// The alternatives of the whole pattern.
-fn alternatives(pattern: &str) -> Vec<&str> {
-    let (mut groups, mut classes, mut escaped, mut from) = (0usize, 0usize, false, 0);
+/// The alternatives of the whole pattern. Possessive quantifiers (`?+`, `++`, `*+`, `{2}+`) are an error: this engine would read them as
+/// something else.
+fn alternatives(pattern: &str) -> Result<Vec<&str>, &'static str> {
+    let (mut groups, mut classes, mut from) = (0usize, 0usize, 0);
+    let (mut escaped, mut quantified) = (false, false);
     let mut found = Vec::new();
     for (at, c) in pattern.char_indices() {
         match c {
             _ if escaped => {
-                escaped = false;
+                (escaped, quantified) = (false, false);
                 continue;
             }
             '\\' => escaped = true,
+            '+' if quantified => return Err("possessive quantifiers are not supported"),
             '[' => classes += 1,
             ']' => classes = classes.saturating_sub(1),
             '(' if classes == 0 => groups += 1,
@@ -184,7 +188,16 @@ fn alternatives(pattern: &str) -> Vec<&str> {
             }
             _ => {}
         }
+        quantified = classes == 0 && (matches!(c, '?' | '*' | '+') || c == '}' && is_count(&pattern[..at]));
     }
     found.push(&pattern[from..]);
-    found
+    Ok(found)
+}
+
+/// Whether the brace behind these closes a count, `{2,3`, and not what a class or a character is called, `\p{L`, `\x{41`.
+fn is_count(before: &str) -> bool {
+    before.rsplit_once('{').is_some_and(|(head, count)| {
+        let named = ["\\x", "\\u", "\\U"].iter().any(|name| head.ends_with(name));
+        !named && !count.is_empty() && count.chars().all(|c| c.is_ascii_digit() || c == ',')
+    })
 }
