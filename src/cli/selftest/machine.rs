@@ -34,7 +34,10 @@ pub(super) fn dates(ground: &Ground) -> Finding {
     // Deprecated on musl, for it is to have 64 bits everywhere, which is what is asked here.
     #[allow(deprecated)]
     let bits = libc::time_t::BITS;
-    ensure!(bits == 64, "the C library counts seconds in {bits} bits: build with cross/build.sh");
+    ensure!(
+        bits == 64,
+        "the C library counts seconds in {bits} bits: take a -musl program of CROSS_WAY=debian cross/build.sh"
+    );
     let path = ground.dir.join("of-2040");
     let at = UNIX_EPOCH + Duration::from_secs(LEAP_DAY_2040_SECS);
     let found = File::create(&path)
