@@ -105,12 +105,17 @@ impl Tokenizer {
         self.tokens.blob.len()
     }
 
-    /// Memory that it takes, about: tables of tokens and merges.
+    /// Memory that it takes, about: tables of tokens and merges, and the states of its patterns, when a thread has met as many as it may.
     pub fn memory_bytes(&self) -> usize {
         let Tokens { blob, ends, sorted } = &self.tokens;
+        let patterns = self.steps.iter().map(|step| match step {
+            Step::Blank => 0,
+            Step::Split(split) => split.memory_bytes(),
+        });
         blob.capacity()
             + size_of::<u32>() * (ends.capacity() + sorted.capacity())
             + self.merges.memory_bytes()
+            + patterns.sum::<usize>()
     }
 
     /// Never true: every byte is a token.

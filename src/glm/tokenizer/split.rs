@@ -63,6 +63,11 @@ impl Split {
         Ok(Split { dfa, caches: Pool::new(caches), leaves_last })
     }
 
+    /// Memory of the pattern, and of all states that one thread may remember.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.dfa.memory_usage() + limits::TOKENIZER_PATTERN_CACHE_BYTES
+    }
+
     /// Gives the pieces of `text` to `sink`: what matched, and what lies between. Where the pattern would have it read far oftener
     /// than a tokenizer's does, what is left is one piece.
     pub(super) fn pieces(&self, text: &str, sink: &mut dyn FnMut(&str)) {
