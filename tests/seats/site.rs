@@ -136,6 +136,8 @@ impl Site {
     /// Waits until the aggregator hears the agent and nothing waits any more, then ends both in good order and holds
     /// their books against each other.
     pub fn settle(&self, agent: &mut Seat, aggregator: &mut Seat) -> SpoolStat {
+        // The agent's last words are heard by nobody otherwise, and it does not wait until they are due again.
+        eventually("both lines", || (is_up(agent) && is_up(aggregator)).then_some(()));
         eventually("a spool that is drained", || (pending(agent) == 0).then_some(()));
         assert!(agent.stop().success(), "the agent's end");
         let books = spool::stat(&self.spool_dir()).unwrap();
@@ -185,6 +187,13 @@ impl Site {
 fn row(ledger: &Value, lane: Lane, epoch: u64) -> Value {
     let is = |row: &&Value| row["lane"] == lane.name() && row["epoch"] == epoch_text(epoch);
     ledger["lanes"].as_array().unwrap().iter().find(is).cloned().unwrap_or_default()
+}
+
+/// Whether a seat's line is up, as it logs.
+fn is_up(seat: &Seat) -> bool {
+    let lines = ["line_up", "line_down"].map(Value::from);
+    let last = seat.events().into_iter().rfind(|event| lines.contains(&event["event"]));
+    last.is_some_and(|event| event["event"] == lines[0])
 }
 
 /// Records that wait in an agent's spool.
