@@ -222,6 +222,9 @@ async fn carry_out(
         }
     }
     shared.blocks_refused.set(uplink.has_set_aside());
+    if !shared.unheard.replace(uplink.is_unheard()) && uplink.is_unheard() {
+        observe::emit(&events::NobodyListens { topic: &shared.topic("up") });
+    }
     Ok(())
 }
 

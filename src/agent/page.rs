@@ -80,6 +80,13 @@ fn line(out: &mut String, status: &Status) {
     if let (false, Some(reason)) = (status.line.up, &status.line.reason) {
         let _ = write!(out, "<p>{}", Esc(reason));
     }
+    if status.line.unheard {
+        let _ = write!(
+            out,
+            "<p class=bad>the broker has nobody who listens: records wait here. Is an aggregator running, connected to this \
+             broker, with the same <code>mqtt.prefix</code>?"
+        );
+    }
 }
 
 fn meter(out: &mut String, status: &Status) {

@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub sources: RefCell<Vec<SourceBrief>>,
     /// The broker refuses blocks for what they are; they wait in the spool.
     pub blocks_refused: Cell<bool>,
+    /// The broker says that nobody is subscribed to what is sent.
+    pub unheard: Cell<bool>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
     /// What the line may carry today.
@@ -107,6 +109,7 @@ impl Shared {
             news: Cell::new(0),
             sources: RefCell::new(Vec::new()),
             blocks_refused: Cell::new(false),
+            unheard: Cell::new(false),
             salvaged,
             boots: RefCell::default(),
             meter: RefCell::new(Meter::open(&options.spool_dir, options.budget.clone())),
@@ -234,6 +237,7 @@ impl Shared {
                 since_s: now.mono.since(line.since).as_secs(),
                 downs: line.downs,
                 reason: line.reason.clone(),
+                unheard: self.unheard.get(),
             },
             meter: self.meter.borrow().brief(),
             readings: metrics::READINGS.value(),

@@ -15,6 +15,7 @@ use rumqttc::{Outgoing, QoS, v5};
 
 use super::reason::{self, Refusal};
 use super::{Publish, Qos};
+use crate::sync::uplink::Audience;
 
 /// Hands requests to the event loop; none of them waits.
 pub(super) enum Client {
@@ -35,7 +36,7 @@ pub(super) enum Heard {
     /// SUBACK: one answer per filter, or the reason code.
     Granted(Vec<Result<(), u8>>),
     /// PUBACK.
-    Answered { pkid: u16, result: Result<(), Refusal> },
+    Answered { pkid: u16, result: Result<Audience, Refusal> },
     /// A message from the broker.
     Message(Box<Arrival>),
     /// A message whose topic is not UTF-8.
@@ -234,7 +235,9 @@ fn heard_311(event: rumqttc::Event) -> Heard {
             };
             Heard::Granted(suback.return_codes.iter().map(granted).collect())
         }
-        rumqttc::Packet::PubAck(puback) => Heard::Answered { pkid: puback.pkid, result: Ok(()) },
+        rumqttc::Packet::PubAck(puback) => {
+            Heard::Answered { pkid: puback.pkid, result: Ok(Audience::Unknown) }
+        }
         rumqttc::Packet::Publish(mut publish) => {
             let payload = std::mem::take(&mut publish.payload).to_vec();
             let topic = publish.topic.clone();

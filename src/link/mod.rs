@@ -32,6 +32,7 @@ use crate::limits::{BLOCK_BYTES_MAX, CERTIFICATES_EVERY, LINK_CHANNEL_MAX};
 use crate::observe::{self, link::LineDown};
 use crate::reading::named_enum;
 use crate::sync::backoff::{Backoff, BackoffOptions};
+use crate::sync::uplink::Audience;
 use crate::tls::{Peer, TlsFiles};
 use explain::Fault;
 use session::{End, Session};
@@ -200,8 +201,8 @@ pub enum LinkEvent {
     Done {
         /// Of the publish.
         token: u64,
-        /// Whether the broker took it.
-        result: Result<(), Refusal>,
+        /// Whether the broker took it, and for whom.
+        result: Result<Audience, Refusal>,
     },
     /// A message from the broker.
     Message {

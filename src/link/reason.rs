@@ -3,6 +3,7 @@
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
 
 use crate::sync::backoff::Cause;
+use crate::sync::uplink::Audience;
 
 /// The broker's no to one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +49,10 @@ pub(super) fn refusal(code: u8) -> Refusal {
 }
 
 /// The outcome of a publish (section 3.4.2.1).
-pub(super) fn publish(reason: PubAckReason) -> Result<(), Refusal> {
+pub(super) fn publish(reason: PubAckReason) -> Result<Audience, Refusal> {
     let code = match reason {
-        // Nobody listening is no reason to keep a block.
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => return Ok(()),
+        PubAckReason::Success => return Ok(Audience::Unknown),
+        PubAckReason::NoMatchingSubscribers => return Ok(Audience::Nobody),
         PubAckReason::UnspecifiedError => UNSPECIFIED,
         PubAckReason::ImplementationSpecificError => 0x83,
         PubAckReason::NotAuthorized => 0x87,
@@ -180,7 +181,10 @@ mod tests {
     #[test]
     fn every_reason_for_a_refused_publish_is_told_apart() {
         use PubAckReason as P;
-        assert_eq!([P::Success, P::NoMatchingSubscribers].map(publish), [Ok(()), Ok(())]);
+        assert_eq!(
+            [P::Success, P::NoMatchingSubscribers].map(publish),
+            [Ok(Audience::Unknown), Ok(Audience::Nobody)]
+        );
         let refused = [
             (P::UnspecifiedError, 0x80),
             (P::ImplementationSpecificError, 0x83),

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::limits::{LINK_MESSAGES_MAX, LINK_QUEUE_MAX};
 use crate::observe::link::{CertificatesUnusable, LineUp};
 use crate::observe::{self, metrics};
+use crate::sync::uplink::Audience;
 use crate::time::Mono;
 use crate::tls::Renewal;
 
@@ -461,7 +462,7 @@ impl<'a> Session<'a> {
             self.handed_qos1 = self.handed_qos1.saturating_sub(1);
             self.inflight.insert(pkid, token);
         } else if let Some(token) = token {
-            self.tell(LinkEvent::Done { token, result: Ok(()) });
+            self.tell(LinkEvent::Done { token, result: Ok(Audience::Unknown) });
         }
     }
 

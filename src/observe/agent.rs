@@ -97,6 +97,21 @@ impl Event for BlockRefused {
     }
 }
 
+/// The broker has nobody who is subscribed to blocks; they wait in the spool.
+pub struct NobodyListens<'a> {
+    /// Above the topics of blocks.
+    pub topic: &'a str,
+}
+
+impl Event for NobodyListens<'_> {
+    const NAME: &'static str = "nobody_listens";
+    const LEVEL: Level = Level::Warn;
+    fn fields(&self, fields: &mut Fields<'_>) {
+        let next = "see that an aggregator runs, connected to this broker, with the same mqtt.prefix";
+        fields.put("topic", format_args!("{}/#", self.topic)).put("next", next);
+    }
+}
+
 /// An acknowledgement names records that were never stored: this spool's disk was rolled back, or the sender errs.
 pub struct AckBeyondTail {
     /// The lane.

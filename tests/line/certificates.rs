@@ -43,7 +43,7 @@ fn renewed_certificates_are_in_use_soon_and_nobody_thinks_the_device_lost() {
         replace(&new_cert, &cert);
         smol::Timer::after(Duration::from_secs(2)).await;
         link.commands.send(publish(1, "t", "x")).await.unwrap();
-        assert_eq!(next(&link).await, LinkEvent::Done { token: 1, result: Ok(()) });
+        assert!(matches!(next(&link).await, LinkEvent::Done { token: 1, result: Ok(_) }));
 
         replace(&new_key, &key);
         assert_eq!(down(&link).await, "new certificates");

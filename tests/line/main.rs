@@ -55,7 +55,7 @@ fn publish_a_thousand(broker: &TestBroker) {
             let mut done = BTreeSet::new();
             while done.len() < 1000 {
                 match next(&source).await {
-                    LinkEvent::Done { token, result: Ok(()) } => assert!(done.insert(token), "{token} twice"),
+                    LinkEvent::Done { token, result: Ok(_) } => assert!(done.insert(token), "{token} twice"),
                     other => panic!("{other:?}"),
                 }
             }
@@ -99,7 +99,7 @@ fn publish_through_cuts(broker: &TestBroker) {
             let mut open: BTreeSet<u64> = missing.iter().map(|m| base * 300 + m).collect();
             while !open.is_empty() {
                 match next(&source).await {
-                    LinkEvent::Done { token, result: Ok(()) } => {
+                    LinkEvent::Done { token, result: Ok(_) } => {
                         assert!(open.remove(&token), "{token} twice, or of an earlier session");
                         done.insert(token % 300);
                     }
@@ -292,7 +292,7 @@ fn publish_with_wildcards(broker: &TestBroker) {
             other => panic!("{other:?}"),
         }
         link.commands.send(publish(2, &topic("fine"), "x")).await.unwrap();
-        assert_eq!(next(&link).await, LinkEvent::Done { token: 2, result: Ok(()) });
+        assert!(matches!(next(&link).await, LinkEvent::Done { token: 2, result: Ok(_) }));
         stop(link).await;
     });
 }

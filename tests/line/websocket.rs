@@ -30,7 +30,9 @@ fn messages_pass_over_a_websocket_inside_tls_in_both_directions() {
                 source.commands.send(publish(token, &topic, &block)).await.unwrap();
             }
             for token in 0..20 {
-                assert_eq!(next(&source).await, LinkEvent::Done { token, result: Ok(()) });
+                assert!(
+                    matches!(next(&source).await, LinkEvent::Done { token: of, result: Ok(_) } if of == token)
+                );
                 assert_eq!(message(&sink).await.1.len(), block.len());
             }
             stop(source).await;

@@ -19,6 +19,8 @@ pub struct Broker {
     port: u16,
     dir: PathBuf,
     protocol: Protocol,
+    /// Whether it says of a publish that nobody is subscribed to it.
+    pub tells_of_nobody: bool,
 }
 
 impl Broker {
@@ -28,7 +30,8 @@ impl Broker {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let broker = Self { child: spawn(port, dir, protocol), port, dir: dir.to_owned(), protocol };
+        let (child, tells_of_nobody) = spawn(port, dir, protocol);
+        let broker = Self { child, port, dir: dir.to_owned(), protocol, tells_of_nobody };
         broker.await_port();
         broker
     }
@@ -39,7 +42,7 @@ impl Broker {
 
     pub fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.dir, self.protocol);
+        (self.child, self.tells_of_nobody) = spawn(self.port, &self.dir, self.protocol);
         self.await_port();
     }
 
@@ -64,18 +67,24 @@ impl Drop for Broker {
     }
 }
 
-fn spawn(port: u16, dir: &Path, protocol: Protocol) -> Child {
-    mosquitto(port, dir).unwrap_or_else(|| {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", "broker::serve"])
-            .env(PORT, port.to_string())
-            .env(CERTIFICATES, dir)
-            .env(PROTOCOL, protocol.name())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
-    })
+/// The process, and whether it tells of nobody: mosquitto does to those who speak MQTT 5.
+fn spawn(port: u16, dir: &Path, protocol: Protocol) -> (Child, bool) {
+    match mosquitto(port, dir) {
+        Some(child) => (child, protocol == Protocol::V5),
+        None => (built_in(port, dir, protocol), false),
+    }
+}
+
+fn built_in(port: u16, dir: &Path, protocol: Protocol) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "broker::serve"])
+        .env(PORT, port.to_string())
+        .env(CERTIFICATES, dir)
+        .env(PROTOCOL, protocol.name())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// `None` where it is not installed.

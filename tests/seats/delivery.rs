@@ -4,10 +4,13 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use outpost::clock;
+use outpost::demo::fetch;
+use outpost::link::Protocol;
 use outpost::spool;
 use outpost::wire::Lane;
 use serde_json::Value;
 
+use super::broker::Broker;
 use super::eventually;
 use super::seat::Seat;
 use super::site::{Cable, DEVICE, Site, admitted, damage, lines_of, pending, promised, send};
@@ -197,6 +200,31 @@ fn on_a_short_budget_readings_wait_while_digests_and_alarms_go() {
     let books = site.settle(&mut agent, &mut aggregator);
     assert_eq!(books.ledger[Lane::Raw.index()].evicted_total(), 0);
     assert_eq!(site.delivered().len() as u64, sent);
+}
+
+#[test]
+fn an_agent_that_nobody_hears_says_so_and_delivers_everything_when_somebody_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), Protocol::V5);
+    let site = Site::at(broker.for_test(dir));
+    let mut agent = site.agent(site.broker.addr, "");
+    send(&mut lines_of(&agent), 1..=1000).unwrap();
+    eventually("the load on disk", || (promised(&agent) == 1000).then_some(()));
+    let unheard = || agent.json("/api/status").unwrap()["line"]["unheard"] == true;
+    if broker.tells_of_nobody {
+        eventually("a status that says so", || unheard().then_some(()));
+        let page = smol::block_on(fetch::get(agent.http, "/")).unwrap();
+        assert!(String::from_utf8(page).unwrap().contains("nobody who listens"));
+        let told = agent.events().iter().filter(|event| event["event"] == "nobody_listens").count();
+        assert_eq!(told, 1, "once, however often it tries");
+    }
+    assert_eq!(waiting(&agent, "raw"), 1000);
+
+    let mut aggregator = site.aggregator();
+    eventually("the other half of the line", || (pending(&agent) == 0).then_some(()));
+    assert!(!unheard());
+    site.settle(&mut agent, &mut aggregator);
+    assert_eq!(site.delivered().len(), 1000);
 }
 
 fn waiting(agent: &Seat, lane: &str) -> u64 {

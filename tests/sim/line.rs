@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use outpost::sync::uplink::Audience;
 use outpost::time::Mono;
 use outpost::wire::Lane;
 
@@ -15,7 +16,7 @@ pub struct Line {
     /// On its way to the broker, in order, each with the time of its arrival.
     pub wire: VecDeque<(Mono, Message)>,
     /// The broker's answers on their way back.
-    pub answers: VecDeque<(Mono, u64, Result<(), u8>)>,
+    pub answers: VecDeque<(Mono, u64, Result<Audience, u8>)>,
     /// The aggregator's acknowledgements, encoded; they wait at the broker while the line is down.
     pub acks: VecDeque<(Mono, Vec<u8>)>,
 }

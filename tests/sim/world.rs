@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
+use outpost::sync::uplink::Audience;
 use outpost::time::Mono;
 use outpost::wire::Lane;
 
@@ -259,7 +260,7 @@ impl World {
     fn at_broker(&mut self, at: usize, mut message: Message, fate: u32) {
         let (now, inbox) = (self.now, &mut self.cloud.inbox);
         let line = &mut self.devices[at].line;
-        let mut result = Ok(());
+        let mut result = Ok(Audience::Unknown);
         let mut ready = now + Duration::from_millis(self.rng.u64(0..500));
         if (16..22).contains(&fate) {
             // Held up somewhere, for as long as others are sent again and given up.
@@ -269,7 +270,8 @@ impl World {
             0 => result = Err(0x97),
             1 => result = Err(0x99),
             2 => result = Err(0x87),
-            3..6 => {}
+            3 => result = Ok(Audience::Nobody),
+            4..6 => {}
             6..9 => inbox.extend([(ready, at, message.clone()), (ready, at, message.clone())]),
             9..13 => inbox.insert(self.rng.usize(0..=inbox.len()), (ready, at, message.clone())),
             13..16 => {

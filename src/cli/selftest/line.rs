@@ -17,6 +17,7 @@ use smol::future::FutureExt as _;
 use super::{Finding, Ground};
 use crate::limits;
 use crate::link::{self, Command, Link, LinkEvent, LinkOptions, Publish, Qos};
+use crate::sync::uplink::Audience;
 use crate::tls::TlsFiles;
 
 /// Throw-away certificates, good for nothing but this test, from 2020 to 2120. The authority's key is gone.
@@ -127,7 +128,7 @@ pub(super) fn mqtt(_: &Ground) -> Finding {
         commands.send(Command::Stop).await?;
         anyhow::Ok((first, second))
     })?;
-    let done = LinkEvent::Done { token: TOKEN, result: Ok(()) };
+    let done = LinkEvent::Done { token: TOKEN, result: Ok(Audience::Unknown) };
     let message = LinkEvent::Message { topic: TOPIC.into(), payload: publish().payload, historical: false };
     let (first, second) = told;
     let both = [&first, &second];

@@ -9,10 +9,10 @@
 //! A stream's cursor is the lowest number that it has not passed. Going back is always allowed: numbers that are
 //! acknowledged, in flight, waiting or set aside are skipped.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::doubt::{Blame, Doubts, Verdict};
+use super::flight::{Flight, Flights};
 use super::pace::Departure;
 use super::{Block, Output};
 use crate::limits::{UPLINK_RANGES_MAX, UPLINK_REFUSED_MAX};
@@ -48,10 +48,7 @@ pub(super) struct LaneUp {
     /// A block fetched out of its stream: the first, or a doubtful one.
     special: Option<Block>,
     doubts: Doubts,
-    /// Published, ascending by token.
-    flights: VecDeque<Flight>,
-    /// The numbers of `flights`.
-    aloft: RangeSet,
+    flights: Flights,
     ack_timeout: Duration,
     ack_wait: Duration,
 }
@@ -82,16 +79,6 @@ struct Fetch {
     stale: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Flight {
-    token: u64,
-    id: BlockId,
-    bytes: usize,
-    /// When the PUBACK came; `None` while on the wire.
-    on_broker: Option<Mono>,
-    departure: Departure,
-}
-
 impl LaneUp {
     pub(super) fn new(lane: Lane, ack_timeout: Duration) -> Self {
         let stream = || Stream { cursor: 1, ..Stream::default() };
@@ -109,8 +96,7 @@ impl LaneUp {
             unreadable_until: None,
             special: None,
             doubts: Doubts::default(),
-            flights: VecDeque::new(),
-            aloft: RangeSet::new(),
+            flights: Flights::default(),
             ack_timeout,
             ack_wait: ack_timeout,
         }
@@ -139,11 +125,10 @@ impl LaneUp {
     /// Forgets the session. `by_broker`: it hung up; `alone`: no more than one block was on the wire of all lanes. Returns
     /// the blocks that it hung up on once too often.
     pub(super) fn line_down(&mut self, now: Mono, by_broker: bool, alone: bool) -> Vec<BlockId> {
-        let on_wire = self.flights.iter().filter(|f| by_broker && f.on_broker.is_none()).map(|f| f.id);
+        let on_wire = self.flights.on_wire().filter(|_| by_broker).map(|f| f.id);
         let guilty = on_wire.filter(|&id| self.doubts.cut(id, now, alone)).collect();
         self.doubts.session_over();
-        self.flights.clear();
-        self.aloft = RangeSet::new();
+        self.flights = Flights::default();
         self.aside = RangeSet::new();
         self.special = None;
         self.unreadable_until = None;
@@ -204,23 +189,19 @@ impl LaneUp {
     }
 
     pub(super) fn has_on_wire(&self, token: u64) -> bool {
-        self.find(token).is_some()
+        self.flights.has_on_wire(token)
     }
 
     /// The broker has it: which block, how it left, and its bytes.
     pub(super) fn on_broker(&mut self, now: Mono, token: u64) -> Option<(BlockId, Departure, usize)> {
-        let at = self.find(token)?;
-        let flight = &mut self.flights[at];
-        flight.on_broker = Some(now);
+        let flight = self.flights.taken(now, token)?;
         self.doubts.taken(flight.id);
         Some((flight.id, flight.departure, flight.bytes))
     }
 
     /// The broker refused it: which block, and what becomes of it.
     pub(super) fn refused(&mut self, now: Mono, token: u64, blame: Blame) -> Option<(BlockId, Verdict)> {
-        let at = self.find(token)?;
-        let Flight { id, .. } = self.flights.remove(at)?;
-        self.aloft.remove(id.first, id.last);
+        let id = self.flights.refused(token)?;
         let verdict = self.doubts.refused(id, now, blame);
         match verdict {
             Verdict::InOrder => self.go_back(id.first),
@@ -253,19 +234,34 @@ impl LaneUp {
         id.last <= self.base || self.acked.covers(id.first.max(self.base + 1), id.last)
     }
 
-    /// Forgets flights whose acknowledgement is overdue, so that they are sent again.
+    /// Gives up flights whose acknowledgement is overdue, so that they are sent again.
     pub(super) fn expire(&mut self, now: Mono) -> Expired {
-        let wait = self.ack_wait;
-        let overdue = |f: &Flight| f.on_broker.is_some_and(|at| at + wait <= now);
-        if !self.flights.iter().any(overdue) {
-            return Expired::None;
+        let lost = self.flights.lose_taken(now, self.ack_wait);
+        self.send_lost(lost);
+        if lost { Expired::Some } else { Expired::None }
+    }
+
+    /// Gives up flights that another, which the broker took at `newest`, has overtaken by `margin` and more.
+    pub(super) fn lose_overtaken(&mut self, newest: Mono, margin: Duration) {
+        let lost = self.flights.lose_overtaken(newest, margin);
+        self.send_lost(lost);
+    }
+
+    /// Gives up all flights that the broker took.
+    pub(super) fn lose_taken(&mut self, now: Mono) {
+        let lost = self.flights.lose_taken(now, Duration::ZERO);
+        self.send_lost(lost);
+    }
+
+    /// When the broker took the last of those flights that are acknowledged.
+    pub(super) fn newest_landed(&self) -> Mono {
+        self.flights.newest_landed()
+    }
+
+    fn send_lost(&mut self, lost: bool) {
+        if lost {
+            self.go_back(self.base + 1);
         }
-        for flight in self.flights.iter().filter(|f| overdue(f)) {
-            self.aloft.remove(flight.id.first, flight.id.last);
-        }
-        self.flights.retain(|f| !overdue(f));
-        self.go_back(self.base + 1);
-        Expired::Some
     }
 
     /// Doubles the wait for acknowledgements, up to eightfold.
@@ -275,7 +271,7 @@ impl LaneUp {
 
     /// The next time that matters; what is due before `now` waits for something else.
     pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
-        let overdue = self.flights.iter().filter_map(|f| f.on_broker).min().map(|at| at + self.ack_wait);
+        let overdue = self.flights.oldest_taken().map(|at| at + self.ack_wait);
         let others = self.doubts.deadlines().chain(self.unreadable_until);
         overdue.into_iter().chain(others).filter(|at| *at > now).min()
     }
@@ -289,20 +285,15 @@ impl LaneUp {
     }
 
     pub(super) fn wire_blocks(&self) -> usize {
-        self.flights.iter().filter(|f| f.on_broker.is_none()).count()
+        self.flights.on_wire().count()
     }
 
     pub(super) fn wire_bytes(&self) -> usize {
-        self.flights.iter().filter(|f| f.on_broker.is_none()).map(|f| f.bytes).sum()
+        self.flights.on_wire().map(|f| f.bytes).sum()
     }
 
     pub(super) fn unacked_bytes(&self) -> usize {
-        self.flights.iter().map(|f| f.bytes).sum()
-    }
-
-    fn find(&self, token: u64) -> Option<usize> {
-        let at = self.flights.binary_search_by_key(&token, |f| f.token).ok()?;
-        self.flights[at].on_broker.is_none().then_some(at)
+        self.flights.bytes()
     }
 
     /// What is next: a doubtful block that is here or due, else where a stream goes on, which wait while too much waits
@@ -326,7 +317,7 @@ impl LaneUp {
 
     /// A block that has to go alone and is due, or is on the wire already.
     pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
-        let on_wire = self.flights.iter().filter(|f| f.on_broker.is_none()).map(|f| f.id);
+        let on_wire = self.flights.on_wire().map(|f| f.id);
         let due = self.doubts.due(now, true).filter(|id| self.is_readable(now) && self.is_at_hand(*id));
         on_wire.filter(|id| self.doubts.goes_alone(*id)).chain(due).next()
     }
@@ -338,7 +329,7 @@ impl LaneUp {
 
     /// Whether it is neither under way nor set aside.
     fn is_at_hand(&self, id: BlockId) -> bool {
-        !self.aloft.covers(id.first, id.last) && !self.aside.covers(id.first, id.last)
+        !self.flights.covers(id) && !self.aside.covers(id.first, id.last)
     }
 
     /// Whether `id` does not go in its order.
@@ -362,14 +353,11 @@ impl LaneUp {
         self.acked.remove(1, self.base);
     }
 
-    /// Drops flights that are acknowledged whole.
+    /// Ends flights that are acknowledged whole.
     fn land(&mut self) {
         let (base, acked) = (self.base, &self.acked);
         let landed = |id: BlockId| id.last <= base || acked.covers(id.first.max(base + 1), id.last);
-        for flight in self.flights.iter().filter(|f| landed(f.id)) {
-            self.aloft.remove(flight.id.first, flight.id.last);
-        }
-        self.flights.retain(|f| !landed(f.id));
+        self.flights.land(landed);
         self.doubts.retain(|id| !landed(id));
     }
 
@@ -418,8 +406,9 @@ impl LaneUp {
     /// The lowest number from `cursor` on that is neither acknowledged, in flight, set aside nor waiting; at most `end`.
     fn skip(&self, mut cursor: u64, end: u64) -> u64 {
         while cursor < end {
-            let taken =
-                [&self.acked, &self.aloft, &self.aside].into_iter().find_map(|set| set.containing(cursor));
+            let taken = [&self.acked, self.flights.numbers(), &self.aside]
+                .into_iter()
+                .find_map(|set| set.containing(cursor));
             match taken.map(|range| range.1).or_else(|| self.doubts.waiting(cursor)) {
                 Some(last) => cursor = last + 1,
                 None => return cursor,
@@ -456,11 +445,10 @@ impl LaneUp {
             Purpose::First | Purpose::Retry => {}
         }
         // Acknowledged or sent while it waited here.
-        if self.is_acknowledged(id) || self.aloft.covers(id.first, id.last) {
+        if self.is_acknowledged(id) || self.flights.covers(id) {
             return None;
         }
-        self.aloft.insert(id.first, id.last);
-        self.flights.push_back(Flight { token, id, bytes, on_broker: None, departure });
+        self.flights.begin(Flight::new(token, id, bytes, departure));
         let historical = id.first < self.boundary;
         Some(Output::Publish { token, id, payload: block.payload, historical })
     }

@@ -1,6 +1,7 @@
 //! All lanes together: whose turn it is, and whether there is room.
 
 use std::ops::{Index, IndexMut};
+use std::time::Duration;
 
 use super::lane::{LaneUp, Purpose};
 use super::pace::Pace;
@@ -86,6 +87,12 @@ impl Lanes {
         let (id, departure, bytes) = lane.on_broker(now, token)?;
         self.pace.arrive(now, departure, bytes);
         Some(id)
+    }
+
+    /// Gives up flights that others, of whichever lane, have overtaken by `margin` and more.
+    pub(super) fn lose_overtaken(&mut self, margin: Duration) {
+        let newest = self.iter().map(LaneUp::newest_landed).max().unwrap_or_default();
+        self.iter_mut().for_each(|lane| lane.lose_overtaken(newest, margin));
     }
 
     /// The block that has to go alone and is due or under way; none for which there is no leave, as nobody should wait for it.

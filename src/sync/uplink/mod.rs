@@ -5,6 +5,11 @@
 //! historical), backfill keeping a share of the bytes. A block is on the wire until its PUBACK and unacknowledged until
 //! its acknowledgement; both are bounded, so memory does not grow with the backlog.
 //!
+//! A block can be lost behind the broker, with the aggregator or for want of one. Where the broker says that nobody listens,
+//! sending rests, then one block tries, and so on until somebody does; what had no acknowledgement goes again. A block is
+//! lost, too, when one that the broker took an eighth of [`UplinkOptions::ack_timeout`] later is acknowledged and it is not
+//! (the idea of RFC 8985), or else when that timeout is over.
+//!
 //! The session is disposable: when the line drops everything in flight is forgotten, when it is up again sending starts
 //! at the oldest unacknowledged block. What outlives it is which blocks the broker refused or hung up on, so that one which
 //! it will never take can't come first for ever. Nothing is released that was not acknowledged for this epoch.
@@ -47,12 +52,13 @@
 //! ```
 
 mod doubt;
+mod flight;
 mod lane;
 mod lanes;
 mod pace;
 mod words;
 
-pub use words::{AckMode, Block, Input, Output, UplinkOptions};
+pub use words::{AckMode, Audience, Block, Input, Output, UplinkOptions};
 
 use std::time::Duration;
 
@@ -75,9 +81,11 @@ pub struct Uplink {
     line: Option<Line>,
     first: Option<First>,
     expect_first: bool,
-    /// Set while a broker that is busy or out of quota is left alone.
+    /// Set while a broker that is busy or out of quota, or has nobody who listens, is left alone.
     paused_until: Option<Mono>,
+    /// Since the broker took a block for somebody.
     pauses: u32,
+    unheard: bool,
     /// Of the last step.
     now: Mono,
 }
@@ -88,6 +96,8 @@ struct Line {
     packet_bytes_max: usize,
     /// Nothing but the first block goes before this time.
     hold_until: Option<Mono>,
+    /// An acknowledgement came although the broker said that nobody listens: it does not know.
+    wrong_about_nobody: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -109,6 +119,7 @@ impl Uplink {
             expect_first: false,
             paused_until: None,
             pauses: 0,
+            unheard: false,
             now: Mono(0),
         }
     }
@@ -169,6 +180,11 @@ impl Uplink {
         self.lanes.iter().any(|lane| lane.has_aside())
     }
 
+    /// Whether the broker says that nobody listens where blocks are sent, since it last took one for somebody.
+    pub fn is_unheard(&self) -> bool {
+        self.unheard
+    }
+
     fn name_first(&mut self, id: BlockId) {
         self.expect_first = false;
         self.lanes[id.lane].forget_first_fetch();
@@ -183,6 +199,7 @@ impl Uplink {
             window_blocks: self.options.window_blocks.min(usize::from(receive_max)).max(1),
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
             hold_until: self.expect_first.then(|| now + self.options.first_wait),
+            wrong_about_nobody: false,
         });
         self.lanes.line_up(now);
     }
@@ -190,6 +207,7 @@ impl Uplink {
     fn line_down(&mut self, now: Mono, by_broker: Option<u8>, out: &mut Vec<Output>) {
         self.line = None;
         self.paused_until = None;
+        self.unheard = false;
         let alone = self.lanes.wire_blocks() == 1;
         for lane in self.lanes.iter_mut() {
             let guilty = lane.line_down(now, by_broker.is_some(), alone);
@@ -233,23 +251,62 @@ impl Uplink {
         }
     }
 
-    fn pub_ack(&mut self, now: Mono, token: u64, result: Result<(), u8>, out: &mut Vec<Output>) {
-        let Err(code) = result else {
-            let Some(id) = self.lanes.on_broker(now, token) else { return };
-            self.pauses = 0;
-            if self.options.ack == AckMode::Broker {
-                out.extend(self.lanes[id.lane].acknowledge(None, &[(id.first, id.last)]));
-                self.forget_first();
-            }
+    fn pub_ack(&mut self, now: Mono, token: u64, result: Result<Audience, u8>, out: &mut Vec<Output>) {
+        match result {
+            // Where the broker's word counts, nobody listening is no reason to keep a block.
+            Ok(Audience::Nobody) if self.options.ack == AckMode::Aggregator => self.nobody(now, token),
+            Ok(_) => self.taken(now, token, out),
+            Err(code) => self.refused(now, token, code, out),
+        }
+    }
+
+    fn taken(&mut self, now: Mono, token: u64, out: &mut Vec<Output>) {
+        let Some(id) = self.lanes.on_broker(now, token) else { return };
+        self.pauses = 0;
+        self.unheard = false;
+        if self.options.ack == AckMode::Broker {
+            out.extend(self.lanes[id.lane].acknowledge(None, &[(id.first, id.last)]));
+            self.forget_first();
+        }
+    }
+
+    /// The broker has thrown the block away, and with the aggregator may have gone what it took before.
+    fn nobody(&mut self, now: Mono, token: u64) {
+        let wrong = self.line.as_ref().is_none_or(|line| line.wrong_about_nobody);
+        if self.lanes.on_broker(now, token).is_none() || wrong {
             return;
-        };
+        }
+        self.unheard = true;
+        self.lanes.iter_mut().for_each(|lane| lane.lose_taken(now));
+        if let Some(first) = &mut self.first {
+            first.sent = false;
+        }
+        self.pause(now, NOBODY_PAUSE_MAX);
+    }
+
+    fn heard_after_all(&mut self) {
+        self.unheard = false;
+        self.pauses = 0;
+        self.paused_until = None;
+        if let Some(line) = &mut self.line {
+            line.wrong_about_nobody = true;
+        }
+    }
+
+    /// Leaves the broker alone for a while, longer every time. What was answered meanwhile had left before and says nothing new.
+    fn pause(&mut self, now: Mono, max: Duration) {
+        if self.paused_until.is_none() {
+            self.paused_until = Some(now + Duration::from_secs(1u64 << self.pauses.min(6)).min(max));
+            self.pauses += 1;
+        }
+    }
+
+    fn refused(&mut self, now: Mono, token: u64, code: u8, out: &mut Vec<Output>) {
         let blame = blame(code);
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.has_on_wire(token)) else { return };
         let Some((id, verdict)) = lane.refused(now, token, blame) else { return };
         if blame != Blame::Block {
-            let wait = Duration::from_secs(1u64 << self.pauses.min(6)).min(BUSY_PAUSE_MAX);
-            self.pauses += 1;
-            self.paused_until = Some(now + wait);
+            self.pause(now, BUSY_PAUSE_MAX);
         }
         let set_aside = verdict == Verdict::Aside;
         let poison = set_aside && (code == reason::PAYLOAD_FORMAT_INVALID || blame == Blame::Unclear);
@@ -268,6 +325,10 @@ impl Uplink {
             }
             out.extend(lane.acknowledge(Some(ack.through), &ack.also));
         }
+        if self.unheard && out.iter().any(|o| matches!(o, Output::Release { .. })) {
+            self.heard_after_all();
+        }
+        self.lanes.lose_overtaken(self.options.ack_timeout / OVERTAKEN_PART);
         self.forget_first();
     }
 
@@ -299,7 +360,9 @@ impl Uplink {
     /// Sends as much as the windows allow, strictly in order of precedence.
     fn pump(&mut self, now: Mono, out: &mut Vec<Output>) {
         let Some(line) = self.line.as_ref().filter(|_| self.paused_until.is_none()) else { return };
-        let room = Room { now, window_blocks: line.window_blocks, options: &self.options };
+        // After a pause one block shows whether it is over.
+        let window_blocks = if self.pauses > 0 { 1 } else { line.window_blocks };
+        let room = Room { now, window_blocks, options: &self.options };
         // One that can't be read now is asked for again later, and the others go on meanwhile.
         let readable = |f: &&First| !f.sent && self.lanes[f.id.lane].is_readable(now);
         match self.first.as_ref().filter(readable).map(|first| first.id) {
@@ -357,6 +420,11 @@ const PACKET_OVERHEAD_BYTES: usize = 512;
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause for a busy broker.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Longest pause while nobody listens.
+const NOBODY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A block that was overtaken by so large a part of the time for an acknowledgement is lost: aggregators that share the
+/// deliveries are not that far behind each other.
+const OVERTAKEN_PART: u32 = 8;
 
 #[cfg(test)]
 mod tests;

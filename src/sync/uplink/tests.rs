@@ -1,5 +1,7 @@
 //! The uplink step by step: order, windows, resending, refusals.
 
+mod lost;
+
 use super::*;
 use crate::limits::{UPLINK_CUTS_MAX, UPLINK_REFUSALS_MAX};
 use crate::wire::ack::LaneAck;
@@ -58,7 +60,7 @@ impl Rig {
         self.step(Input::Tick);
     }
 
-    fn answer(&mut self, at: usize, result: Result<(), u8>) {
+    fn answer(&mut self, at: usize, result: Result<Audience, u8>) {
         let (token, ..) = self.sent[at];
         self.step(Input::PubAck { token, result });
     }
@@ -118,7 +120,7 @@ fn the_window_is_the_smaller_of_ours_and_the_brokers() {
     (0..9).for_each(|i| rig.add(Lane::Alarm, 1 + i, 1 + i, 10));
     rig.step(Input::LineUp { receive_max: 2, packet_bytes_max: u32::MAX });
     assert_eq!(rig.sent.len(), 2);
-    rig.answer(0, Ok(()));
+    rig.answer(0, Ok(Audience::Unknown));
     assert_eq!((rig.sent.len(), rig.uplink.on_wire()), (3, 2));
 }
 
@@ -129,7 +131,7 @@ fn bytes_without_acknowledgement_are_bounded_while_pubacks_come() {
     rig.up();
     let mut at = 0;
     while at < rig.sent.len() {
-        rig.answer(at, Ok(()));
+        rig.answer(at, Ok(Audience::Unknown));
         at += 1;
     }
     assert_eq!((rig.sent.len(), rig.uplink.unacked_bytes()), (7, 7000));
@@ -142,7 +144,7 @@ fn a_puback_frees_the_window_and_releases_nothing() {
     let mut rig = Rig::new(options());
     rig.add(Lane::Metric, 1, 9, 100);
     rig.up();
-    rig.answer(0, Ok(()));
+    rig.answer(0, Ok(Audience::Unknown));
     assert_eq!((rig.uplink.on_wire(), rig.rest.len()), (0, 0));
     rig.ack(Lane::Metric, 9, &[]);
     assert_eq!(rig.rest, [Output::Release { lane: Lane::Metric, through: 9, also: vec![] }]);
@@ -155,8 +157,8 @@ fn with_the_broker_in_charge_its_puback_releases() {
     rig.up();
     rig.ack(Lane::Alarm, 3, &[]);
     assert_eq!(rig.rest, [], "nobody else's word counts");
-    rig.answer(1, Ok(()));
-    rig.answer(0, Ok(()));
+    rig.answer(1, Ok(Audience::Unknown));
+    rig.answer(0, Ok(Audience::Unknown));
     let release =
         |through, also: &[(u64, u64)]| Output::Release { lane: Lane::Alarm, through, also: also.to_vec() };
     assert_eq!(rig.rest, [release(0, &[(2, 2)]), release(2, &[])]);
@@ -174,7 +176,7 @@ fn live_beats_backfill_and_backfill_keeps_its_share() {
             rig.add(Lane::Metric, 1 + i, 1 + i, 1000);
         }
         for at in 0..61 {
-            rig.answer(at, Ok(()));
+            rig.answer(at, Ok(Audience::Unknown));
         }
         let historical = rig.sent[1..61].iter().filter(|s| s.2).count();
         assert_eq!(historical, expected, "{share} %");
@@ -235,7 +237,7 @@ fn a_cut_forgets_what_was_in_flight_and_resumes_at_the_oldest_unacknowledged() {
     rig.sent.clear();
     rig.up();
     assert_eq!(rig.sent_firsts(), [(Lane::Alarm, 2), (Lane::Alarm, 4)]);
-    rig.step(Input::PubAck { token: stale, result: Ok(()) });
+    rig.step(Input::PubAck { token: stale, result: Ok(Audience::Unknown) });
     assert_eq!(rig.uplink.on_wire(), 2, "an answer of the old session is nobody's");
 }
 
@@ -250,48 +252,6 @@ fn an_acknowledgement_of_another_epoch_or_beyond_the_tail_releases_nothing() {
     rig.ack(Lane::Alarm, 5, &[]);
     rig.ack(Lane::Alarm, 0, &[(2, u64::MAX)]);
     assert!(rig.rest.len() == 2 && rig.rest.iter().all(|o| matches!(o, Output::AckBeyondTail { .. })));
-}
-
-#[test]
-fn an_acknowledgement_that_never_comes_is_asked_for_again_ever_more_slowly() {
-    let mut rig = Rig::new(options());
-    rig.add(Lane::Metric, 1, 9, 100);
-    rig.up();
-    let mut sent_at_s = Vec::new();
-    for second in 0..1000 {
-        let due = rig.sent.len() - sent_at_s.len();
-        (0..due).for_each(|_| {
-            sent_at_s.push(second);
-            rig.answer(sent_at_s.len() - 1, Ok(()));
-        });
-        rig.wait(1000);
-    }
-    let waits: Vec<i32> = sent_at_s.windows(2).map(|w| w[1] - w[0]).collect();
-    assert_eq!(waits, [30, 60, 120, 240, 240, 240]);
-}
-
-/// One block lost between broker and aggregator while its neighbours get through.
-#[test]
-fn a_single_lost_block_is_sent_again_alone() {
-    let mut rig = Rig::new(options());
-    (0..4).for_each(|i| rig.add(Lane::Alarm, 1 + i, 1 + i, 10));
-    rig.up();
-    (0..4).for_each(|at| rig.answer(at, Ok(())));
-    rig.ack(Lane::Alarm, 1, &[(3, 4)]);
-    rig.wait(30_000);
-    assert_eq!(rig.sent_firsts()[4..], [(Lane::Alarm, 2)]);
-}
-
-#[test]
-fn a_busy_broker_is_left_alone_for_a_while() {
-    let mut rig = Rig::new(options());
-    rig.add(Lane::Alarm, 1, 1, 10);
-    rig.up();
-    rig.answer(0, Err(0x97));
-    rig.add(Lane::Metric, 1, 1, 10);
-    assert_eq!(rig.sent.len(), 1);
-    rig.wait(1000);
-    assert_eq!(rig.sent_firsts()[1..], [(Lane::Alarm, 1), (Lane::Metric, 1)]);
 }
 
 #[test]
@@ -342,7 +302,7 @@ fn hang_up_on(rig: &mut Rig, poison: (Lane, u64), sessions: u32) -> Vec<(Lane, u
                 break;
             }
             order.push(rig.sent_firsts()[at]);
-            rig.answer(at, Ok(()));
+            rig.answer(at, Ok(Audience::Unknown));
         }
         rig.step(Input::LineDown { by_broker: Some(0x95) });
     }
@@ -388,7 +348,7 @@ fn where_the_broker_takes_nothing_of_a_lane_nothing_is_given_up_and_other_lanes_
             }
             if let Some(last) = rig.sent.last().map(|s| s.1.last).filter(|last| *last > taken) {
                 taken = last;
-                rig.answer(rig.sent.len() - 1, Ok(()));
+                rig.answer(rig.sent.len() - 1, Ok(Audience::Unknown));
                 rig.ack(Lane::Raw, last, &[]);
             }
             rig.wait(10_000);
@@ -428,7 +388,7 @@ fn a_trial_without_leave_holds_up_nobody() {
         rig.add(Lane::Metric, 2, 2, 10);
         assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Metric, 2)], "beside each other");
         rig.uplink.allow([u64::MAX; 4]);
-        (0..2).for_each(|at| rig.answer(at, Ok(())));
+        (0..2).for_each(|at| rig.answer(at, Ok(Audience::Unknown)));
         assert_eq!(rig.sent_firsts()[2..], [(Lane::Raw, 1)]);
     }
 }
@@ -445,7 +405,7 @@ fn an_alarm_waits_for_no_trial() {
     rig.add(Lane::Metric, 2, 2, 10);
     rig.add(Lane::Alarm, 1, 1, 10);
     assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Alarm, 1)], "the wire is the first one's");
-    rig.answer(0, Ok(()));
+    rig.answer(0, Ok(Audience::Unknown));
     assert_eq!(rig.sent_firsts()[2..], [(Lane::Metric, 2)]);
 }
 
@@ -461,7 +421,7 @@ fn a_block_refused_without_a_reason_holds_up_nobody_and_is_given_up_only_if_othe
                 let is_poison = rig.sent_firsts()[answered] == (Lane::Metric, 1);
                 let taken = others && !is_poison;
                 answered += 1;
-                rig.answer(answered - 1, if taken { Ok(()) } else { Err(0x80) });
+                rig.answer(answered - 1, if taken { Ok(Audience::Unknown) } else { Err(0x80) });
             }
             if second % 100 == 0 {
                 rig.add(Lane::Metric, next, next, 10);
@@ -629,7 +589,7 @@ fn backlog_on(mut line: VirtualLine) -> (f64, Duration) {
         if id.lane == Lane::Alarm {
             alarm = Some(at.since(raised));
         }
-        todo.push(Input::PubAck { token, result: Ok(()) });
+        todo.push(Input::PubAck { token, result: Ok(Audience::Unknown) });
     }
     let could = line.bytes_per_s * end.since(settled).as_secs();
     (delivered as f64 / could as f64, alarm.expect("the alarm arrives"))

@@ -60,6 +60,15 @@ pub struct Block {
     pub payload: Vec<u8>,
 }
 
+/// Who hears what the broker took, as far as it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// It does not say: somebody, or MQTT 3.1.1.
+    Unknown,
+    /// "No matching subscribers" (MQTT 5, 3.4.2.1): it has thrown the message away.
+    Nobody,
+}
+
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -107,7 +116,7 @@ pub enum Input {
         /// The publish.
         token: u64,
         /// The MQTT 5 reason code when it failed.
-        result: Result<(), u8>,
+        result: Result<Audience, u8>,
     },
     /// The aggregator's acknowledgement.
     Ack(AckMessage),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use outpost::config::{self, Loaded};
 use outpost::sync::intake::{Intake, Offer, Verdict};
-use outpost::sync::uplink::{Block, Input, Output, Uplink, UplinkOptions};
+use outpost::sync::uplink::{Audience, Block, Input, Output, Uplink, UplinkOptions};
 use outpost::time::Mono;
 use outpost::wire::ack::{AckMessage, LaneAck};
 use outpost::wire::heartbeat::{Heartbeat, signed_parts};
@@ -154,7 +154,14 @@ fn input(step: &Step, next: &mut [u64; 4]) -> Option<Input> {
             let payload = vec![0; usize::from(c) * BLOCK_BYTES_MAX / 255];
             Input::Fetched { lane, block: (c > 0).then_some(Block { id, payload }) }
         }
-        6 => Input::PubAck { token: first, result: if b < 128 { Ok(()) } else { Err(b) } },
+        6 => Input::PubAck {
+            token: first,
+            result: match b {
+                0..64 => Ok(Audience::Unknown),
+                64..128 => Ok(Audience::Nobody),
+                _ => Err(b),
+            },
+        },
         7 => {
             let epoch = EPOCH + u64::from(c % 8 == 7);
             Input::Ack(AckMessage {
