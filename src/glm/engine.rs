@@ -10,7 +10,7 @@ use tract_onnx::tract_core::plan::SimplePlan;
 
 use super::arch::Arch;
 use super::graph;
-use super::kernels::{BadKvShape, BadSpan, Isa, Kernels, KvFormat, KvShape, KvStore, Span};
+use super::kernels::{BadKvShape, BadSpan, Isa, Kernels, KvFormat, KvShape, KvStore, Matrix, Span};
 use super::memory;
 use super::ops::to_rows;
 use super::placing::{DeviceOptions, OnDevice, Placed, Placing};
@@ -107,6 +107,12 @@ pub enum EngineError {
         /// What it may be.
         max: usize,
     },
+    /// The weights' file.
+    #[error(
+        "a part of the weights was gone when it was read: the file was shortened under the program, or its disk cannot be read; \
+         put the bundle back whole, by renaming it into place, and see what `outpost model verify` says"
+    )]
+    Cut,
     /// Spans that do not fit the cache.
     #[error(transparent)]
     Span(#[from] BadSpan),
@@ -186,6 +192,8 @@ pub struct Engine {
     placed: Vec<Placed>,
     /// Logits of the last run.
     logits: Option<TValue>,
+    /// Of all weights, which lie in one file.
+    embed: Matrix,
 }
 
 impl Engine {
@@ -242,7 +250,8 @@ impl Engine {
             None => Default::default(),
         };
         memory::trim();
-        Ok(Engine { arch, options, memory: needed, kernels, kv, cpu, on_device, placed, logits: None })
+        let embed = weights.embed.clone();
+        Ok(Engine { arch, options, memory: needed, kernels, kv, cpu, on_device, placed, logits: None, embed })
     }
 
     /// Where prompts and single tokens are computed; nothing where there is no device.
@@ -286,6 +295,9 @@ impl Engine {
         let on_device = self.on_device.iter_mut().find(|phase| phase.tokens.contains(&tokens));
         let state = on_device.map_or(&mut self.cpu, |phase| &mut phase.state);
         let output = forward(state, batch).map_err(failed)?;
+        if self.embed.bytes().is_cut() {
+            return Err(EngineError::Cut);
+        }
         let plain = self.logits.insert(output).try_as_plain_ram();
         plain.and_then(|plain| plain.as_slice()).map_err(failed)
     }

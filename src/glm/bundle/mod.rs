@@ -121,11 +121,15 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Whether the file of the weights is as long as it has to be. Whoever shortens it under a program that has it mapped, by
-    /// copying another over it, ends that program at its next access: who uses the weights for long asks before each use. What
-    /// happens within a use nothing prevents.
+    /// Whether the file of the weights is as long as it has to be, and was whenever it was read. Who uses the weights for long
+    /// asks before each use; what goes within a use is zeros from then on, and an engine's run that meets them fails.
     pub fn check_length(&self) -> Result<(), BundleError> {
         let path = self.dir.join(WEIGHTS);
+        if self.weights.is_cut() {
+            let what = "a part of it was gone when it was read: it was shortened, or its disk cannot be read"
+                .to_owned();
+            return Err(BundleError::Damaged { path, what });
+        }
         let found =
             self.weights.file_bytes().map_err(|source| BundleError::Read { path: path.clone(), source })?;
         let due = self.manifest.weights_bytes;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock;
+use crate::glm::bundle::{Bundle, WEIGHTS};
 use crate::glm::constrain::{Constraint, NotAllowed, TokenMask};
 use crate::glm::engine::{Engine, EngineOptions};
 use crate::glm::import::{ImportOptions, import};
@@ -15,15 +16,22 @@ use crate::glm::sample::Sampling;
 use crate::glm::weights::Weights;
 
 fn weights() -> Weights {
-    let dir = tempfile::tempdir().unwrap();
+    bundle(tempfile::tempdir().unwrap().path()).weights().unwrap()
+}
+
+fn bundle(dir: &Path) -> Bundle {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/glm/glm_edge");
     let options =
         ImportOptions { body: Some(Format::F32), ends: Some(Format::F32), ..ImportOptions::default() };
-    import(&source, &dir.path().join("bundle"), &options, &mut |_| {}).unwrap();
-    crate::glm::bundle::Bundle::open(&dir.path().join("bundle")).unwrap().weights().unwrap()
+    import(&source, &dir.join("bundle"), &options, &mut |_| {}).unwrap();
+    Bundle::open(&dir.join("bundle")).unwrap()
 }
 
 fn batcher(slots: usize) -> Batcher {
+    batcher_of(&weights(), slots)
+}
+
+fn batcher_of(weights: &Weights, slots: usize) -> Batcher {
     let options = EngineOptions {
         threads: 1,
         slots,
@@ -34,7 +42,7 @@ fn batcher(slots: usize) -> Batcher {
     };
     // Pieces of 16 tokens, whatever this machine is.
     let impatient = BatcherOptions { step_target: Duration::from_nanos(1), ..BatcherOptions::default() };
-    Batcher::new(Engine::new(&weights(), options).unwrap(), impatient)
+    Batcher::new(Engine::new(weights, options).unwrap(), impatient)
 }
 
 fn prompt(seed: u64, tokens: usize) -> Vec<u32> {
@@ -78,6 +86,37 @@ fn drain(batcher: &mut Batcher, events: &mut Vec<Event>) -> usize {
         assert!(steps < 5000, "it does not come to an end");
     }
     steps
+}
+
+/// What somebody who copies another file over it does, in the midst of a step as between two.
+#[test]
+fn weights_that_are_cut_short_under_a_step_fail_it_and_not_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = bundle(dir.path());
+    let mut batcher = batcher_of(&bundle.weights().unwrap(), 1);
+    let id = batcher.submit(greedy(prompt(1, 20), 200)).unwrap();
+    let mut events = Vec::new();
+    (0..5).for_each(|_| batcher.step(Priority::Periodic, &mut events));
+    assert!(!of(&events, id).tokens.is_empty());
+    events.clear();
+
+    let path = dir.path().join("bundle").join(WEIGHTS);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::File::options().write(true).truncate(true).open(&path).unwrap();
+    drain(&mut batcher, &mut events);
+    std::fs::write(&path, whole).unwrap();
+    let second = batcher.submit(greedy(prompt(2, 20), 200)).unwrap();
+    drain(&mut batcher, &mut events);
+    for id in [id, second] {
+        let Answer { tokens, why, .. } = of(&events, id);
+        let Some(Ended::Failed(reason)) = why else { panic!("{why:?}") };
+        assert!(reason.contains("shortened under the program"), "{reason}");
+        assert!(tokens.is_empty(), "{tokens:?} of weights that are gone");
+    }
+    let error = bundle.check_length().unwrap_err().to_string();
+    assert!(error.contains(WEIGHTS) && error.contains("was gone"), "{error}");
+    let again = Bundle::open(&dir.path().join("bundle")).unwrap();
+    assert!(again.check_length().is_ok());
 }
 
 fn alone(request: Request) -> Answer {

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use crate::mapped::Mapped;
 
 /// Shared read-only bytes; clones share them.
 #[derive(Clone)]
@@ -16,7 +16,7 @@ pub struct Bytes {
 }
 
 enum Owner {
-    Mapped(Mmap, File),
+    Mapped(Mapped),
     Own(BytesMut),
 }
 
@@ -24,18 +24,12 @@ impl Bytes {
     /// Maps a whole file; nothing is read until it is used, and the kernel may drop and reread pages.
     ///
     /// # Caveats
-    /// Whoever shortens the file under a running program makes its next access fatal (SIGBUS); a bundle is written once and
-    /// renamed into place, never changed. [`Bytes::file_bytes`] tells, before an access, who did not keep to that.
+    /// A bundle is written once and renamed into place, never changed. [`Bytes::file_bytes`] tells who did not keep to that,
+    /// and [`Bytes::is_cut`] whether it was met: zeros are read for what is gone.
     pub fn map(file: File) -> io::Result<Bytes> {
-        // SAFETY: the map is private to reading. Bundles are immutable by contract (see Caveats); changed bytes would
-        // change numbers, which every user of them tolerates, and no reference is handed out as anything but bytes.
-        let map = unsafe { Mmap::map(&file)? };
-        // Weights are read from end to end for every token: large pages save a tenth of the time, and most of the time of
-        // the first read. Where there are none, nothing is lost.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
+        let map = Mapped::new(file)?;
         let range = 0..map.len();
-        Ok(Bytes { owner: Arc::new(Owner::Mapped(map, file)), range })
+        Ok(Bytes { owner: Arc::new(Owner::Mapped(map)), range })
     }
 
     /// A part of these bytes; `None` where they end before.
@@ -63,8 +57,16 @@ impl Bytes {
     /// How long the mapped file is at this moment; `None` where there is none.
     pub fn file_bytes(&self) -> io::Result<Option<u64>> {
         match &*self.owner {
-            Owner::Mapped(_, file) => Ok(Some(file.metadata()?.len())),
+            Owner::Mapped(map) => Ok(Some(map.file().metadata()?.len())),
             Owner::Own(_) => Ok(None),
+        }
+    }
+
+    /// Whether bytes of the mapped file were gone when they were read, since it was shortened or its disk failed. Stays so.
+    pub fn is_cut(&self) -> bool {
+        match &*self.owner {
+            Owner::Mapped(map) => map.is_cut(),
+            Owner::Own(_) => false,
         }
     }
 }
@@ -74,7 +76,7 @@ impl std::ops::Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &*self.owner {
-            Owner::Mapped(map, _) => map,
+            Owner::Mapped(map) => map,
             Owner::Own(own) => own,
         };
         &all[self.range.clone()]

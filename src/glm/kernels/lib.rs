@@ -32,6 +32,7 @@ mod kv;
 #[path = "../../limits/kv.rs"]
 mod limits;
 mod linear;
+mod mapped;
 mod matrix;
 #[path = "../../named.rs"]
 mod named;

@@ -129,6 +129,9 @@ impl Flights {
     }
 
     fn end(&mut self, ends: impl Fn(&Flight) -> bool) -> Vec<Flight> {
+        if !self.all.iter().any(&ends) {
+            return Vec::new();
+        }
         let (ended, on) = std::mem::take(&mut self.all).into_iter().partition(|f| ends(f));
         self.all = on;
         let ended: VecDeque<Flight> = ended;

@@ -15,7 +15,7 @@
 //! it will never take can't come first for ever. Nothing is released that was not acknowledged for this epoch.
 //!
 //! ```
-//! use outpost::sync::uplink::{Block, Input, Output, Uplink, UplinkOptions};
+//! use outpost::sync::uplink::{Audience, Block, Input, Output, Uplink, UplinkOptions};
 //! use outpost::time::Mono;
 //! use outpost::wire::{BlockId, Lane, ack::{AckMessage, LaneAck}};
 //!
@@ -36,7 +36,7 @@
 //!             },
 //!             // link.commands.send(Command::Publish { .. }).await; the PUBACK and the acknowledgement come later.
 //!             Output::Publish { token, id, .. } => {
-//!                 next.extend(uplink.step(Mono(1), Input::PubAck { token, result: Ok(()) }));
+//!                 next.extend(uplink.step(Mono(1), Input::PubAck { token, result: Ok(Audience::Unknown) }));
 //!                 let lane = LaneAck { lane: id.lane, epoch, through: id.last, also: vec![] };
 //!                 Input::Ack(AckMessage { lanes: vec![lane] })
 //!             }
