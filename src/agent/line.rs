@@ -222,10 +222,18 @@ async fn carry_out(
         }
     }
     shared.blocks_refused.set(uplink.has_set_aside());
-    if !shared.unheard.replace(uplink.is_unheard()) && uplink.is_unheard() {
-        observe::emit(&events::NobodyListens { topic: &shared.topic("up") });
-    }
+    tell_unheard(shared, uplink);
     Ok(())
+}
+
+/// Says so when there begins to be a lane that nobody hears.
+fn tell_unheard(shared: &Shared, uplink: &Uplink) {
+    let unheard: Vec<Lane> = uplink.unheard().collect();
+    if shared.unheard.borrow().is_empty() && !unheard.is_empty() {
+        let lanes: Vec<&str> = unheard.iter().map(|lane| lane.name()).collect();
+        observe::emit(&events::NobodyListens { topic: &shared.topic("up"), lanes: &lanes.join(", ") });
+    }
+    *shared.unheard.borrow_mut() = unheard;
 }
 
 /// A disk that can't be read is asked again later; what reads no more is healed by the spool meanwhile.

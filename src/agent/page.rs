@@ -80,11 +80,12 @@ fn line(out: &mut String, status: &Status) {
     if let (false, Some(reason)) = (status.line.up, &status.line.reason) {
         let _ = write!(out, "<p>{}", Esc(reason));
     }
-    if status.line.unheard {
+    if !status.line.unheard.is_empty() {
         let _ = write!(
             out,
-            "<p class=bad>the broker has nobody who listens: records wait here. Is an aggregator running, connected to this \
-             broker, with the same <code>mqtt.prefix</code>?"
+            "<p class=bad>the broker has nobody who listens to {}: its records wait here. Does an aggregator run, connected to \
+             this broker, with the same <code>mqtt.prefix</code>?",
+            Esc(&status.line.unheard.join(", ")),
         );
     }
 }

@@ -43,8 +43,8 @@ pub(super) struct Shared {
     pub sources: RefCell<Vec<SourceBrief>>,
     /// The broker refuses blocks for what they are; they wait in the spool.
     pub blocks_refused: Cell<bool>,
-    /// The broker says that nobody is subscribed to what is sent.
-    pub unheard: Cell<bool>,
+    /// Lanes of which the broker says that nobody is subscribed to them.
+    pub unheard: RefCell<Vec<Lane>>,
     /// The spool was found damaged at this start.
     pub salvaged: bool,
     /// What the line may carry today.
@@ -109,7 +109,7 @@ impl Shared {
             news: Cell::new(0),
             sources: RefCell::new(Vec::new()),
             blocks_refused: Cell::new(false),
-            unheard: Cell::new(false),
+            unheard: RefCell::default(),
             salvaged,
             boots: RefCell::default(),
             meter: RefCell::new(Meter::open(&options.spool_dir, options.budget.clone())),
@@ -237,7 +237,7 @@ impl Shared {
                 since_s: now.mono.since(line.since).as_secs(),
                 downs: line.downs,
                 reason: line.reason.clone(),
-                unheard: self.unheard.get(),
+                unheard: self.unheard.borrow().iter().map(|lane| lane.name().to_owned()).collect(),
             },
             meter: self.meter.borrow().brief(),
             readings: metrics::READINGS.value(),

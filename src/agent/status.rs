@@ -74,9 +74,9 @@ pub struct LineStatus {
     pub downs: u64,
     /// Why it is down, or why it went down last.
     pub reason: Option<String>,
-    /// The broker says that nobody is subscribed to what is sent; it waits in the spool.
+    /// Lanes of which the broker says that nobody is subscribed to them; they wait in the spool.
     #[serde(default)]
-    pub unheard: bool,
+    pub unheard: Vec<String>,
 }
 
 /// A digest in brief.

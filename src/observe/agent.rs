@@ -101,6 +101,8 @@ impl Event for BlockRefused {
 pub struct NobodyListens<'a> {
     /// Above the topics of blocks.
     pub topic: &'a str,
+    /// Which.
+    pub lanes: &'a str,
 }
 
 impl Event for NobodyListens<'_> {
@@ -108,7 +110,7 @@ impl Event for NobodyListens<'_> {
     const LEVEL: Level = Level::Warn;
     fn fields(&self, fields: &mut Fields<'_>) {
         let next = "see that an aggregator runs, connected to this broker, with the same mqtt.prefix";
-        fields.put("topic", format_args!("{}/#", self.topic)).put("next", next);
+        fields.put("topic", self.topic).put("lanes", self.lanes).put("next", next);
     }
 }
 

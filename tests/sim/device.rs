@@ -8,7 +8,7 @@ use outpost::limits::UPLINK_CUTS_MAX;
 use outpost::reading::ChannelId;
 use outpost::spool::{JournalError, LaneLedger, Options, Segments, Sizes, Spool, open_whole};
 use outpost::sync::ranges::RangeSet;
-use outpost::sync::uplink::{AckMode, Block, Input, Output, Uplink, UplinkOptions};
+use outpost::sync::uplink::{AckMode, Audience, Block, Input, Output, Uplink, UplinkOptions};
 use outpost::time::Mono;
 use outpost::wire::ack::AckMessage;
 use outpost::wire::heartbeat::{Health, Heartbeat, LaneBeat};
@@ -87,6 +87,8 @@ struct Session {
     named: Option<BlockId>,
     /// A disk did not give alarms back that others therefore did not wait for.
     alarms_unread: bool,
+    /// The broker had nobody for the last alarms, and others do not wait for them.
+    alarms_unheard: bool,
     /// Published and without PUBACK, by token.
     on_wire: BTreeMap<u64, BlockId>,
 }
@@ -412,7 +414,11 @@ impl Device {
     pub fn answer(&mut self, now: Mono, cloud: &Cloud) -> Checked {
         while self.line.passes() && self.line.answers.front().is_some_and(|a| a.0 <= now) {
             if let Some((_, token, result)) = self.line.answers.pop_front() {
-                let answered = self.session.on_wire.remove(&token).filter(|_| result.is_ok());
+                let id = self.session.on_wire.remove(&token);
+                if let Some(audience) = id.filter(|id| id.lane == Lane::Alarm).and(result.ok()) {
+                    self.session.alarms_unheard = audience == Audience::Nobody;
+                }
+                let answered = id.filter(|_| result.is_ok());
                 answered.map(|id| self.hung_up_on.remove(&id));
                 self.feed(now, cloud, Input::PubAck { token, result })?;
             }
@@ -530,7 +536,7 @@ impl Device {
     }
 
     fn check_alarms(&mut self, id: BlockId) -> Checked {
-        if self.session.alarms_unread {
+        if self.session.alarms_unread || self.session.alarms_unheard {
             return Ok(());
         }
         let alarms = self.accounts[&self.epoch].lane(Lane::Alarm);

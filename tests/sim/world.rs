@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use outpost::sync::uplink::Audience;
 use outpost::time::Mono;
-use outpost::wire::Lane;
+use outpost::wire::{Lane, PerLane};
 
 use crate::Mistake;
 use crate::cloud::{Cloud, Fate};
@@ -28,6 +28,8 @@ pub struct World {
     pub devices: Vec<Device>,
     pub cloud: Cloud,
     pub longest_outage: Duration,
+    /// Until when the broker has nobody for blocks of a lane.
+    deaf_until: PerLane<Mono>,
     trace: Option<VecDeque<String>>,
 }
 
@@ -111,6 +113,7 @@ impl World {
             devices,
             cloud: Cloud::new(mistake),
             longest_outage: Duration::ZERO,
+            deaf_until: [Mono(0); Lane::ALL.len()],
             trace: traced.then(VecDeque::new),
         })
     }
@@ -262,6 +265,16 @@ impl World {
         let line = &mut self.devices[at].line;
         let mut result = Ok(Audience::Unknown);
         let mut ready = now + Duration::from_millis(self.rng.u64(0..500));
+        if let Message::Block { token, lane, .. } = message {
+            let deaf_until = &mut self.deaf_until[lane.index()];
+            if fate == 22 {
+                *deaf_until = now + Duration::from_secs(self.rng.u64(0..300));
+            }
+            if !self.healed && now < *deaf_until {
+                line.answers.push_back((ready, token, Ok(Audience::Nobody)));
+                return;
+            }
+        }
         if (16..22).contains(&fate) {
             // Held up somewhere, for as long as others are sent again and given up.
             ready = now + Duration::from_secs(self.rng.u64(0..600));
@@ -270,8 +283,7 @@ impl World {
             0 => result = Err(0x97),
             1 => result = Err(0x99),
             2 => result = Err(0x87),
-            3 => result = Ok(Audience::Nobody),
-            4..6 => {}
+            3..6 => {}
             6..9 => inbox.extend([(ready, at, message.clone()), (ready, at, message.clone())]),
             9..13 => inbox.insert(self.rng.usize(0..=inbox.len()), (ready, at, message.clone())),
             13..16 => {

@@ -18,9 +18,8 @@ pub(super) struct Flights {
     numbers: RangeSet,
     /// When the broker took the last of those that landed.
     newest_landed: Mono,
-    /// Lost once since others overtook them. A second time they wait until they are overdue: there may be one that the
-    /// aggregator never acknowledges.
-    overtaken: RangeSet,
+    /// Given up in this session and not acknowledged.
+    lost: RangeSet,
 }
 
 #[derive(Debug, Clone)]
@@ -31,17 +30,21 @@ pub(super) struct Flight {
     pub(super) departure: Departure,
     /// When the PUBACK came; `None` while on the wire.
     taken: Option<Mono>,
+    /// Given up before. Others overtake it no more: there may be one that the aggregator never acknowledges. And it overtakes
+    /// nobody: it can't be told which of its flights was acknowledged.
+    is_repeated: bool,
 }
 
 impl Flight {
     pub(super) fn new(token: u64, id: BlockId, bytes: usize, departure: Departure) -> Self {
-        Self { token, id, bytes, departure, taken: None }
+        Self { token, id, bytes, departure, taken: None, is_repeated: false }
     }
 }
 
 impl Flights {
     /// Tokens ascend.
-    pub(super) fn begin(&mut self, flight: Flight) {
+    pub(super) fn begin(&mut self, mut flight: Flight) {
+        flight.is_repeated = self.lost.covers(flight.id.first, flight.id.last);
         self.numbers.insert(flight.id.first, flight.id.last);
         self.all.push_back(flight);
     }
@@ -89,11 +92,11 @@ impl Flights {
 
     /// Ends those that are acknowledged whole.
     pub(super) fn land(&mut self, is_acknowledged: impl Fn(BlockId) -> bool) {
-        let landed = self.end(|f| is_acknowledged(f.id));
-        let newest = landed.iter().filter_map(|f| f.taken).max().unwrap_or_default();
-        self.newest_landed = self.newest_landed.max(newest);
-        for Flight { id, .. } in landed {
-            self.overtaken.remove(id.first, id.last);
+        for Flight { id, taken, is_repeated, .. } in self.end(|f| is_acknowledged(f.id)) {
+            self.lost.remove(id.first, id.last);
+            if !is_repeated {
+                self.newest_landed = self.newest_landed.max(taken.unwrap_or_default());
+            }
         }
     }
 
@@ -109,21 +112,22 @@ impl Flights {
 
     /// Gives up those that the broker has had for `wait` and more. Returns whether there were any.
     pub(super) fn lose_taken(&mut self, now: Mono, wait: Duration) -> bool {
-        !self.end(|f| f.taken.is_some_and(|at| at + wait <= now)).is_empty()
+        self.lose(|_, at| at + wait <= now)
     }
 
-    /// Gives up those that another, which the broker took at `newest`, has overtaken by `margin` and more; each once.
+    /// Gives up those that another, which the broker took at `newest`, has overtaken by `margin` and more.
     /// Returns whether there were any.
     pub(super) fn lose_overtaken(&mut self, newest: Mono, margin: Duration) -> bool {
-        let before = std::mem::take(&mut self.overtaken);
-        let is_news = |id: BlockId| !before.covers(id.first, id.last);
-        let lost = self.end(|f| f.taken.is_some_and(|at| at + margin <= newest) && is_news(f.id));
-        self.overtaken = before;
+        self.lose(|f, at| at + margin <= newest && !f.is_repeated)
+    }
+
+    fn lose(&mut self, is_lost: impl Fn(&Flight, Mono) -> bool) -> bool {
+        let lost = self.end(|f| f.taken.is_some_and(|at| is_lost(f, at)));
         for Flight { id, .. } in &lost {
-            self.overtaken.insert(id.first, id.last);
+            self.lost.insert(id.first, id.last);
         }
-        while let Some(&(first, last)) = self.overtaken.ranges().get(UPLINK_RANGES_MAX) {
-            self.overtaken.remove(first, last);
+        while let Some(&(first, last)) = self.lost.ranges().get(UPLINK_RANGES_MAX) {
+            self.lost.remove(first, last);
         }
         !lost.is_empty()
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::doubt::{Blame, Doubts, Verdict};
 use super::flight::{Flight, Flights};
+use super::hearing::Hearing;
 use super::pace::Departure;
 use super::{Block, Output};
 use crate::limits::{UPLINK_RANGES_MAX, UPLINK_REFUSED_MAX};
@@ -49,6 +50,7 @@ pub(super) struct LaneUp {
     special: Option<Block>,
     doubts: Doubts,
     flights: Flights,
+    hearing: Hearing,
     ack_timeout: Duration,
     ack_wait: Duration,
 }
@@ -97,6 +99,7 @@ impl LaneUp {
             special: None,
             doubts: Doubts::default(),
             flights: Flights::default(),
+            hearing: Hearing::default(),
             ack_timeout,
             ack_wait: ack_timeout,
         }
@@ -107,6 +110,9 @@ impl LaneUp {
     }
 
     pub(super) fn tail(&mut self, oldest: u64, next_seq: u64) {
+        if next_seq > self.next_seq && self.lane == Lane::Alarm {
+            self.hearing.hurry();
+        }
         self.next_seq = self.next_seq.max(next_seq);
         self.settle(oldest.min(next_seq).saturating_sub(1));
         if !self.known {
@@ -129,6 +135,7 @@ impl LaneUp {
         let guilty = on_wire.filter(|&id| self.doubts.cut(id, now, alone)).collect();
         self.doubts.session_over();
         self.flights = Flights::default();
+        self.hearing = Hearing::default();
         self.aside = RangeSet::new();
         self.special = None;
         self.unreadable_until = None;
@@ -272,7 +279,7 @@ impl LaneUp {
     /// The next time that matters; what is due before `now` waits for something else.
     pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
         let overdue = self.flights.oldest_taken().map(|at| at + self.ack_wait);
-        let others = self.doubts.deadlines().chain(self.unreadable_until);
+        let others = self.doubts.deadlines().chain(self.unreadable_until).chain(self.hearing.deadline());
         overdue.into_iter().chain(others).filter(|at| *at > now).min()
     }
 
@@ -299,7 +306,7 @@ impl LaneUp {
     /// What is next: a doubtful block that is here or due, else where a stream goes on, which wait while too much waits
     /// already. Blocks that have to go alone are not among them.
     pub(super) fn next(&mut self, now: Mono, share_percent: u8) -> Option<(Purpose, u64)> {
-        if !self.is_readable(now) {
+        if !self.may_send(now) {
             return None;
         }
         if self.special.as_ref().is_some_and(|block| !self.doubts.goes_alone(block.id)) {
@@ -318,17 +325,47 @@ impl LaneUp {
     /// A block that has to go alone and is due, or is on the wire already.
     pub(super) fn trial(&self, now: Mono) -> Option<BlockId> {
         let on_wire = self.flights.on_wire().map(|f| f.id);
-        let due = self.doubts.due(now, true).filter(|id| self.is_readable(now) && self.is_at_hand(*id));
+        let due = self.doubts.due(now, true).filter(|id| self.may_send(now) && self.is_at_hand(*id));
         on_wire.filter(|id| self.doubts.goes_alone(*id)).chain(due).next()
     }
 
-    /// Whether something may be fetched.
-    pub(super) fn is_readable(&self, now: Mono) -> bool {
+    /// Whether something may be fetched, and there may be somebody to hear it. Where nobody was, one block at a time tries.
+    pub(super) fn may_send(&self, now: Mono) -> bool {
         self.unreadable_until.is_none_or(|until| until <= now)
+            && self.hearing.may_send(now)
+            && (!self.hearing.is_unheard() || self.wire_blocks() == 0)
+    }
+
+    pub(super) fn is_unheard(&self) -> bool {
+        self.hearing.is_unheard()
+    }
+
+    pub(super) fn is_long_unheard(&self) -> bool {
+        self.hearing.is_long_unheard()
+    }
+
+    /// The broker says that nobody hears this lane. False: it is not to be believed.
+    pub(super) fn nobody(&mut self, now: Mono) -> bool {
+        self.hearing.nobody(now)
+    }
+
+    /// Somebody may hear it. Returns whether that is news.
+    pub(super) fn heard(&mut self) -> bool {
+        self.hearing.heard()
+    }
+
+    /// Somebody has heard it, whatever the broker said.
+    pub(super) fn heard_after_all(&mut self, now: Mono) {
+        self.hearing.heard_after_all(now, self.ack_timeout);
+    }
+
+    /// There is reason to try soon.
+    pub(super) fn hurry(&mut self) {
+        self.hearing.hurry();
     }
 
     /// Whether it is neither under way nor set aside.
-    fn is_at_hand(&self, id: BlockId) -> bool {
+    pub(super) fn is_at_hand(&self, id: BlockId) -> bool {
         !self.flights.covers(id) && !self.aside.covers(id.first, id.last)
     }
 
@@ -337,9 +374,9 @@ impl LaneUp {
         self.doubts.waiting(id.first).is_some()
     }
 
-    /// Whether a block other than the one of `id` holds the slot of blocks out of their stream.
-    pub(super) fn holds_other(&self, id: BlockId) -> bool {
-        self.special.as_ref().is_some_and(|b| b.id.last < id.first || id.first < b.id.first)
+    /// Puts back a block other than the one of `id` that was fetched to be sent again; it is asked for again when its turn comes.
+    pub(super) fn make_way(&mut self, id: BlockId) {
+        self.special.take_if(|b| b.id.last < id.first || id.first < b.id.first);
     }
 
     /// Blocks without acknowledgement.

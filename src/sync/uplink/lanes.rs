@@ -89,6 +89,29 @@ impl Lanes {
         Some(id)
     }
 
+    /// The broker has nobody for the block of a token: it has thrown it away. False where that is not to be believed.
+    pub(super) fn nobody(&mut self, now: Mono, token: u64) -> bool {
+        let Some(at) = self.lanes.iter().position(|lane| lane.has_on_wire(token)) else { return true };
+        let is_news = !self.lanes[at].is_unheard();
+        if !self.lanes[at].nobody(now) {
+            return false;
+        }
+        self.on_broker(now, token);
+        self.lanes[at].lose_taken(now);
+        if is_news {
+            // With the aggregator may have gone what it was given of other lanes.
+            self.iter_mut().for_each(|lane| lane.lose_taken(now));
+        }
+        true
+    }
+
+    /// Somebody may hear this lane: if that is news, the others try soon.
+    pub(super) fn heard(&mut self, lane: Lane) {
+        if self[lane].heard() {
+            self.iter_mut().for_each(LaneUp::hurry);
+        }
+    }
+
     /// Gives up flights that others, of whichever lane, have overtaken by `margin` and more.
     pub(super) fn lose_overtaken(&mut self, margin: Duration) {
         let newest = self.iter().map(LaneUp::newest_landed).max().unwrap_or_default();
@@ -142,13 +165,7 @@ impl Lanes {
         if self[id.lane].is_acknowledged(id) || self[id.lane].is_waiting(id) {
             return Turn::Idle;
         }
-        if self[id.lane].holds_other(id) {
-            // A retry that was fetched before the first block was named holds the slot.
-            match self.send(id.lane, Purpose::Retry, 0, room, out) {
-                Turn::Sent => {}
-                other => return other,
-            }
-        }
+        self[id.lane].make_way(id);
         self.send(id.lane, Purpose::First, id.first, room, out)
     }
 

@@ -5,9 +5,9 @@
 //! historical), backfill keeping a share of the bytes. A block is on the wire until its PUBACK and unacknowledged until
 //! its acknowledgement; both are bounded, so memory does not grow with the backlog.
 //!
-//! A block can be lost behind the broker, with the aggregator or for want of one. Where the broker says that nobody listens,
-//! sending rests, then one block tries, and so on until somebody does; what had no acknowledgement goes again. A block is
-//! lost, too, when one that the broker took an eighth of [`UplinkOptions::ack_timeout`] later is acknowledged and it is not
+//! A block can be lost behind the broker, with the aggregator or for want of one. Where the broker says that nobody listens to
+//! a lane, the lane rests, then one block tries, and so on until somebody does; what had no acknowledgement goes again. A block
+//! is lost, too, when one that the broker took an eighth of [`UplinkOptions::ack_timeout`] later is acknowledged and it is not
 //! (the idea of RFC 8985), or else when that timeout is over.
 //!
 //! The session is disposable: when the line drops everything in flight is forgotten, when it is up again sending starts
@@ -53,6 +53,7 @@
 
 mod doubt;
 mod flight;
+mod hearing;
 mod lane;
 mod lanes;
 mod pace;
@@ -81,11 +82,10 @@ pub struct Uplink {
     line: Option<Line>,
     first: Option<First>,
     expect_first: bool,
-    /// Set while a broker that is busy or out of quota, or has nobody who listens, is left alone.
+    /// Set while a broker that is busy or out of quota is left alone.
     paused_until: Option<Mono>,
-    /// Since the broker took a block for somebody.
+    /// Since it took a block.
     pauses: u32,
-    unheard: bool,
     /// Of the last step.
     now: Mono,
 }
@@ -96,8 +96,6 @@ struct Line {
     packet_bytes_max: usize,
     /// Nothing but the first block goes before this time.
     hold_until: Option<Mono>,
-    /// An acknowledgement came although the broker said that nobody listens: it does not know.
-    wrong_about_nobody: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -119,7 +117,6 @@ impl Uplink {
             expect_first: false,
             paused_until: None,
             pauses: 0,
-            unheard: false,
             now: Mono(0),
         }
     }
@@ -180,9 +177,9 @@ impl Uplink {
         self.lanes.iter().any(|lane| lane.has_aside())
     }
 
-    /// Whether the broker says that nobody listens where blocks are sent, since it last took one for somebody.
-    pub fn is_unheard(&self) -> bool {
-        self.unheard
+    /// The lanes of which the broker says, again and again, that nobody listens.
+    pub fn unheard(&self) -> impl Iterator<Item = Lane> {
+        Lane::ALL.iter().copied().filter(|lane| self.lanes[*lane].is_long_unheard())
     }
 
     fn name_first(&mut self, id: BlockId) {
@@ -199,7 +196,6 @@ impl Uplink {
             window_blocks: self.options.window_blocks.min(usize::from(receive_max)).max(1),
             packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
             hold_until: self.expect_first.then(|| now + self.options.first_wait),
-            wrong_about_nobody: false,
         });
         self.lanes.line_up(now);
     }
@@ -207,7 +203,6 @@ impl Uplink {
     fn line_down(&mut self, now: Mono, by_broker: Option<u8>, out: &mut Vec<Output>) {
         self.line = None;
         self.paused_until = None;
-        self.unheard = false;
         let alone = self.lanes.wire_blocks() == 1;
         for lane in self.lanes.iter_mut() {
             let guilty = lane.line_down(now, by_broker.is_some(), alone);
@@ -254,49 +249,38 @@ impl Uplink {
     fn pub_ack(&mut self, now: Mono, token: u64, result: Result<Audience, u8>, out: &mut Vec<Output>) {
         match result {
             // Where the broker's word counts, nobody listening is no reason to keep a block.
-            Ok(Audience::Nobody) if self.options.ack == AckMode::Aggregator => self.nobody(now, token),
+            Ok(Audience::Nobody)
+                if self.options.ack == AckMode::Aggregator && self.lanes.nobody(now, token) =>
+            {
+                self.send_first_again();
+            }
             Ok(_) => self.taken(now, token, out),
             Err(code) => self.refused(now, token, code, out),
         }
     }
 
     fn taken(&mut self, now: Mono, token: u64, out: &mut Vec<Output>) {
-        let Some(id) = self.lanes.on_broker(now, token) else { return };
         self.pauses = 0;
-        self.unheard = false;
+        let Some(id) = self.lanes.on_broker(now, token) else { return };
+        self.lanes.heard(id.lane);
         if self.options.ack == AckMode::Broker {
             out.extend(self.lanes[id.lane].acknowledge(None, &[(id.first, id.last)]));
             self.forget_first();
         }
     }
 
-    /// The broker has thrown the block away, and with the aggregator may have gone what it took before.
-    fn nobody(&mut self, now: Mono, token: u64) {
-        let wrong = self.line.as_ref().is_none_or(|line| line.wrong_about_nobody);
-        if self.lanes.on_broker(now, token).is_none() || wrong {
-            return;
-        }
-        self.unheard = true;
-        self.lanes.iter_mut().for_each(|lane| lane.lose_taken(now));
+    /// If it was lost with others.
+    fn send_first_again(&mut self) {
         if let Some(first) = &mut self.first {
-            first.sent = false;
-        }
-        self.pause(now, NOBODY_PAUSE_MAX);
-    }
-
-    fn heard_after_all(&mut self) {
-        self.unheard = false;
-        self.pauses = 0;
-        self.paused_until = None;
-        if let Some(line) = &mut self.line {
-            line.wrong_about_nobody = true;
+            first.sent &= !self.lanes[first.id.lane].is_at_hand(first.id);
         }
     }
 
-    /// Leaves the broker alone for a while, longer every time. What was answered meanwhile had left before and says nothing new.
-    fn pause(&mut self, now: Mono, max: Duration) {
+    /// Leaves the broker alone for a while, longer every time. What is refused meanwhile had left before and says nothing new.
+    fn pause(&mut self, now: Mono) {
         if self.paused_until.is_none() {
-            self.paused_until = Some(now + Duration::from_secs(1u64 << self.pauses.min(6)).min(max));
+            let wait = Duration::from_secs(1u64 << self.pauses.min(6)).min(BUSY_PAUSE_MAX);
+            self.paused_until = Some(now + wait);
             self.pauses += 1;
         }
     }
@@ -306,7 +290,7 @@ impl Uplink {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.has_on_wire(token)) else { return };
         let Some((id, verdict)) = lane.refused(now, token, blame) else { return };
         if blame != Blame::Block {
-            self.pause(now, BUSY_PAUSE_MAX);
+            self.pause(now);
         }
         let set_aside = verdict == Verdict::Aside;
         let poison = set_aside && (code == reason::PAYLOAD_FORMAT_INVALID || blame == Blame::Unclear);
@@ -323,10 +307,11 @@ impl Uplink {
                 out.push(Output::AckBeyondTail { ack });
                 continue;
             }
-            out.extend(lane.acknowledge(Some(ack.through), &ack.also));
-        }
-        if self.unheard && out.iter().any(|o| matches!(o, Output::Release { .. })) {
-            self.heard_after_all();
+            let release = lane.acknowledge(Some(ack.through), &ack.also);
+            if release.is_some() {
+                lane.heard_after_all(self.now);
+            }
+            out.extend(release);
         }
         self.lanes.lose_overtaken(self.options.ack_timeout / OVERTAKEN_PART);
         self.forget_first();
@@ -364,8 +349,8 @@ impl Uplink {
         let window_blocks = if self.pauses > 0 { 1 } else { line.window_blocks };
         let room = Room { now, window_blocks, options: &self.options };
         // One that can't be read now is asked for again later, and the others go on meanwhile.
-        let readable = |f: &&First| !f.sent && self.lanes[f.id.lane].is_readable(now);
-        match self.first.as_ref().filter(readable).map(|first| first.id) {
+        let may_go = |f: &&First| !f.sent && self.lanes[f.id.lane].may_send(now);
+        match self.first.as_ref().filter(may_go).map(|first| first.id) {
             Some(id) => match self.lanes.turn_first(id, room, out) {
                 Turn::Sent => self.first = Some(First { id, sent: true }),
                 Turn::Wait => return,
@@ -420,8 +405,6 @@ const PACKET_OVERHEAD_BYTES: usize = 512;
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause for a busy broker.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(60);
-/// Longest pause while nobody listens.
-const NOBODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A block that was overtaken by so large a part of the time for an acknowledgement is lost: aggregators that share the
 /// deliveries are not that far behind each other.
 const OVERTAKEN_PART: u32 = 8;

@@ -31,7 +31,8 @@ pub struct UplinkOptions {
     pub unacked_bytes_max: usize,
     /// Share of a lane's bytes that backfill keeps while live blocks flow, in percent, 0 to 100. Default 20.
     pub backfill_share_percent: u8,
-    /// A block with PUBACK and without acknowledgement is sent again after this; doubles up to eightfold. Default 30 s.
+    /// A block with PUBACK and without acknowledgement is sent again after this; doubles up to eightfold. The first time it is
+    /// as soon as one that has an eighth of it less is acknowledged. Default 30 s.
     pub ack_timeout: Duration,
     /// How long everything waits for an announced first block. Default 3 s.
     pub first_wait: Duration,
@@ -115,7 +116,7 @@ pub enum Input {
     PubAck {
         /// The publish.
         token: u64,
-        /// The MQTT 5 reason code when it failed.
+        /// Who hears it, or the MQTT 5 reason code of a refusal.
         result: Result<Audience, u8>,
     },
     /// The aggregator's acknowledgement.
