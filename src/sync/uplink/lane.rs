@@ -189,10 +189,18 @@ impl LaneUp {
 
     /// Takes a fetched block out of this session. Returns whether that is news.
     pub(super) fn set_aside(&mut self, id: BlockId) -> bool {
-        let fresh = self.fetch.take().is_some_and(|f| !f.stale);
+        let fetch = self.fetch.take().filter(|f| !f.stale);
+        // What was asked for before it is not there: asked for again, it would be this block again.
+        match &fetch {
+            Some(Fetch { purpose: Purpose::Backfill, from, .. }) => {
+                self.backfill.cursor = id.first.max(*from).min(self.boundary);
+            }
+            Some(Fetch { purpose: Purpose::Live, from, .. }) => self.live.cursor = id.first.max(*from),
+            _ => {}
+        }
         self.doubts.retain(|d| d.first > id.last || d.last < id.first);
         self.aside.insert(id.first, id.last);
-        fresh
+        fetch.is_some()
     }
 
     pub(super) fn has_on_wire(&self, token: u64) -> bool {

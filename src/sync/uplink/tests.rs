@@ -483,6 +483,26 @@ fn a_block_larger_than_the_brokers_packets_is_named_and_passed_over() {
     assert!(matches!(rig.rest[..], [Output::Refused { code: 0x95, set_aside: true, poison: false, .. }]));
 }
 
+/// What lay before it is gone from the spool, and nothing stands in for it.
+#[test]
+fn a_block_too_large_behind_a_hole_is_looked_for_once() {
+    for backfill in [true, false] {
+        let mut rig = Rig::new(options());
+        let up = Input::LineUp { receive_max: 9, packet_bytes_max: 4096 };
+        if !backfill {
+            rig.step(up.clone());
+        }
+        rig.add(Lane::Metric, 1, 1, 10);
+        rig.shelf.blocks.insert((Lane::Metric, 5), (6, 5000));
+        rig.add(Lane::Metric, 7, 7, 10);
+        if backfill {
+            rig.step(up);
+        }
+        assert_eq!(rig.sent_firsts(), [(Lane::Metric, 1), (Lane::Metric, 7)]);
+        assert_eq!(rig.rest.len(), 1, "{:?}", rig.rest);
+    }
+}
+
 /// The store's "nothing there" was overtaken by a commit: the new block must not be skipped.
 #[test]
 fn an_answer_older_than_the_newest_commit_skips_nothing() {
