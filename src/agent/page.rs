@@ -83,7 +83,7 @@ fn line(out: &mut String, status: &Status) {
     if !status.line.unheard.is_empty() {
         let _ = write!(
             out,
-            "<p class=bad>the broker has nobody who listens to {}: its records wait here. Does an aggregator run, connected to \
+            "<p class=bad>the broker has nobody who listens to {}: such records wait here. Does an aggregator run, connected to \
              this broker, with the same <code>mqtt.prefix</code>?",
             Esc(&status.line.unheard.join(", ")),
         );

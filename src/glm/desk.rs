@@ -383,6 +383,8 @@ impl Desk {
         if let Err(reason) = stepped {
             // Its listeners go with it: digests are worded by the template, clients learn that it has failed.
             self.unload(&reason);
+        } else if let Err(cut) = speaker.check() {
+            self.dismiss(clock::mono(), cut.to_string());
         }
         true
     }

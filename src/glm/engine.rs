@@ -285,7 +285,7 @@ impl Engine {
     }
 
     /// Reads new tokens; gives the logits asked for, a row of `vocab` numbers each, in the order of [`Batch::logits`]. Blocks.
-    /// A run that fails leaves every sequence where it was.
+    /// A run that fails leaves every sequence where it was, but for [`EngineError::Cut`], after which none goes on.
     pub fn run(&mut self, batch: &Batch) -> Result<&[f32], EngineError> {
         self.check(batch)?;
         if batch.tokens.is_empty() {

@@ -62,6 +62,7 @@ impl Bundle {
                     }
                     Err(tensor) => {
                         stop.store(true, Ordering::Relaxed);
+                        self.check_length()?;
                         let what = format!("the hash of tensor {} differs", tensor.name);
                         return Err(BundleError::Damaged { path: self.dir.join(WEIGHTS), what });
                     }

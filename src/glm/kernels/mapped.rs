@@ -104,7 +104,7 @@ mod guard {
         let place = ALL.iter().find(|place| !place.is_taken.swap(true, Ordering::AcqRel))?;
         let range = map.as_ptr_range();
         place.is_cut.store(false, Ordering::Relaxed);
-        place.end.store(range.end as usize, Ordering::Relaxed);
+        place.end.store(range.end as usize, Ordering::Release);
         place.begin.store(range.start as usize, Ordering::Release);
         Some(place)
     }
@@ -131,8 +131,9 @@ mod guard {
         /// Puts zeros from the page of `addr` to the map's end, if it lies here.
         fn fill(&self, addr: usize, page_bytes: usize) -> bool {
             let begin = self.begin.load(Ordering::Acquire);
-            let end = self.end.load(Ordering::Relaxed);
-            if begin == 0 || !(begin..end).contains(&addr) {
+            let end = self.end.load(Ordering::Acquire);
+            // Read twice: the place may have changed hands in between.
+            if begin == 0 || begin != self.begin.load(Ordering::Acquire) || !(begin..end).contains(&addr) {
                 return false;
             }
             let from = addr - addr % page_bytes;
@@ -141,14 +142,12 @@ mod guard {
                 libc::PROT_READ,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
             );
+            // Before there are zeros to be read.
+            self.is_cut.store(true, Ordering::Release);
             // SAFETY: the pages are the watched map's own, which its owner holds while it reads them; whole pages, and
             // readable before as after.
             let zeros = unsafe { libc::mmap(from as *mut _, len, read, how, -1, 0) };
-            if zeros == libc::MAP_FAILED {
-                return false;
-            }
-            self.is_cut.store(true, Ordering::Release);
-            true
+            zeros != libc::MAP_FAILED
         }
     }
 

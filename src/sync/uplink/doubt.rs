@@ -17,6 +17,8 @@ use crate::wire::BlockId;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Doubts {
     all: Vec<Doubt>,
+    /// The lowest number of blocks that waited and had to make room for others: they go in their order now.
+    made_room: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -163,12 +165,19 @@ impl Doubts {
         &mut self.all[at]
     }
 
+    /// Where the order has to be taken up again for blocks that made room for others.
+    pub(super) fn take_made_room(&mut self) -> Option<u64> {
+        self.made_room.take()
+    }
+
     /// Forgets the block that least speaks against, of equals the newest: it is the oldest that a lane does not get past.
     fn make_room(&mut self) {
         if self.all.len() >= UPLINK_DOUBTS_MAX {
             let against = |i: &usize| (self.all[*i].trials, self.all[*i].refused, self.all[*i].cuts);
             if let Some(least) = (0..self.all.len()).rev().min_by_key(against) {
-                self.all.remove(least);
+                let doubt = self.all.remove(least);
+                let first = doubt.due.map(|_| doubt.id.first);
+                self.made_room = self.made_room.into_iter().chain(first).min();
             }
         }
     }

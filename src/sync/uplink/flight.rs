@@ -74,6 +74,11 @@ impl Flights {
         self.find(token).is_some()
     }
 
+    /// When the block of a token left, if it has no answer yet.
+    pub(super) fn departed(&self, token: u64) -> Option<Mono> {
+        self.find(token).map(|at| self.all[at].departure.at)
+    }
+
     /// The broker has it.
     pub(super) fn taken(&mut self, now: Mono, token: u64) -> Option<&Flight> {
         let at = self.find(token)?;

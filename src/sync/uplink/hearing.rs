@@ -12,6 +12,8 @@ pub(super) struct Hearing {
     /// When it was tried last, and when it is tried again.
     tried: Mono,
     quiet_until: Mono,
+    /// When there was reason to hurry last.
+    hurried: Mono,
     /// It was said that nobody hears and then acknowledged: the broker does not know, as one node of a cluster may not.
     believed_from: Mono,
 }
@@ -26,14 +28,16 @@ impl Hearing {
         self.tries > 1
     }
 
-    /// The broker says that nobody hears. False: it is not to be believed.
-    pub(super) fn nobody(&mut self, now: Mono) -> bool {
+    /// The broker says that nobody hears a block that left at `departed`. False: it is not to be believed.
+    pub(super) fn nobody(&mut self, now: Mono, departed: Mono) -> bool {
         if now < self.believed_from {
             return false;
         }
         // What left before the answer that began this says nothing new.
-        if self.quiet_until <= now {
-            let wait = Duration::from_secs(1 << self.tries.min(5)).min(QUIET_MAX);
+        if self.tries == 0 || self.quiet_until <= departed {
+            let ever_longer = Duration::from_secs(1 << self.tries.min(5)).min(QUIET_MAX);
+            // The reason to hurry came while this was under way.
+            let wait = if self.hurried > departed { HURRY_WAIT } else { ever_longer };
             (self.tried, self.quiet_until) = (now, now + wait);
             self.tries += 1;
         }
@@ -47,15 +51,18 @@ impl Hearing {
         is_news
     }
 
-    /// An acknowledgement came all the same.
-    pub(super) fn heard_after_all(&mut self, now: Mono, doubt: Duration) {
-        if self.heard() {
+    /// An acknowledgement came all the same. Returns whether that is news.
+    pub(super) fn heard_after_all(&mut self, now: Mono, doubt: Duration) -> bool {
+        let is_news = self.heard();
+        if is_news {
             self.believed_from = now + doubt;
         }
+        is_news
     }
 
     /// There is reason to try soon, but not more than once a second.
-    pub(super) fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self, now: Mono) {
+        self.hurried = now;
         self.quiet_until = self.quiet_until.min(self.tried + HURRY_WAIT);
     }
 

@@ -109,12 +109,17 @@ impl LaneUp {
         self.next_seq
     }
 
-    pub(super) fn tail(&mut self, oldest: u64, next_seq: u64) {
+    pub(super) fn tail(&mut self, now: Mono, oldest: u64, next_seq: u64) {
         if next_seq > self.next_seq && self.lane == Lane::Alarm {
-            self.hearing.hurry();
+            self.hearing.hurry(now);
         }
         self.next_seq = self.next_seq.max(next_seq);
+        let before = self.base;
         self.settle(oldest.min(next_seq).saturating_sub(1));
+        if self.base > before {
+            // The spool gave up what was under way.
+            self.land();
+        }
         if !self.known {
             // Told after the line came up: what is here was sealed before.
             self.known = true;
@@ -158,6 +163,10 @@ impl LaneUp {
                 // Given up meanwhile, or another block stands there now: that one is not doubtful.
                 let there = self.special.as_ref().map(|b| b.id);
                 self.doubts.retain(|d| fetch.from < d.first || d.last < fetch.from || Some(d) == there);
+                if there.is_none() {
+                    // A part of it may still be there.
+                    self.go_back(fetch.from);
+                }
                 fetch.purpose == Purpose::First && self.special.is_none()
             }
             Purpose::Backfill => {
@@ -222,6 +231,9 @@ impl LaneUp {
             Verdict::InOrder => self.go_back(id.first),
             Verdict::Later => {}
             Verdict::Aside => drop(self.aside.insert(id.first, id.last)),
+        }
+        if let Some(first) = self.doubts.take_made_room() {
+            self.go_back(first);
         }
         Some((id, verdict))
     }
@@ -352,9 +364,10 @@ impl LaneUp {
         self.hearing.is_long_unheard()
     }
 
-    /// The broker says that nobody hears this lane. False: it is not to be believed.
-    pub(super) fn nobody(&mut self, now: Mono) -> bool {
-        self.hearing.nobody(now)
+    /// The broker says that nobody hears this lane, in answer to a token. False: it is not to be believed.
+    pub(super) fn nobody(&mut self, now: Mono, token: u64) -> bool {
+        let departed = self.flights.departed(token).unwrap_or(now);
+        self.hearing.nobody(now, departed)
     }
 
     /// Somebody may hear it. Returns whether that is news.
@@ -362,14 +375,14 @@ impl LaneUp {
         self.hearing.heard()
     }
 
-    /// Somebody has heard it, whatever the broker said.
-    pub(super) fn heard_after_all(&mut self, now: Mono) {
-        self.hearing.heard_after_all(now, self.ack_timeout);
+    /// Somebody has heard it, whatever the broker said. Returns whether that is news.
+    pub(super) fn heard_after_all(&mut self, now: Mono) -> bool {
+        self.hearing.heard_after_all(now, self.ack_timeout)
     }
 
     /// There is reason to try soon.
-    pub(super) fn hurry(&mut self) {
-        self.hearing.hurry();
+    pub(super) fn hurry(&mut self, now: Mono) {
+        self.hearing.hurry(now);
     }
 
     /// Whether it is neither under way nor set aside.

@@ -93,7 +93,7 @@ impl Lanes {
     pub(super) fn nobody(&mut self, now: Mono, token: u64) -> bool {
         let Some(at) = self.lanes.iter().position(|lane| lane.has_on_wire(token)) else { return true };
         let is_news = !self.lanes[at].is_unheard();
-        if !self.lanes[at].nobody(now) {
+        if !self.lanes[at].nobody(now, token) {
             return false;
         }
         self.on_broker(now, token);
@@ -105,11 +105,9 @@ impl Lanes {
         true
     }
 
-    /// Somebody may hear this lane: if that is news, the others try soon.
-    pub(super) fn heard(&mut self, lane: Lane) {
-        if self[lane].heard() {
-            self.iter_mut().for_each(LaneUp::hurry);
-        }
+    /// Somebody hears a lane again: the others try soon.
+    pub(super) fn hurry(&mut self, now: Mono) {
+        self.iter_mut().for_each(|lane| lane.hurry(now));
     }
 
     /// Gives up flights that others, of whichever lane, have overtaken by `margin` and more.

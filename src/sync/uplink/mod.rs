@@ -136,7 +136,7 @@ impl Uplink {
                 self.line_up(now, receive_max, packet_bytes_max);
             }
             Input::LineDown { by_broker } => self.line_down(now, by_broker, &mut out),
-            Input::Tail { lane, oldest, next_seq } => self.lanes[lane].tail(oldest, next_seq),
+            Input::Tail { lane, oldest, next_seq } => self.lanes[lane].tail(now, oldest, next_seq),
             Input::Fetched { lane, block } => self.fetched(lane, block, &mut out),
             Input::Unreadable { lane } => self.lanes[lane].unreadable(now + UNREADABLE_PAUSE),
             Input::PubAck { token, result } => self.pub_ack(now, token, result, &mut out),
@@ -233,8 +233,10 @@ impl Uplink {
                     poison: false,
                 });
             }
-            if let Some(first) =
-                self.first.as_mut().filter(|f| f.id.lane == lane && f.id.first <= block.id.last)
+            if let Some(first) = self
+                .first
+                .as_mut()
+                .filter(|f| f.id.lane == lane && block.id.first <= f.id.last && f.id.first <= block.id.last)
             {
                 first.sent = true;
             }
@@ -247,6 +249,9 @@ impl Uplink {
     }
 
     fn pub_ack(&mut self, now: Mono, token: u64, result: Result<Audience, u8>, out: &mut Vec<Output>) {
+        if result.is_ok() {
+            self.pauses = 0;
+        }
         match result {
             // Where the broker's word counts, nobody listening is no reason to keep a block.
             Ok(Audience::Nobody)
@@ -260,9 +265,10 @@ impl Uplink {
     }
 
     fn taken(&mut self, now: Mono, token: u64, out: &mut Vec<Output>) {
-        self.pauses = 0;
         let Some(id) = self.lanes.on_broker(now, token) else { return };
-        self.lanes.heard(id.lane);
+        if self.lanes[id.lane].heard() {
+            self.lanes.hurry(now);
+        }
         if self.options.ack == AckMode::Broker {
             out.extend(self.lanes[id.lane].acknowledge(None, &[(id.first, id.last)]));
             self.forget_first();
@@ -300,6 +306,7 @@ impl Uplink {
     fn ack(&mut self, message: AckMessage, out: &mut Vec<Output>) {
         // Another epoch's numbers mean other records; with PUBACKs in charge nobody else's word counts.
         let mine = message.lanes.into_iter().take(ACK_LANES_MAX).filter(|ack| ack.epoch == self.epoch);
+        let mut is_heard = false;
         for ack in mine.filter(|_| self.options.ack == AckMode::Aggregator) {
             let lane = &mut self.lanes[ack.lane];
             let highest = ack.also.iter().map(|r| r.1).max().unwrap_or(0).max(ack.through);
@@ -308,10 +315,11 @@ impl Uplink {
                 continue;
             }
             let release = lane.acknowledge(Some(ack.through), &ack.also);
-            if release.is_some() {
-                lane.heard_after_all(self.now);
-            }
+            is_heard |= release.is_some() && lane.heard_after_all(self.now);
             out.extend(release);
+        }
+        if is_heard {
+            self.lanes.hurry(self.now);
         }
         self.lanes.lose_overtaken(self.options.ack_timeout / OVERTAKEN_PART);
         self.forget_first();

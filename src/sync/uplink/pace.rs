@@ -37,7 +37,7 @@ struct Period {
 /// How things stood when a block left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Departure {
-    at: Mono,
+    pub(super) at: Mono,
     delivered: u64,
     since: Mono,
     is_alone: bool,

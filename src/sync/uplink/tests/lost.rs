@@ -149,11 +149,70 @@ fn a_fresh_alarm_tries_at_once_while_nobody_listens_and_no_more_than_once_a_seco
     assert_eq!(rig.sent, []);
     rig.add(Lane::Alarm, 2, 2, 10);
     assert_eq!(rig.sent_firsts(), [(Lane::Alarm, 2)], "the fresh one first");
-    rig.answer(0, Ok(Audience::Nobody));
+    rig.wait(300);
     rig.add(Lane::Alarm, 3, 3, 10);
+    rig.answer(0, Ok(Audience::Nobody));
+    rig.wait(999);
     assert_eq!(rig.sent.len(), 1);
-    rig.wait(1000);
+    rig.wait(1);
     assert_eq!(rig.sent.len(), 2);
+}
+
+/// On a thin line.
+#[test]
+fn late_answers_to_what_left_before_a_lane_rested_are_no_failed_tries() {
+    let mut rig = Rig::new(options());
+    (1..=3).for_each(|i| rig.add(Lane::Metric, i, i, 1000));
+    rig.up();
+    for at in 0..3 {
+        rig.answer(at, Ok(Audience::Nobody));
+        rig.wait(5000);
+        assert_eq!(rig.uplink.unheard().count(), 0);
+    }
+    assert_eq!(rig.sent.len(), 4, "it tries when the wire is empty");
+    rig.answer(3, Ok(Audience::Nobody));
+    assert_eq!(rig.uplink.unheard().count(), 1);
+}
+
+#[test]
+fn an_acknowledgement_makes_the_other_lanes_try_too() {
+    let mut rig = Rig::new(options());
+    rig.add(Lane::Metric, 1, 1, 10);
+    rig.up();
+    answer_all(&mut rig, 16, &[]);
+    (1..=9).for_each(|i| rig.add(Lane::Raw, i, i, 1000));
+    answer_all(&mut rig, 46, &[]);
+    assert_eq!(rig.sent, []);
+    rig.ack(Lane::Metric, 1, &[]);
+    assert_eq!(rig.sent_firsts(), [(Lane::Raw, 1)], "due in 15 seconds otherwise");
+}
+
+#[test]
+fn a_broker_that_is_busy_now_and_then_and_has_nobody_is_never_left_alone_for_long() {
+    let mut rig = Rig::new(options());
+    (1..=2).for_each(|i| rig.add(Lane::Metric, i, i, 10));
+    rig.up();
+    let mut busy = 0;
+    for _ in 0..600 {
+        for (token, ..) in std::mem::take(&mut rig.sent) {
+            busy += 1;
+            let result = if busy % 2 == 0 { Err(0x97) } else { Ok(Audience::Nobody) };
+            rig.step(Input::PubAck { token, result });
+        }
+        rig.wait(1000);
+    }
+    assert!(busy >= 30, "{busy} answers in ten minutes");
+}
+
+/// A full spool, and the broker's word counts.
+#[test]
+fn a_block_that_the_spool_gives_up_on_the_wire_leaves_no_flight_behind() {
+    let mut rig = Rig::new(UplinkOptions { ack: AckMode::Broker, ..options() });
+    rig.add(Lane::Metric, 1, 1, 100);
+    rig.up();
+    rig.step(Input::Tail { lane: Lane::Metric, oldest: 2, next_seq: 2 });
+    rig.answer(0, Ok(Audience::Unknown));
+    assert_eq!((rig.uplink.on_wire(), rig.uplink.unacked_bytes()), (0, 0));
 }
 
 #[test]
