@@ -224,6 +224,19 @@ mod tests {
         assert!(trials.iter().max().unwrap() - trials.iter().min().unwrap() <= 1, "{trials:?}");
     }
 
+    #[test]
+    fn a_block_that_waits_and_makes_room_is_told_once() {
+        let (mut doubts, count) = (Doubts::default(), UPLINK_DOUBTS_MAX as u64);
+        for id in ids(count) {
+            assert_eq!(doubts.refused(id, Mono(0), Blame::Block), Verdict::Later);
+        }
+        assert_eq!(doubts.take_made_room(), None);
+        let late = BlockId { lane: Lane::Digest, first: count + 1, last: count + 1 };
+        doubts.refused(late, Mono(0), Blame::Block);
+        assert_eq!((doubts.take_made_room(), doubts.take_made_room()), (Some(count), None));
+        assert_eq!(doubts.waiting(count), None);
+    }
+
     /// It is the one that the lane does not get past.
     #[test]
     fn with_more_than_are_remembered_the_oldest_is() {

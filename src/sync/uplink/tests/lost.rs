@@ -63,8 +63,7 @@ fn a_pause_is_over_with_the_first_block_that_is_taken_even_if_it_was_acknowledge
     let mut rig = Rig::new(options());
     (1..=20).for_each(|i| rig.add(Lane::Metric, i, i, 10));
     rig.up();
-    (1..4).for_each(|at| rig.answer(at, Ok(Audience::Unknown)));
-    (4..7).for_each(|at| rig.answer(at, Ok(Audience::Unknown)));
+    (1..7).for_each(|at| rig.answer(at, Ok(Audience::Unknown)));
     rig.answer(0, Err(0x97));
     (7..rig.sent.len()).for_each(|at| rig.answer(at, Err(0x97)));
     rig.wait(1000);
